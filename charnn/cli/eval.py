@@ -1,0 +1,92 @@
+"""`charnn eval`: how well does a model predict a text?"""
+
+import json
+
+import click
+
+from charnn.cli.options import device_option, json_option, quiet_option, split_checkpoint, tell
+
+
+@click.command("eval", short_help="Measure how well a model predicts a text.")
+@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...")
+@click.option(
+    "--protocol",
+    type=click.Choice(["stream", "window"]),
+    default="stream",
+    show_default=True,
+    help="stream: one pass, state carried; window: cold windows, state zero at each start.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Characters of a cold window.",
+)
+@click.option(
+    "--skip-unknown", is_flag=True, help="Leave out characters the model has no index for."
+)
+@device_option
+@json_option
+@quiet_option
+def command(
+    arguments: tuple[str, ...],
+    protocol: str,
+    window: int,
+    skip_unknown: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure how well a model predicts a text, in nats and bits per character.
+
+    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
+    ./checkpoints. TEXT is what `charnn train` takes; without it, the validation part of the run's
+    own corpus.
+
+    \b
+    Example:
+      charnn eval checkpoints/corpus --protocol window --json
+    """
+    path, texts = split_checkpoint(arguments, quiet)
+
+    from charnn import checkpoint as checkpoints
+    from charnn.device import pick_device
+    from charnn.model.evaluate import evaluate
+    from charnn.text.corpus import open_corpus
+    from charnn.training.origin import reopen_corpus
+
+    loaded = checkpoints.load(path)
+    if texts:
+        corpus = open_corpus(
+            texts, loaded.text, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown
+        )
+        indices = corpus.indices
+    else:
+        corpus = reopen_corpus(path.parent, loaded)
+        indices = corpus.validation
+    score = evaluate(loaded.network(pick_device(device)), indices, protocol, window)
+    result = {
+        "protocol": protocol if protocol == "stream" else f"window {window}",
+        "nats_per_char": score.nats_per_char,
+        "bits_per_char": score.bits_per_char,
+        "characters": score.characters,
+        "unknown": corpus.unknown
+        if texts
+        else int((indices == loaded.tokenizer.unknown_index).sum()),
+        "checkpoint": str(path),
+    }
+    if loaded.text.tokenizer == "byte":
+        result |= {"nats_per_byte": score.nats_per_char, "bits_per_byte": score.bits_per_char}
+    if corpus.unknown and texts:
+        how = (
+            "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
+        )
+        tell(f"{corpus.unknown:,} characters are not in the vocabulary: {how}", quiet)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        click.echo(
+            f"{score.nats_per_char:.4f} nats/char  {score.bits_per_char:.4f} bits/char  "
+            f"({result['protocol']}, {score.characters:,} characters)"
+        )

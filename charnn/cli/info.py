@@ -1,0 +1,81 @@
+"""`charnn info`: what is in a checkpoint?"""
+
+import json
+import math
+from typing import Any
+
+import click
+
+from charnn.cli.options import json_option, one_checkpoint, quiet_option
+from charnn.folder import read_about
+
+
+@click.command("info", short_help="Tell what is in a checkpoint.")
+@click.argument("checkpoint", nargs=-1)
+@json_option
+@quiet_option
+def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Tell what is in a checkpoint: sizes, settings, figures, and the command that made it.
+
+    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
+    ./checkpoints.
+
+    \b
+    Example:
+      charnn info checkpoints/corpus --json
+    """
+    path = one_checkpoint(checkpoint, quiet)
+
+    from charnn import checkpoint as checkpoints
+
+    loaded = checkpoints.load(path)
+    about: dict[str, Any] = {
+        "checkpoint": str(path),
+        "model": loaded.model.to_json(),
+        "text": loaded.text.to_json(),
+        "train": loaded.train.to_json(),
+        "vocabulary": loaded.tokenizer.to_json(),
+        "corpus": vars(loaded.corpus),
+        "figures": dict(loaded.figures),
+        "run": read_about(path.parent),
+    }
+    if as_json:
+        click.echo(json.dumps(about, sort_keys=True))
+        return
+    for name, value in _lines(about):
+        click.echo(f"{name:<12} {value}")
+
+
+def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
+    model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
+    nats = figures.get("val_nats_per_char")
+    lines = [
+        ("checkpoint", about["checkpoint"]),
+        (
+            "model",
+            f"{model['num_layers']} x {model['hidden_size']} {model['cell']}, embedding "
+            f"{model['embedding_size']}, {figures['parameters']:,} parameters",
+        ),
+        ("vocabulary", f"{model['vocabulary_size']} symbols ({about['vocabulary']['kind']})"),
+        (
+            "corpus",
+            f"{corpus['characters']:,} characters, {corpus['train_characters']:,} of them for "
+            f"training, sha256 {corpus['sha256'][:12]}…",
+        ),
+        ("training", f"step {figures['step']:,} of {train['steps']:,}, seed {train['seed']}"),
+        (
+            "settings",
+            f"{train['batch_size']} lanes x {train['seq_len']}, learning rate "
+            f"{train['learning_rate']:g}, dropout {model['dropout']:g}, clip {train['clip']:g}",
+        ),
+    ]
+    if nats is not None:
+        lines.append(
+            ("validation", f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char (lanes)")
+        )
+    run = about["run"]
+    if "command" in run:
+        lines.append(("command", run["command"]))
+    if "started" in run:
+        lines.append(("started", run["started"]))
+    return lines

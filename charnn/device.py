@@ -1,0 +1,28 @@
+"""Which device a name means, checked before anything is built on it."""
+
+import torch
+
+from charnn.errors import SettingError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `name` means: `auto` is CUDA where there is one, then the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingError(
+            f"no device called {name!r}; try {', '.join(DEVICES)} or cuda:1"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingError(
+            f"{name}: this PyTorch sees {torch.cuda.device_count()} CUDA devices; try --device cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingError("mps: no Apple GPU that this PyTorch can use; try --device cpu")
+    if device.type not in DEVICES:
+        raise SettingError(f"charnn does not run on {device.type!r}; try {', '.join(DEVICES)}")
+    return device

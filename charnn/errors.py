@@ -1,0 +1,25 @@
+"""What a user is shown as one line: what was met, where, and what to type next."""
+
+
+class CharnnError(Exception):
+    """Something the user can mend; the command line prints it as one line and exits with 1."""
+
+
+class SettingError(CharnnError):
+    """A setting outside its limits, or settings that do not fit each other."""
+
+
+class TextError(CharnnError):
+    """A text that is missing, empty, too short, or cannot be read as asked."""
+
+
+class VocabularyError(CharnnError):
+    """Characters that a model has no index for."""
+
+
+class CheckpointError(CharnnError):
+    """A file that is no checkpoint, or a checkpoint that does not fit its use."""
+
+
+class TrainingError(CharnnError):
+    """Training that cannot go on, such as a loss that is not a number."""

@@ -1,0 +1,125 @@
+"""How well a model predicts a text: nats per character, by the protocol the number is named for."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from charnn.errors import SettingError, TextError
+from charnn.model.network import CharNetwork, predicting
+from charnn.text.tokenizer import Indices
+
+PIECE = 2048  # characters a stream is read by; bounds the memory, does not change the result
+LANES = 64
+LANES_CHARACTERS = 1_000_000
+WARM_UP = 256  # characters that a lane reads before they count
+
+
+@dataclass(frozen=True)
+class Score:
+    """Summed nats of the targets, divided once."""
+
+    nats: float
+    characters: int
+
+    @property
+    def nats_per_char(self) -> float:
+        """Cross-entropy with the natural logarithm."""
+        return self.nats / self.characters
+
+    @property
+    def bits_per_char(self) -> float:
+        """Cross-entropy with the logarithm to base 2."""
+        return self.nats_per_char / math.log(2)
+
+
+def evaluate(network: CharNetwork, indices: Indices, protocol: str, window: int = 256) -> Score:
+    """The score of the N - 1 targets of a text of N symbols.
+
+    `stream`: one pass from zero state, state carried to the last character. `window`: consecutive
+    windows of `window` targets, each from zero state, the last one shorter. `lanes`: at most 64
+    parallel lanes over at most the first million characters, each warmed on 256 that do not
+    count; close to `stream` and much cheaper.
+    """
+    if len(indices) < 2:
+        raise TextError(
+            f"a text of {len(indices)} characters has nothing to predict; give two or more"
+        )
+    protocols = {"stream": _stream, "window": _window, "lanes": _lanes}
+    if protocol not in protocols:
+        raise SettingError(f"protocol {protocol!r} is none of {', '.join(protocols)}")
+    if window < 1:
+        raise SettingError(f"a window of {window} characters has no target; 256 is usual")
+    with predicting(network):
+        nats = sum(protocols[protocol](network, indices, window))
+    counted = lanes_layout(len(indices)).counted if protocol == "lanes" else len(indices) - 1
+    return Score(nats, counted)
+
+
+def _stream(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
+    state = network.zero_state(1)
+    for start in range(0, len(indices) - 1, PIECE):
+        nats, state = _read(network, indices[None, start : start + PIECE + 1], state)
+        yield nats
+
+
+def _window(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
+    whole = (len(indices) - 1) // window
+    starts = np.arange(whole) * window
+    for some in np.array_split(starts, -(-whole // LANES)) if whole else []:
+        rows = np.stack([indices[start : start + window + 1] for start in some])
+        yield _read(network, rows, network.zero_state(len(some)))[0]
+    rest = indices[whole * window :]
+    if len(rest) > 1:
+        yield _read(network, rest[None], network.zero_state(1))[0]
+
+
+@dataclass(frozen=True)
+class LanesLayout:
+    """How `lanes` cuts a text: lane i counts `length` targets and reads `warm_up` before them."""
+
+    lanes: int
+    length: int
+    warm_up: int
+
+    @property
+    def counted(self) -> int:
+        """Targets that count."""
+        return self.lanes * self.length
+
+    @property
+    def read(self) -> int:
+        """Characters that go through the network: what a validation costs."""
+        return self.lanes * (self.length + self.warm_up)
+
+
+def lanes_layout(symbols: int) -> LanesLayout:
+    """The lanes of a text with that many symbols."""
+    targets = min(symbols - 1, LANES_CHARACTERS)
+    warm_up = min(WARM_UP, targets // 2)
+    lanes = max(1, min(LANES, (targets - warm_up) // WARM_UP))
+    return LanesLayout(lanes, (targets - warm_up) // lanes, warm_up)
+
+
+def _lanes(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
+    layout = lanes_layout(len(indices))
+    starts = np.arange(layout.lanes) * layout.length
+    rows = np.stack([indices[s : s + layout.warm_up + layout.length + 1] for s in starts])
+    state = network.zero_state(layout.lanes)
+    if layout.warm_up:
+        _, state = _read(network, rows[:, : layout.warm_up + 1], state)
+    for start in range(layout.warm_up, rows.shape[1] - 1, WARM_UP):
+        nats, state = _read(network, rows[:, start : start + WARM_UP + 1], state)
+        yield nats
+
+
+def _read(network: CharNetwork, rows: Indices, state: Tensor) -> tuple[float, Tensor]:
+    """Summed nats of rows [B, T + 1], each symbol predicting the next, and the state after them."""
+    both = torch.from_numpy(rows.T.astype(np.int64)).to(state.device)
+    logits, state = network(both[:-1], state)
+    nats = F.cross_entropy(logits.flatten(0, 1), both[1:].flatten(), reduction="none")
+    return nats.double().sum().item(), state

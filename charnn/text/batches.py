@@ -1,0 +1,71 @@
+"""Lanes and truncated-BPTT windows over a stream of indices; position in, position out.
+
+The text is cut into `batch_size` lanes that are read side by side, each window of `seq_len`
+characters going on where the last one ended:
+
+    text    o|-------- lane 0 --------|-------- lane 1 --------|-------- lane 2 --------|rest
+              window 0 window 1 …       window 0 window 1 …      window 0 window 1 …
+
+The first `o` characters are left out, a different seeded number each epoch, so that the borders
+of lanes and windows move. No target wraps round.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charnn.errors import TextError
+from charnn.text.tokenizer import Indices
+
+# Shapes: B lanes, T = seq_len characters of a window.
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where reading goes on: a window of an epoch."""
+
+    epoch: int = 0
+    window: int = 0
+
+
+class Batches:
+    """Windows of a text by position. Nothing is kept between calls: equal in, equal out."""
+
+    def __init__(self, indices: Indices, batch_size: int, seq_len: int, seed: int) -> None:
+        """Use fewer lanes (see `batch_size`) than asked for when the text is too short for them."""
+        if len(indices) < seq_len + 1:
+            raise TextError(
+                f"the training text has {len(indices):,} characters, one window of {seq_len} needs "
+                f"{seq_len + 1:,}; give more text or a smaller --seq-len"
+            )
+        self.batch_size = min(batch_size, (len(indices) - 1) // seq_len)
+        self.seq_len = seq_len
+        self._indices = indices
+        self._seed = seed
+        spare = len(indices) - 1 - self.batch_size * seq_len
+        self._offsets = min(seq_len, spare + 1)  # an epoch skips 0 to this many less one
+
+    def offset(self, epoch: int) -> int:
+        """How many characters at the beginning of the text the epoch leaves out."""
+        return int(np.random.default_rng([self._seed, epoch]).integers(self._offsets))
+
+    def windows(self, epoch: int) -> int:
+        """How many windows the epoch has."""
+        return self._lane(epoch) // self.seq_len
+
+    def _lane(self, epoch: int) -> int:
+        return (len(self._indices) - 1 - self.offset(epoch)) // self.batch_size
+
+    def at(self, position: Position) -> tuple[Tensor, Tensor, Position]:
+        """Inputs and targets [T, B] of the window at `position`, and the position after it."""
+        first = self.offset(position.epoch) + position.window * self.seq_len
+        starts = first + self._lane(position.epoch) * np.arange(self.batch_size)
+        columns = [self._indices[start : start + self.seq_len + 1] for start in starts]
+        both = torch.from_numpy(np.stack(columns, axis=1).astype(np.int64))
+        last = position.window + 1 == self.windows(position.epoch)
+        after = (
+            Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)
+        )
+        return both[:-1], both[1:], after

@@ -1,0 +1,278 @@
+"""Any text, of any size, as one stream of indices: a training part, then a validation part."""
+
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charnn.config import TextConfig
+from charnn.errors import TextError, VocabularyError
+from charnn.files import cache_folder, explained, replacing, write_json
+from charnn.text.check import warnings_about
+from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
+from charnn.text.tokenizer import (
+    CODE_POINTS,
+    ByteTokenizer,
+    Indices,
+    Tokenizer,
+    from_counts,
+)
+
+CACHE_FROM = 1 << 25  # symbols; a smaller corpus is encoded faster than a cache is looked after
+SAMPLE_CHARACTERS = 1 << 20  # how much of a text the checks for odd looks read
+_CRC_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as indices; `indices[:split]` is for training, the rest for validation."""
+
+    indices: Indices
+    split: int
+    tokenizer: Tokenizer
+    sha256: str  # of the text, so that a run can be matched with its corpus wherever that lies
+    sources: tuple[str, ...] = ()  # absolute paths, or the names of what is no file
+    val_sources: tuple[str, ...] = ()
+    unknown: int = 0  # symbols that the vocabulary lacks: folded into one, or skipped
+    notes: tuple[str, ...] = ()  # what was changed in the text, and what looks wrong with it
+
+    @property
+    def train(self) -> Indices:
+        """The part to learn from."""
+        return self.indices[: self.split]
+
+    @property
+    def validation(self) -> Indices:
+        """The part to be judged on."""
+        return self.indices[self.split :]
+
+
+@dataclass
+class Survey:
+    """What one reading of a text finds out."""
+
+    counts: NDArray[np.int64]  # of each code point or byte
+    sha256: str
+    sample: str  # its beginning
+    mended: set[str]
+    stamps: list[tuple[int, int] | None] = field(default_factory=list)
+
+    @property
+    def symbols(self) -> int:
+        return int(self.counts.sum())
+
+
+def open_corpus(
+    arguments: Sequence[str],
+    config: TextConfig,
+    *,
+    val: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
+    skip_unknown: bool = False,
+) -> Corpus:
+    """Read the texts that the arguments name (files, folders, globs, `-`; none: the demo text).
+
+    Without `tokenizer` the vocabulary is made from the text, validation included. With one, the
+    text must fit it: characters without an index are a `VocabularyError` that counts and names
+    them, unless `skip_unknown` leaves them out.
+    """
+    check_encoding(config.encoding)
+    sources, val_sources = find_sources(arguments), find_sources(val) if val else []
+    surveys = [_survey(part, config) for part in (sources, val_sources) if part]
+    if not surveys[0].symbols:
+        raise TextError(f"{', '.join(s.name for s in sources)}: empty; name a file with text in it")
+    if tokenizer is None:
+        counts = sum(survey.counts for survey in surveys)
+        tokenizer = _make_tokenizer(cast(NDArray[np.int64], counts), config)
+    strangers = [_strangers(survey, tokenizer) for survey in surveys]
+    if any(map(len, strangers)) and tokenizer.unknown_index is None and not skip_unknown:
+        raise _unknown_error(surveys, strangers)
+    unknown = [int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True)]
+    skipped = [0 if tokenizer.unknown_index is not None else count for count in unknown]
+    indices = _encode(sources, val_sources, surveys, config, tokenizer, sum(skipped))
+    if val:
+        split = surveys[0].symbols - skipped[0]
+    else:  # exactly, because 0.9 * n in floats falls one short for some n
+        split = int(len(indices) * (1 - Fraction(str(config.val_fraction))))
+    notes = sorted(set().union(*(survey.mended for survey in surveys)))
+    if config.tokenizer == "char":
+        notes.extend(warnings_about(surveys[0].counts, surveys[0].sample))
+    return Corpus(
+        indices,
+        split,
+        tokenizer,
+        _fingerprint(surveys),
+        _names(sources),
+        _names(val_sources),
+        sum(unknown),
+        tuple(notes),
+    )
+
+
+def _names(sources: Sequence[Source]) -> tuple[str, ...]:
+    return tuple(str(s.path.resolve()) if s.path else s.name for s in sources)
+
+
+def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
+    counts = np.zeros(256 if config.tokenizer == "byte" else CODE_POINTS, dtype=np.int64)
+    digest, mended, sample = hashlib.sha256(), set[str](), ""
+    stamps = _stamps(sources)
+    for piece in pieces(sources, config, mended):
+        digest.update(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
+        found = np.bincount(_codes(piece))
+        counts[: len(found)] += found
+        if len(sample) < SAMPLE_CHARACTERS and config.tokenizer == "char":
+            sample += piece.decode() if isinstance(piece, bytes) else piece
+    return Survey(counts, digest.hexdigest(), sample[:SAMPLE_CHARACTERS], mended, stamps)
+
+
+def _codes(piece: Piece) -> NDArray[Any]:
+    if isinstance(piece, bytes):
+        return np.frombuffer(piece, dtype=np.uint8)
+    return np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _stamps(sources: Sequence[Source]) -> list[tuple[int, int] | None]:
+    with explained("looking at the corpus", "was it moved?"):
+        return [source.stamp() for source in sources]
+
+
+def _fingerprint(surveys: Sequence[Survey]) -> str:
+    if len(surveys) == 1:
+        return surveys[0].sha256
+    return hashlib.sha256(" ".join(survey.sha256 for survey in surveys).encode()).hexdigest()
+
+
+def _make_tokenizer(counts: NDArray[np.int64], config: TextConfig) -> Tokenizer:
+    if config.tokenizer == "byte":
+        return ByteTokenizer()
+    tokenizer = from_counts(counts, config.min_count)
+    if tokenizer.vocabulary_size < 2:
+        raise TextError(
+            f"the text is made of one symbol only ({tokenizer.characters!r}), there is nothing to "
+            "learn; name another text or lower --min-count"
+        )
+    return tokenizer
+
+
+def _strangers(survey: Survey, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """The code points of the text that the vocabulary has no symbol of their own for."""
+    present = np.flatnonzero(survey.counts)
+    absent = -1 if tokenizer.unknown_index is None else tokenizer.unknown_index
+    return present[tokenizer.table()[present] == absent]
+
+
+def _unknown_error(
+    surveys: Sequence[Survey], strangers: Sequence[NDArray[np.int64]]
+) -> VocabularyError:
+    counts = {
+        int(code): sum(int(survey.counts[code]) for survey in surveys)
+        for codes in strangers
+        for code in codes
+    }
+    most = sorted(counts, key=lambda code: (-counts[code], code))
+    named = ", ".join(f"{chr(c)!r} (U+{c:04X}) x {counts[c]:,}" for c in most[:8])
+    more = f" and {len(most) - 8} others" if len(most) > 8 else ""
+    return VocabularyError(
+        f"{sum(counts.values()):,} characters of the text are not in the model's vocabulary: "
+        f"{named}{more}; --skip-unknown leaves them out"
+    )
+
+
+def _encode(
+    sources: Sequence[Source],
+    val_sources: Sequence[Source],
+    surveys: Sequence[Survey],
+    config: TextConfig,
+    tokenizer: Tokenizer,
+    skipped: int,
+) -> Indices:
+    """The indices of both parts: in memory when few, otherwise memory-mapped from the cache."""
+    total = sum(survey.symbols for survey in surveys) - skipped
+    dtype = index_type(tokenizer.vocabulary_size)
+
+    def write(file: BinaryIO) -> None:
+        written = 0
+        for part, survey in zip([sources, val_sources], surveys, strict=False):
+            written += _write_indices(file, pieces(part, config, set()), tokenizer, dtype)
+            if _stamps(part) != survey.stamps:
+                raise TextError(_CHANGED)
+        if written != total:
+            raise TextError(_CHANGED)
+
+    if total < CACHE_FROM:
+        buffer = io.BytesIO()
+        write(buffer)
+        return np.frombuffer(buffer.getbuffer(), dtype=dtype)
+    # Keyed by what the indices are made of, never by a path: a file that changes gets a new key.
+    made_of = [_fingerprint(surveys), tokenizer.to_json(), skipped, _CACHE_FORMAT]
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    with explained("writing the cache of the corpus", "set CHARNN_CACHE to a folder with room"):
+        path = cache_folder() / f"{key}.indices"
+        if not _is_whole(path, total, dtype):
+            with replacing(path) as file:
+                write(file)
+            write_json(path.with_suffix(".json"), {"symbols": total, "crc32": _crc32(path)})
+        return np.memmap(path, dtype=dtype, mode="r")
+
+
+_CHANGED = "the corpus changed while it was read; run the command again when it is at rest"
+_CACHE_FORMAT = 1
+
+
+def index_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
+    """The narrowest integers that hold every index."""
+    if vocabulary_size <= 1 << 8:
+        return np.uint8
+    return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
+
+
+def _write_indices(
+    file: BinaryIO,
+    text: Iterable[Piece],
+    tokenizer: Tokenizer,
+    dtype: type[np.unsignedinteger[Any]],
+) -> int:
+    """Write the indices of `text`, without those that have none; return how many were written."""
+    table = tokenizer.table()
+    narrow = table.astype(dtype)
+    ascii_known = len(table) == 256 or bool((table[:128] >= 0).all())
+    written = 0
+    for piece in text:
+        codes = _codes(piece)
+        if isinstance(piece, bytes) and dtype is np.uint8:
+            # `translate` is several times faster than indexing, and can delete on its way.
+            absent = b"" if ascii_known else bytes(np.flatnonzero(table[:256] < 0).astype(np.uint8))
+            values = np.frombuffer(piece.translate(narrow[:256].tobytes(), absent), dtype=dtype)
+        else:
+            known = table[codes] >= 0
+            values = narrow[codes] if known.all() else narrow[codes[known]]
+        file.write(values.data)
+        written += len(values)
+    return written
+
+
+def _is_whole(path: Path, total: int, dtype: type[np.unsignedinteger[Any]]) -> bool:
+    """Whether the cached indices are all there and unharmed."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text())
+        whole = path.stat().st_size == total * np.dtype(dtype).itemsize
+        return whole and about == {"symbols": total, "crc32": _crc32(path)}
+    except (OSError, ValueError):
+        return False
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CRC_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return crc

@@ -1,0 +1,57 @@
+"""How fast this machine trains a model, found out on a throw-away copy."""
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from charnn.config import ModelConfig, TrainConfig
+from charnn.model.evaluate import evaluate, lanes_layout
+from charnn.text.batches import Batches
+from charnn.text.tokenizer import Indices
+from charnn.training.loop import TrainState, train_steps
+
+WARM_UP_STEPS = 5
+VALIDATION_SYMBOLS = 33_024  # 64 lanes
+SAVED_PARAMETERS = 20e6  # per second, both checkpoints, synced to a modest disk
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that one step takes, one character of a validation, and one save."""
+
+    step: float
+    validated_character: float
+    save: float = 0.0
+
+
+class Stopwatch:
+    """Measures training on this machine, and how long it has been doing so."""
+
+    def __init__(self, text: Indices, device: torch.device) -> None:
+        self._text = text
+        self._device = device
+        self._start = time.monotonic()
+
+    def spent(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.monotonic() - self._start
+
+    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+        """Train a copy that is thrown away, for about `seconds` after a warm-up."""
+        batches = Batches(self._text, train.batch_size, train.seq_len, train.seed)
+        endless = replace(train, steps=10**9)
+        state = TrainState.start(model, endless, batches.batch_size, self._device)
+        steps = train_steps(state, batches, endless)
+        for _ in range(WARM_UP_STEPS):
+            next(steps)
+        start, made = time.perf_counter(), 0
+        while made == 0 or time.perf_counter() < start + seconds:
+            next(steps)  # its loss is read, so the device has finished
+            made += 1
+        step = (time.perf_counter() - start) / made
+        some = self._text[:VALIDATION_SYMBOLS]
+        start = time.perf_counter()
+        evaluate(state.network, some, "lanes")
+        validated = (time.perf_counter() - start) / lanes_layout(len(some)).read
+        return Speed(step, validated, state.network.parameter_count() / SAVED_PARAMETERS)

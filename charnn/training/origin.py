@@ -1,0 +1,73 @@
+"""Where a run came from: run.json is written here, and leads back to the corpus."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from charnn.checkpoint import Checkpoint
+from charnn.errors import CharnnError, TextError
+from charnn.files import write_json
+from charnn.folder import ABOUT, read_about
+from charnn.text.corpus import Corpus, open_corpus
+from charnn.text.sources import DEMO_NAME, STDIN_NAME
+from charnn.version import __version__
+
+
+def write_about(folder: Path, corpus: Corpus, command: Sequence[str], device: torch.device) -> None:
+    """Write what may differ between equal runs: command, places, versions, machine, time."""
+    about = {
+        "command": shlex.join(command),
+        "corpus": corpus.sources,
+        "val": corpus.val_sources,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "charnn": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            "processor": platform.processor() or platform.machine(),
+            "system": sys.platform,
+            "threads": torch.get_num_threads(),
+        },
+    }
+    write_json(folder / ABOUT, about)
+
+
+def reopen_corpus(
+    folder: Path, trained: Checkpoint, texts: Sequence[str] = (), val: Sequence[str] = ()
+) -> Corpus:
+    """The corpus that the checkpoint was trained on: from `texts`, or where run.json says it lay.
+
+    `TextError` when it is gone, or when its content is another.
+    """
+    given = bool(texts)
+    if not texts:
+        about = read_about(folder)
+        texts, val = about.get("corpus", []), about.get("val", [])
+        if STDIN_NAME in (*texts, *val):
+            raise TextError(f"{folder}: was trained on standard input; name the text")
+        texts = [] if texts == [DEMO_NAME] else texts
+        if not texts and not about:
+            raise TextError(f"{folder}: no {ABOUT} tells where its corpus is; name the text")
+    try:
+        corpus = open_corpus(texts, trained.text, val=val, tokenizer=trained.tokenizer)
+    except CharnnError as error:
+        if given and not isinstance(error, TextError):
+            raise TextError(f"not the corpus of {folder}: {error}") from error
+        raise TextError(f"the corpus of {folder} cannot be used: {error}") from error
+    if corpus.sha256 != trained.corpus.sha256:
+        where = ", ".join(corpus.sources)
+        raise TextError(
+            f"{where}: not the text that {folder} was trained on (sha256 {corpus.sha256[:12]}…, "
+            f"the checkpoint says {trained.corpus.sha256[:12]}…); name the right text"
+        )
+    return corpus

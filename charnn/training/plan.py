@@ -1,0 +1,214 @@
+"""Corpus and budget become sizes, schedule and steps: a pure function and a small table."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from charnn.config import ModelConfig, TrainConfig
+from charnn.errors import SettingError
+from charnn.model.evaluate import lanes_layout
+from charnn.training.measure import Speed
+
+VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
+MOST_VALIDATIONS = 20
+FORWARD_COST = 1 / 3  # of a training step: the backward pass costs two forward passes
+STEPS_AT_LEAST = 10
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of the three."""
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        if len(given) != 1:
+            raise SettingError("give one of --minutes, --epochs and --steps")
+        for name, value in given.items():
+            if not (math.isfinite(value) and value > 0):
+                raise SettingError(f"{name} {value} is not above 0")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A row of the table: worth training when the budget reads `characters` or more, in a text of
+    `text` or more."""
+
+    hidden_size: int
+    num_layers: int
+    learning_rate: float
+    characters: float
+    text: float
+
+
+# Updates and epochs beat width by far: a size is right once the budget lets it read a few times as
+# many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md).
+SIZES = (
+    Size(128, 1, 6e-3, 0, 0),
+    Size(256, 1, 5e-3, 0.5e6, 50e3),
+    Size(384, 1, 4e-3, 2e6, 200e3),
+    Size(512, 1, 4e-3, 10e6, 500e3),
+    Size(1024, 1, 2e-3, 60e6, 5e6),
+    Size(1024, 2, 2e-3, 200e6, 20e6),
+)
+LANES, WINDOW = 16, 64
+EMBEDDING_AT_MOST = 512
+EPOCHS_AT_MOST = 40  # a longer run of minutes ends here: more repetitions only teach by heart
+# Up to so many readings of the text, this dropout: what is read often is learned by heart.
+DROPOUTS = ((5, 0.0), (10, 0.1), (20, 0.25), (math.inf, 0.4))
+PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choice depends on besides the budget."""
+
+    train_symbols: int
+    val_symbols: int
+    vocabulary_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before step 1, and one line that says why."""
+
+    model: ModelConfig
+    train: TrainConfig
+    why: str
+
+
+class Speedometer(Protocol):
+    """Measures this machine; asked only when the budget is in minutes."""
+
+    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+        """The speed of training this model, from about so many seconds of it."""
+
+    def spent(self) -> float:
+        """Seconds of the budget that are over already."""
+
+
+def make_plan(
+    facts: Facts, budget: Budget, given: Mapping[str, Any], speedometer: Speedometer
+) -> Plan:
+    """Choose what is not `given` (fields of `ModelConfig` and `TrainConfig`).
+
+    Equal arguments give equal plans; with a budget in minutes the measured speed is one of them.
+    """
+    candidates = [_candidate(size, facts, given) for size in SIZES]
+    if "hidden_size" in given:
+        candidates = [_given_size(given["hidden_size"], facts, given)]
+    chosen = candidates[0]
+    for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
+        if size.text > facts.train_symbols:
+            break
+        if _characters(candidate, facts, budget, speedometer) < size.characters:
+            break
+        chosen = candidate
+    model, train = chosen
+    characters = _characters(chosen, facts, budget, speedometer)
+    if budget.minutes is not None:
+        characters = min(characters, EPOCHS_AT_MOST * facts.train_symbols)
+    epochs = characters / facts.train_symbols
+    if "dropout" not in given:
+        model = replace(model, dropout=next(rate for most, rate in DROPOUTS if epochs <= most))
+    train = _with_steps(model, train, facts, budget, speedometer)
+    return Plan(model, train, _why(model, train, facts, budget))
+
+
+Candidate = tuple[ModelConfig, TrainConfig]
+
+
+def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
+    defaults = {
+        "vocabulary_size": facts.vocabulary_size,
+        "hidden_size": size.hidden_size,
+        "num_layers": size.num_layers,
+        "embedding_size": min(given.get("hidden_size", size.hidden_size), EMBEDDING_AT_MOST),
+        "steps": 1,
+        "batch_size": LANES,
+        "seq_len": WINDOW,
+        "learning_rate": size.learning_rate,
+        "seed": facts.seed,
+        "val_every": 1,
+    }
+    values = defaults | dict(given)
+    both = [
+        {f.name: values[f.name] for f in fields(kind) if f.name in values}
+        for kind in (ModelConfig, TrainConfig)
+    ]
+    train = TrainConfig(**both[1])
+    most = max(1, (facts.train_symbols - 1) // train.seq_len)  # lanes that the text has room for
+    return ModelConfig(**both[0]), replace(train, batch_size=min(train.batch_size, most))
+
+
+def _given_size(hidden_size: int, facts: Facts, given: Mapping[str, Any]) -> Candidate:
+    """The user's size, with the learning rate of the nearest row that is not larger."""
+    rows = [size for size in SIZES if size.hidden_size <= hidden_size and size.num_layers == 1]
+    return _candidate(replace(rows[-1] if rows else SIZES[0], num_layers=1), facts, given)
+
+
+def _characters(
+    candidate: Candidate, facts: Facts, budget: Budget, speedometer: Speedometer
+) -> float:
+    """How many characters the candidate reads within the budget."""
+    model, train = candidate
+    if budget.epochs is not None:
+        return budget.epochs * facts.train_symbols
+    window = train.batch_size * train.seq_len
+    if budget.steps is not None:
+        return float(budget.steps * window)
+    seconds = _seconds(budget)
+    probe = min(PROBE_SECONDS, seconds / 50)
+    return seconds / speedometer.measure(model, train, probe).step * window
+
+
+def _with_steps(
+    model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget, speedometer: Speedometer
+) -> TrainConfig:
+    """Turn the budget into steps, and place the validations."""
+    window = train.batch_size * train.seq_len
+    read = lanes_layout(facts.val_symbols).read if facts.val_symbols > 1 else 0
+    if budget.steps is not None:
+        steps = budget.steps
+    elif budget.epochs is not None:
+        steps = math.ceil(budget.epochs * facts.train_symbols / window)
+    else:
+        seconds = _seconds(budget)
+        speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
+        validation = speed.validated_character * read + speed.save
+        left = max(0.0, seconds - speedometer.spent())
+        rough = math.ceil(left / speed.step)
+        left -= validation * math.ceil(rough / _validate_every(rough, window, read))
+        most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)
+        steps = min(most, int(left / speed.step))
+    steps = max(1 if budget.minutes is None else STEPS_AT_LEAST, steps)
+    return replace(train, steps=steps, val_every=_validate_every(steps, window, read))
+
+
+def _validate_every(steps: int, window: int, read: int) -> int:
+    """Steps between validations: at most `MOST_VALIDATIONS`, and cheap enough."""
+    cheap = math.ceil(read * FORWARD_COST / (VALIDATION_SHARE * window))
+    return max(1, min(steps, max(math.ceil(steps / MOST_VALIDATIONS), cheap)))
+
+
+def _seconds(budget: Budget) -> float:
+    return 60 * (budget.minutes or 0.0)
+
+
+def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:
+    epochs = train.steps * train.batch_size * train.seq_len / facts.train_symbols
+    layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
+    line = (
+        f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "
+        f"{train.batch_size} lanes x {train.seq_len}, {train.steps:,} steps: "
+        f"the {facts.train_symbols:,} training characters are read {epochs:.1f} times"
+    )
+    if budget.minutes is not None:
+        full = epochs >= 0.99 * EPOCHS_AT_MOST
+        line += ", enough before the minutes are over" if full else f" in {budget.minutes:g} min"
+    return line
