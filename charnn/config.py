@@ -68,7 +68,7 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
         isinstance(value, types) or whole_as_float
     ):
         raise SettingError(f"{name} {value!r} is not {' or '.join(t.__name__ for t in types)}")
-    if isinstance(value, (int, float)) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(f"{name} {value!r} is not a finite number")
     low, high, above, choices = (limits[k] for k in ("low", "high", "above", "choices"))
     if choices and value not in choices:
@@ -124,7 +124,7 @@ class ModelConfig(Settings):
 class TrainConfig(Settings):
     """Everything about a training run that decides what is learned."""
 
-    steps: int = setting("Weight updates in the whole run.", low=1)
+    steps: int = setting("Weight updates in the whole run.", low=1, high=10**12)
     batch_size: int = setting("Lanes: places of the text that are read in parallel.", low=1)
     seq_len: int = setting("Characters between two updates (the truncated-BPTT window).", low=1)
     learning_rate: float = setting("Highest learning rate of the schedule.", above=0.0)

@@ -70,14 +70,19 @@ def _sync_folder(folder: Path) -> None:
 
 def cache_folder() -> Path:
     """The folder for what can be made again, made if needed: CHARNN_CACHE, or the user's own."""
-    home = Path.home()
-    if given := os.environ.get("CHARNN_CACHE"):
-        folder = Path(given)
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local")) / "charnn"
-    elif sys.platform == "darwin":
-        folder = home / "Library/Caches/charnn"
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "charnn"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("CHARNN_CACHE") or _user_cache() / "charnn")
+    with explained(f"making the cache folder {folder}", "set CHARNN_CACHE to another"):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _user_cache() -> Path:
+    try:
+        home = Path.home()
+    except RuntimeError as error:  # a container's user may have none
+        raise CharnnError("no home folder to keep a cache in; set CHARNN_CACHE") from error
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
+    if sys.platform == "darwin":
+        return home / "Library/Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")

@@ -53,18 +53,19 @@ class Batches:
 
     def windows(self, epoch: int) -> int:
         """How many windows the epoch has."""
-        return self._lane(epoch) // self.seq_len
+        return self._lane(self.offset(epoch)) // self.seq_len
 
-    def _lane(self, epoch: int) -> int:
-        return (len(self._indices) - 1 - self.offset(epoch)) // self.batch_size
+    def _lane(self, offset: int) -> int:
+        return (len(self._indices) - 1 - offset) // self.batch_size
 
     def at(self, position: Position) -> tuple[Tensor, Tensor, Position]:
         """Inputs and targets [T, B] of the window at `position`, and the position after it."""
-        first = self.offset(position.epoch) + position.window * self.seq_len
-        starts = first + self._lane(position.epoch) * np.arange(self.batch_size)
+        offset = self.offset(position.epoch)
+        lane = self._lane(offset)
+        starts = offset + position.window * self.seq_len + lane * np.arange(self.batch_size)
         columns = [self._indices[start : start + self.seq_len + 1] for start in starts]
         both = torch.from_numpy(np.stack(columns, axis=1).astype(np.int64))
-        last = position.window + 1 == self.windows(position.epoch)
+        last = position.window + 1 == lane // self.seq_len
         after = (
             Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)
         )

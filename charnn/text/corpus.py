@@ -85,10 +85,10 @@ def open_corpus(
     them, unless `skip_unknown` leaves them out.
     """
     check_encoding(config.encoding)
+    if [*arguments, *val].count("-") > 1:
+        raise TextError("standard input (-) can be read only once; name it once")
     sources, val_sources = find_sources(arguments), find_sources(val) if val else []
     surveys = [_survey(part, config) for part in (sources, val_sources) if part]
-    if not surveys[0].symbols:
-        raise TextError(f"{', '.join(s.name for s in sources)}: empty; name a file with text in it")
     if tokenizer is None:
         counts = sum(survey.counts for survey in surveys)
         tokenizer = _make_tokenizer(cast(NDArray[np.int64], counts), config)
@@ -118,7 +118,8 @@ def open_corpus(
 
 
 def _names(sources: Sequence[Source]) -> tuple[str, ...]:
-    return tuple(str(s.path.resolve()) if s.path else s.name for s in sources)
+    # not `resolve`: the name that a link points to may lack the .gz that tells how to read it
+    return tuple(str(s.path.absolute()) if s.path else s.name for s in sources)
 
 
 def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
@@ -131,6 +132,9 @@ def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
         counts[: len(found)] += found
         if len(sample) < SAMPLE_CHARACTERS and config.tokenizer == "char":
             sample += piece.decode() if isinstance(piece, bytes) else piece
+    if not counts.any():
+        others = f" and {len(sources) - 1} others" if len(sources) > 1 else ""
+        raise TextError(f"{sources[0].name}{others}: empty; name a file with text in it")
     return Survey(counts, digest.hexdigest(), sample[:SAMPLE_CHARACTERS], mended, stamps)
 
 
@@ -155,10 +159,14 @@ def _make_tokenizer(counts: NDArray[np.int64], config: TextConfig) -> Tokenizer:
     if config.tokenizer == "byte":
         return ByteTokenizer()
     tokenizer = from_counts(counts, config.min_count)
+    if not tokenizer.characters:
+        raise TextError(
+            f"no character of the text occurs {config.min_count:,} times; lower --min-count"
+        )
     if tokenizer.vocabulary_size < 2:
         raise TextError(
             f"the text is made of one symbol only ({tokenizer.characters!r}), there is nothing to "
-            "learn; name another text or lower --min-count"
+            "learn; name another text"
         )
     return tokenizer
 
@@ -215,8 +223,8 @@ def _encode(
     # Keyed by what the indices are made of, never by a path: a file that changes gets a new key.
     made_of = [_fingerprint(surveys), tokenizer.to_json(), skipped, _CACHE_FORMAT]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    with explained("writing the cache of the corpus", "set CHARNN_CACHE to a folder with room"):
-        path = cache_folder() / f"{key}.indices"
+    path = cache_folder() / f"{key}.indices"
+    with explained(f"writing {path}", "set CHARNN_CACHE to a folder with room"):
         if not _is_whole(path, total, dtype):
             with replacing(path) as file:
                 write(file)
@@ -243,18 +251,16 @@ def _write_indices(
 ) -> int:
     """Write the indices of `text`, without those that have none; return how many were written."""
     table = tokenizer.table()
-    narrow = table.astype(dtype)
-    ascii_known = len(table) == 256 or bool((table[:128] >= 0).all())
+    narrow = table[:256].astype(np.uint8).tobytes()
+    absent = np.flatnonzero(table[:256] < 0).astype(np.uint8).tobytes()
     written = 0
     for piece in text:
-        codes = _codes(piece)
         if isinstance(piece, bytes) and dtype is np.uint8:
             # `translate` is several times faster than indexing, and can delete on its way.
-            absent = b"" if ascii_known else bytes(np.flatnonzero(table[:256] < 0).astype(np.uint8))
-            values = np.frombuffer(piece.translate(narrow[:256].tobytes(), absent), dtype=dtype)
+            values = np.frombuffer(piece.translate(narrow, absent), dtype=dtype)
         else:
-            known = table[codes] >= 0
-            values = narrow[codes] if known.all() else narrow[codes[known]]
+            indices = table.take(_codes(piece))
+            values = (indices if indices.min() >= 0 else indices[indices >= 0]).astype(dtype)
         file.write(values.data)
         written += len(values)
     return written

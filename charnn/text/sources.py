@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,38 +54,37 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
     """The sources that the arguments name, in order; the demo text when there are none."""
     if not arguments:
         return [Source(DEMO_NAME, lambda: io.BytesIO(demo_text().encode()))]
-    if list(arguments).count("-") > 1:
-        raise TextError("standard input (-) can be read only once; name it once")
     return [source for argument in arguments for source in _find(argument)]
 
 
-def _find(argument: str) -> Iterator[Source]:
+def _find(argument: str) -> list[Source]:
     if argument == "-":
-        yield _standard_input()
-        return
+        return [_standard_input()]
+    with explained(f"looking for {argument}", "name a file or folder that you may read"):
+        return [Source(str(file), _opener(file), file) for file in _files(argument)]
+
+
+def _files(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        files = list(_walk(path))
-        if not files:
-            raise TextError(f"{path}: no file in this folder; name a text file")
-    elif path.exists():
-        if not path.is_file():
-            raise TextError(f"{path}: neither a file nor a folder; to read a pipe, use `-`")
-        files = [path]
-    else:
-        files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
-        files = [file for file in files if file.is_file()]
-        if not files:
-            raise TextError(
-                f"{path}: no such file or folder; `ls {path.parent}` shows what is there"
-            )
-    for file in files:
-        yield Source(str(file), _opener(file), file)
+        if files := list(_walk(path)):
+            return files
+        raise TextError(f"{path}: no file in this folder; name a text file")
+    if path.is_file():
+        return [path]
+    if path.exists():
+        raise TextError(f"{path}: neither a file nor a folder; to read a pipe, use `-`")
+    matches = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207
+    found = (_walk(match) if match.is_dir() else [match] for match in matches)
+    files = [file for some in found for file in some if file.is_file()]
+    if not files:
+        raise TextError(f"{path}: no such file or folder; `ls {path.parent}` shows what is there")
+    return list(dict.fromkeys(files))  # `**` matches a folder and then what is in it
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """The files below `folder`, sorted; hidden ones and links to folders are left out."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -92,8 +92,13 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def _unreadable(error: OSError) -> None:
+    """`os.walk` would leave the folder out, and the text would silently be another."""
+    raise error
+
+
 def _opener(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: cast(BinaryIO, _OPENERS.get(path.suffix, open)(path, "rb"))
+    return lambda: cast(BinaryIO, _OPENERS.get(path.suffix.lower(), open)(path, "rb"))
 
 
 def _standard_input() -> Source:
@@ -107,23 +112,11 @@ def _standard_input() -> Source:
         shutil.copyfileobj(sys.stdin.buffer, spool, CHUNK_BYTES)
 
     def reopen() -> BinaryIO:
-        spool.seek(0)
-        return io.BufferedReader(_Unclosed(spool))
+        spool.seek(0)  # of the duplicate too
+        return open(os.dup(spool.fileno()), "rb")  # noqa: PTH123 - a descriptor is no path
 
+    weakref.finalize(reopen, spool.close)
     return Source(STDIN_NAME, reopen)
-
-
-class _Unclosed(io.RawIOBase):
-    """Reads another file without closing it, so that it can be read again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._file.readinto(buffer)  # type: ignore[attr-defined]
 
 
 def pieces(sources: Iterable[Source], config: TextConfig, mended: set[str]) -> Iterator[Piece]:
@@ -160,14 +153,12 @@ def _chunks(source: Source) -> Iterator[bytes]:
         with source.open() as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise TextError(
-            f"{source.name}: the compressed file is truncated or damaged ({error}); fetch it again"
-        ) from error
-    except OSError as error:
-        raise TextError(
-            f"{source.name}: cannot be read ({error.strerror or error}); check the file"
-        ) from error
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            problem = f"cannot be read ({error.strerror}); check the file"
+        else:  # gzip and bz2 use an OSError without a number for bytes that they cannot unpack
+            problem = f"the compressed file is truncated or damaged ({error}); fetch it again"
+        raise TextError(f"{source.name}: {problem}") from error
 
 
 def _decoded(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[Piece]:
@@ -185,10 +176,13 @@ def _decoded(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[Piec
                     yield piece
             offset += len(chunk)
         decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        what = str(error)  # such as a missing byte-order mark
+        if isinstance(error, UnicodeDecodeError):
+            at = offset - held + error.start
+            what = f"byte 0x{error.object[error.start]:02x} at offset {at}"
         raise TextError(
-            f"{name}: not {encoding}: byte 0x{error.object[error.start]:02x} at offset "
-            f"{offset - held + error.start}; try --encoding NAME (utf-16, cp1252, …) "
+            f"{name}: not {encoding}: {what}; try --encoding NAME (utf-16, cp1252, …) "
             "or --tokenizer byte"
         ) from error
 
@@ -226,7 +220,8 @@ def check_encoding(encoding: str) -> None:
     """Raise `TextError` unless Python can decode text from `encoding`."""
     try:
         b"text".decode(encoding, "ignore")
-    except LookupError as error:
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError) as error:
         raise TextError(
             f"no text encoding called {encoding!r}; try utf-8, utf-16, cp1252"
         ) from error

@@ -48,6 +48,7 @@ class Run:
     best_nats: float | None = None
     best_step: int = 0
     stale: int = 0  # validations since the best one
+    validated: int = 0  # the step of the newest validation
 
     @classmethod
     def start(
@@ -75,41 +76,43 @@ class Run:
         run.best_nats = last.progress["best_nats"]
         run.best_step = last.progress["best_step"]
         run.stale = last.progress["stale"]
-        _forget_after(folder / METRICS, run.state.step)
+        run.validated = last.progress["validated"]
+        _forget_after(folder / METRICS, run.state.step, run.validated)
         return run
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done, or patience has ended the run."""
+        """Whether all steps are made and validated, or patience has ended the run."""
         patience = self.train.patience
-        return self.state.step >= self.train.steps or 0 < patience <= self.stale
+        return self.validated >= self.train.steps or 0 < patience <= self.stale
 
     def reports(self) -> Iterator[StepReport | Validation]:
         """Train to the end; a `StepReport` for each step, a `Validation` at fixed steps."""
-        every = max(1, self.train.steps // METRICS_LINES)
-        saved = time.monotonic()
         if self.finished:
             return
+        every = max(1, self.train.steps // METRICS_LINES)
+        saved = time.monotonic()
         with explained("writing the metrics", "check the run folder"), self._metrics() as metrics:
+            if self._due():  # the run was stopped between a step and its validation
+                yield self._validate(metrics)
             for report in train_steps(self.state, self.batches, self.train):
-                validates = (
-                    report.step % self.train.val_every == 0 or report.step == self.train.steps
-                )
-                if report.step % every == 0 or validates:
+                due = self._due()
+                if report.step % every == 0 or due:
                     _write_line(metrics, vars(report))
                 yield report
-                if validates:
-                    validation = self._validate()
-                    score = validation.score
-                    if score is not None:
-                        values = {"step": report.step, "val_nats_per_char": score.nats_per_char}
-                        _write_line(metrics, values)
-                    yield validation
-                if validates or time.monotonic() - saved > SAVE_SECONDS:
+                if due:
+                    yield self._validate(metrics)
+                if due or time.monotonic() - saved > SAVE_SECONDS:
                     self.save()
                     saved = time.monotonic()
                 if self.finished:
                     return
+
+    def _due(self) -> bool:
+        """Whether a validation belongs here that has not been made."""
+        step = self.state.step
+        fixed = step % self.train.val_every == 0 or step == self.train.steps
+        return fixed and step > self.validated
 
     def save(self) -> Path:
         """Write `last`: the model and all that is needed to go on."""
@@ -117,22 +120,26 @@ class Run:
             "best_nats": self.best_nats,
             "best_step": self.best_step,
             "stale": self.stale,
+            "validated": self.validated,
         }
         path = self.folder / LAST
         checkpoint.save(path, self._checkpoint(progress, self.state.tensors()))
         return path
 
-    def _validate(self) -> Validation:
+    def _validate(self, metrics: TextIO) -> Validation:
         score = None
         if len(self.corpus.validation) > 1:
             score = evaluate(self.state.network, self.corpus.validation, "lanes")
         nats = None if score is None else score.nats_per_char
+        if nats is not None:
+            _write_line(metrics, {"step": self.state.step, "val_nats_per_char": nats})
         best = nats is None or self.best_nats is None or nats < self.best_nats
         if best:
             self.best_nats, self.best_step, self.stale = nats, self.state.step, 0
             checkpoint.save(self.folder / BEST, self._checkpoint({}, {}))
         else:
             self.stale += 1
+        self.validated = self.state.step
         return Validation(self.state.step, score, best, self.state.network)
 
     def _checkpoint(self, progress: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Checkpoint:
@@ -164,14 +171,15 @@ def _write_line(file: TextIO, values: dict[str, Any]) -> None:
     file.flush()
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the metrics of steps that were made after the checkpoint and will be made again."""
+def _forget_after(path: Path, step: int, validated: int) -> None:
+    """Drop the metrics of steps and validations that will be made again."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step:
+            values = json.loads(line)
+            if values["step"] <= (validated if "val_nats_per_char" in values else step):
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a run whose machine went down may be cut short

@@ -1,0 +1,111 @@
+"""How fast does training run, and what share of this machine's matrix-product peak is that?
+
+Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
+product reaches in the same run. `share` counts the multiplications of the model as it is written
+(an LSTM that reads an embedding); `done` counts those that are made: with few symbols the first
+layer's input product is folded into a small table (charnn/model/network.py), and on a CPU the
+share may then pass what is done. Medians of five rounds, peak and training in turn.
+
+    python scripts/bench_train.py --threads 2
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from charnn.config import ModelConfig, TrainConfig
+from charnn.device import pick_device
+from charnn.text.batches import Batches
+from charnn.training.loop import TrainState, train_steps
+
+SIZES = ((1, 384), (1, 512), (2, 512), (2, 1024))
+VOCABULARY = 65
+WINDOW = 64
+ROUNDS = 5
+SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Multiply-adds a character and training step, each two floating-point operations, forward
+    once and backward twice."""
+
+    share: float
+    done: float
+
+
+def arithmetic(model: ModelConfig, folded: bool) -> Arithmetic:
+    """Count the products of an LSTM: four gates of each layer over input and state, and the head."""
+    H, V = model.hidden_size, model.vocabulary_size
+    upper = (model.num_layers - 1) * 4 * H * 2 * H + H * V
+    first = 4 * H * (model.embedding_size + H)
+    first_done = 4 * H * (V + H) if folded else first
+    return Arithmetic(6 * (upper + first), 6 * (upper + first_done))
+
+
+def peak(device: torch.device, size: int = 2048) -> float:
+    """Floating-point operations per second of a square float32 product."""
+    a, b = (torch.randn(size, size, device=device) for _ in range(2))
+    seconds = timed(lambda: torch.mm(a, b)[0, 0].item(), 0.5)
+    return 2 * size**3 / seconds
+
+
+def timed(call: Callable[[], object], seconds: float) -> float:
+    """Mean seconds of a call, from about `seconds` of calls."""
+    start, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - start < seconds:
+        call()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
+def measure(model: ModelConfig, lanes: int, device: torch.device) -> tuple[float, float, float]:
+    """Characters/s, peak, and their ratio (characters per floating-point operation at the peak)."""
+    train = TrainConfig(
+        steps=10**9, batch_size=lanes, seq_len=WINDOW, learning_rate=1e-3, seed=0, val_every=10**9
+    )
+    text = np.random.default_rng(0).integers(VOCABULARY, size=1_000_000, dtype=np.uint8)
+    batches = Batches(text, lanes, WINDOW, seed=0)
+    steps = train_steps(TrainState.start(model, train, lanes, device), batches, train)
+    for _ in range(5):
+        next(steps)
+    rounds = []
+    for _ in range(ROUNDS):
+        best = peak(device)
+        rate = lanes * WINDOW / timed(lambda: next(steps), SECONDS)
+        rounds.append((rate, best, rate / best))
+    rates, peaks, ratios = zip(*rounds, strict=True)
+    return statistics.median(rates), statistics.median(peaks), statistics.median(ratios)
+
+
+def main() -> None:
+    """Parse the options and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[16, 64])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    print(f"{device}, {options.threads} threads, torch {torch.__version__}")
+    print("| size | lanes x window | characters/s | peak GFLOP/s | share | done |")
+    print("|---|---|---|---|---|---|")
+    for layers, hidden in SIZES:
+        for lanes in options.lanes:
+            model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))
+            rate, best, ratio = measure(model, lanes, device)
+            count = arithmetic(model, folded=device.type == "cpu")
+            print(
+                f"| {layers}x{hidden} | {lanes}x{WINDOW} | {rate:,.0f} | {best / 1e9:,.0f} "
+                f"| {ratio * count.share:.0%} | {ratio * count.done:.0%} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Small real things that many tests use."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from charnn import checkpoint
+from charnn.checkpoint import Checkpoint
+from charnn.cli.main import main
+
+torch.set_num_threads(1)  # tiny products: a second thread only makes them wait
+
+
+def words(characters: int, seed: int = 0) -> str:
+    """A text of invented words, in lines."""
+    chance = random.Random(seed)
+    text = ""
+    while len(text) < characters:
+        text += "".join(chance.choices("aeinst", k=chance.randint(2, 6))) + chance.choice(" \n")
+    return text[:characters]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither see nor change the user's cache."""
+    monkeypatch.setenv("CHARNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def charnn(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin)
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,000 characters of invented words."""
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text(words(2000))
+    return path
+
+
+TINY = "--hidden-size 6 --embedding-size 5 --batch-size 3 --seq-len 8 --seed 1".split()
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    """A run of four steps; to be read, not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    result = charnn("train", text_file, "--steps", "4", *TINY, "--out", folder, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(run_folder: Path) -> Checkpoint:
+    """The best checkpoint of that run."""
+    return checkpoint.load(run_folder / "best.safetensors")

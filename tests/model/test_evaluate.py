@@ -1,0 +1,105 @@
+"""Each protocol is what its definition says, held against a loop that cannot be misread."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from charnn.config import ModelConfig
+from charnn.errors import SettingError, TextError
+from charnn.model import evaluate as module
+from charnn.model.evaluate import evaluate, lanes_layout
+from charnn.model.network import CharNetwork, predicting
+from charnn.text.tokenizer import Indices
+
+CONFIG = ModelConfig(vocabulary_size=5, hidden_size=6, num_layers=2, embedding_size=3)
+
+
+@pytest.fixture
+def network() -> CharNetwork:
+    torch.manual_seed(1)
+    return CharNetwork(CONFIG).double()
+
+
+def text(symbols: int) -> Indices:
+    return np.random.default_rng(0).integers(5, size=symbols, dtype=np.uint8)
+
+
+def nats(network: CharNetwork, indices: Indices, forget_every: int) -> float:
+    """Character by character, the state set to zero every so many targets."""
+    total = 0.0
+    with predicting(network):
+        for place in range(len(indices) - 1):
+            if place % forget_every == 0:
+                state = network.zero_state(1)
+            logits, state = network(torch.tensor([[int(indices[place])]]), state)
+            total -= torch.log_softmax(logits[0, 0], -1)[int(indices[place + 1])].item()
+    return total
+
+
+@pytest.mark.parametrize("symbols", [2, 7, 100, 131])
+def test_stream_is_one_pass_that_never_forgets(network: CharNetwork, symbols: int) -> None:
+    score = evaluate(network, text(symbols), "stream")
+    assert score.characters == symbols - 1
+    assert score.nats == pytest.approx(nats(network, text(symbols), 10**9), rel=1e-12)
+
+
+def test_stream_does_not_depend_on_the_pieces_it_is_read_by(
+    network: CharNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(network, text(100), "stream").nats
+    monkeypatch.setattr(module, "PIECE", 7)
+    assert evaluate(network, text(100), "stream").nats == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("symbols", [2, 16, 17, 18, 200])
+def test_window_forgets_at_each_window_and_counts_the_last_one(
+    network: CharNetwork, symbols: int
+) -> None:
+    score = evaluate(network, text(symbols), "window", 16)
+    assert score.characters == symbols - 1
+    assert score.nats == pytest.approx(nats(network, text(symbols), 16), rel=1e-12)
+
+
+@pytest.mark.parametrize("symbols", [2, 3, 5, 300, 513, 1000, 20_000, 2_000_000])
+def test_lanes_count_each_target_at_most_once_and_stay_in_the_text(symbols: int) -> None:
+    layout = lanes_layout(symbols)
+    assert 1 <= layout.lanes <= 64
+    assert layout.length >= 1
+    assert layout.warm_up + layout.counted <= min(symbols - 1, 1_000_000)
+    assert layout.warm_up + layout.counted > min(symbols - 1, 1_000_000) - layout.lanes
+
+
+def test_lanes_are_warmed_on_what_stands_before_them(network: CharNetwork) -> None:
+    indices = text(2000)
+    layout = lanes_layout(2000)
+    total = 0.0
+    for lane in range(layout.lanes):
+        start = lane * layout.length
+        rows = indices[start : start + layout.warm_up + layout.length + 1]
+        total += nats(network, rows, 10**9) - nats(network, rows[: layout.warm_up + 1], 10**9)
+    score = evaluate(network, indices, "lanes")
+    assert score.characters == layout.counted
+    assert score.nats == pytest.approx(total, rel=1e-10)
+
+
+def test_evaluating_leaves_network_and_random_numbers_as_they_were(network: CharNetwork) -> None:
+    before = torch.get_rng_state()
+    evaluate(network.train(), text(600), "lanes")
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_nats_and_bits_differ_by_the_logarithm_of_two(network: CharNetwork) -> None:
+    score = evaluate(network, text(50), "stream")
+    assert score.nats_per_char == pytest.approx(score.bits_per_char * math.log(2))
+
+
+def test_what_cannot_be_measured_is_refused(network: CharNetwork) -> None:
+    with pytest.raises(TextError, match="nothing to predict"):
+        evaluate(network, text(1), "stream")
+    with pytest.raises(SettingError, match="none of stream, window, lanes"):
+        evaluate(network, text(9), "strem")
+    with pytest.raises(SettingError, match="window of 0"):
+        evaluate(network, text(9), "window", 0)

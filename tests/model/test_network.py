@@ -1,0 +1,111 @@
+"""The network is torch's own layers in a row, whatever way it computes them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from charnn.config import ModelConfig
+from charnn.model.network import CharNetwork, layer_weights, predicting
+
+CELLS = ("lstm", "gru", "rnn")
+FOLDED = ModelConfig(vocabulary_size=4, hidden_size=6, num_layers=2, embedding_size=5)
+PLAIN = replace(FOLDED, vocabulary_size=7)
+
+
+def network(config: ModelConfig) -> CharNetwork:
+    torch.manual_seed(3)
+    return CharNetwork(config).double()
+
+
+def indices(config: ModelConfig, time: int = 9, batch: int = 3) -> Tensor:
+    return torch.randint(config.vocabulary_size, (time, batch))
+
+
+def torch_layers(ours: CharNetwork) -> nn.RNNBase:
+    """torch's module with `num_layers`, with the same weights."""
+    c = ours.config
+    kind = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[c.cell]
+    module = kind(c.embedding_size, c.hidden_size, c.num_layers).double()
+    for number, layer in enumerate(ours.layers):
+        for theirs, weight in zip(module.all_weights[number], layer_weights(layer), strict=True):
+            theirs.data.copy_(weight)
+    return module
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("config", [FOLDED, PLAIN], ids=["folded", "plain"])
+def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
+    config: ModelConfig, cell: str
+) -> None:
+    ours = network(replace(config, cell=cell))
+    module = torch_layers(ours)
+    read = indices(config)
+    state = torch.randn_like(ours.zero_state(3))
+    logits, after = ours(read, state)
+
+    theirs_state = tuple(state.unbind(1)) if cell == "lstm" else state[:, 0]
+    outputs, theirs_after = module(ours.embedding(read), theirs_state)
+    theirs = ours.head(outputs)
+    torch.testing.assert_close(logits, theirs, atol=1e-12, rtol=0)
+    stacked = torch.stack(theirs_after if cell == "lstm" else (theirs_after,), 1)
+    torch.testing.assert_close(after, stacked, atol=1e-12, rtol=0)
+
+    weights = (ours.embedding.weight, ours.layers[0].weight_ih_l0)
+    (grad_embedding, grad_input) = torch.autograd.grad(logits.square().sum(), weights)
+    module_weights = (ours.embedding.weight, module.weight_ih_l0)
+    expected = torch.autograd.grad(theirs.square().sum(), module_weights)
+    torch.testing.assert_close(grad_embedding, expected[0], atol=1e-10, rtol=0)
+    torch.testing.assert_close(grad_input, expected[1], atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_text_read_in_parts_is_the_text_read_whole(cell: str) -> None:
+    net = network(replace(FOLDED, cell=cell))
+    read = indices(FOLDED)
+    with predicting(net):
+        whole, end = net(read, net.zero_state(3))
+        first, middle = net(read[:4], net.zero_state(3))
+        second, last = net(read[4:], middle)
+    torch.testing.assert_close(torch.cat((first, second)), whole, atol=1e-12, rtol=0)
+    torch.testing.assert_close(last, end, atol=1e-12, rtol=0)
+
+
+def test_the_lanes_of_a_batch_do_not_know_each_other() -> None:
+    net = network(FOLDED)
+    read = indices(FOLDED)
+    with predicting(net):
+        together, _ = net(read, net.zero_state(3))
+        alone, _ = net(read[:, 1:2], net.zero_state(1))
+    torch.testing.assert_close(together[:, 1:2], alone, atol=1e-12, rtol=0)
+
+
+def test_reading_leaves_the_given_state_as_it_was() -> None:
+    net = network(FOLDED)
+    state = net.zero_state(3)
+    net(indices(FOLDED), state)
+    assert not state.any()
+
+
+def test_forget_gates_start_with_a_bias_of_one() -> None:
+    net = network(FOLDED)
+    for layer in net.layers:
+        _, _, b_ih, b_hh = layer_weights(layer)
+        assert (b_ih + b_hh)[6:12].tolist() == [1.0] * 6
+
+
+def test_dropout_acts_only_while_training() -> None:
+    net = network(replace(FOLDED, dropout=0.5))
+    read, state = indices(FOLDED), net.zero_state(3)
+    first, second = net(read, state)[0], net(read, state)[0]
+    assert not torch.equal(first, second)
+    with predicting(net):
+        assert torch.equal(net(read, state)[0], net(read, state)[0])
+    assert net.training
+
+
+def test_the_parameter_count_is_the_sum_over_the_layers() -> None:
+    V, E, H = 4, 5, 6
+    lstm = 4 * H * (E + H + 2) + 4 * H * (H + H + 2)
+    assert network(FOLDED).parameter_count() == V * E + lstm + (H + 1) * V

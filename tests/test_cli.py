@@ -1,0 +1,260 @@
+"""The commands as a user types them: what comes on stdout, what on stderr, and the exit code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from charnn import checkpoint
+from charnn.cli.main import COMMANDS
+from charnn.folder import free_folder
+from tests.conftest import TINY, charnn
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "charnn", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from charnn.cli.main import main\n"
+        "for arguments in (['--help'], *([name, '--help'] for name in sys.argv[1:])):\n"
+        "    main(arguments, standalone_mode=False)\n"
+        "print(sorted({'torch', 'numpy'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name: str) -> None:
+    result = charnn(name, "--help")
+    assert result.exit_code == 0
+    assert COMMANDS[name] in charnn("--help").stdout
+    examples = re.findall(rf"^ +(charnn {name}.*)$", result.stdout, re.MULTILINE)
+    assert examples
+    for example in examples:
+        options = re.findall(r"--[a-z-]+", example)
+        assert all(f"  {option}" in result.stdout or f", {option}" in result.stdout for option in options)
+
+
+def test_train_prints_only_the_path_of_the_best_checkpoint(text_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = charnn("train", text_file, "--steps", "2", *TINY, "--out", out)
+    assert result.exit_code == 0
+    assert result.stdout == f"{out / 'best.safetensors'}\n"
+    assert "nats/char" in result.stderr
+    assert f"charnn sample {out}" in result.stderr
+    assert "%|" not in result.stderr  # no bar without a terminal
+    assert sorted(path.name for path in out.iterdir()) == [
+        "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json",
+    ]  # fmt: skip
+
+
+def test_quiet_leaves_stderr_empty(text_file: Path, tmp_path: Path) -> None:
+    result = charnn("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "r", "--quiet")
+    assert result.stderr == ""
+
+
+def test_a_budget_in_minutes_is_kept_and_stored_as_steps(text_file: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    result = charnn("train", text_file, "--minutes", "0.02", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert time.monotonic() - start < 15
+    train = checkpoint.load(tmp_path / "run" / "last.safetensors").train
+    assert train.steps >= 10
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == (
+        train.steps
+    )
+
+
+def test_without_a_corpus_the_demo_text_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = charnn("train", "--steps", "1", *TINY)
+    assert result.stdout == "checkpoints/demo/best.safetensors\n"
+    assert charnn("train", "--steps", "1", *TINY).stdout == "checkpoints/demo-2/best.safetensors\n"
+    assert charnn("train", "--out", "checkpoints/demo", "--resume").exit_code == 0
+
+
+def test_standard_input_is_a_corpus(tmp_path: Path, text_file: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ("--steps", "1", *TINY, "--out", out)
+    assert charnn("train", "-", *arguments, stdin=text_file.read_bytes()).exit_code == 0
+    facts = checkpoint.load(out / "best.safetensors").corpus
+    assert facts.characters == 2000
+    result = charnn("eval", out)
+    assert result.exit_code == 1
+    assert "standard input" in result.stderr
+
+
+def test_the_newest_run_is_taken_when_none_is_named(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        charnn("train", text_file, "--steps", "1", *TINY, "--out", f"checkpoints/{name}")
+    for command in (("sample", "--length", "3"), ("eval",), ("info",)):
+        result = charnn(*command)
+        assert result.exit_code == 0, result.stderr
+        assert "checkpoints/b/best.safetensors" in result.stderr
+    lines = charnn("runs").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["checkpoints/b", "checkpoints/a"]
+
+
+def test_a_free_folder_is_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for _ in range(3):
+        folder = free_folder("x")
+        folder.mkdir(parents=True)
+        names.append(folder.name)
+    assert names == ["x", "x-2", "x-3"]
+
+
+def test_sample_prints_the_prime_and_then_so_many_characters(run_folder: Path) -> None:
+    result = charnn("sample", run_folder, "--prime", "aein", "--length", "30", "--seed", "0")
+    assert result.stdout.startswith("aein")
+    assert len(result.stdout) == 4 + 30 + 1
+    assert result.stderr == ""
+    again = charnn("sample", run_folder, "--prime", "aein", "--length", "30", "--seed", "0")
+    assert again.stdout == result.stdout
+
+
+def test_a_drawn_seed_is_told_and_writes_the_same_text_again(run_folder: Path) -> None:
+    first = charnn("sample", run_folder, "--length", "30")
+    seed = first.stderr.removeprefix("seed: ").strip()
+    assert charnn("sample", run_folder, "--length", "30", "--seed", seed).stdout == first.stdout
+
+
+def test_the_prime_can_come_from_a_file_or_stdin(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "prime").write_text("st\na")
+    options = ("--length", "5", "--seed", "1")
+    inline = charnn("sample", run_folder, "--prime", "st\na", *options).stdout
+    assert charnn("sample", run_folder, "--prime-file", tmp_path / "prime", *options).stdout == inline
+    assert charnn("sample", run_folder, "--prime-file", "-", *options, stdin="st\na").stdout == inline
+
+
+def test_eval_measures_the_validation_part_or_a_text(run_folder: Path, text_file: Path) -> None:
+    own = json.loads(charnn("eval", run_folder, "--json").stdout)
+    assert own.keys() == {
+        "protocol", "nats_per_char", "bits_per_char", "characters", "unknown", "checkpoint",
+    }  # fmt: skip
+    assert own["protocol"] == "stream"
+    assert own["characters"] == 199
+    part = text_file.parent / "part.txt"
+    part.write_text(text_file.read_text()[1800:])
+    given = json.loads(charnn("eval", run_folder, part, "--json").stdout)
+    assert given == own
+    window = json.loads(charnn("eval", run_folder, "--protocol", "window", "--json").stdout)
+    assert window["protocol"] == "window 256"
+
+
+def test_eval_can_leave_out_unknown_characters(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "strange.txt").write_text("aXein\nstXYea")
+    refused = charnn("eval", run_folder, tmp_path / "strange.txt")
+    assert refused.exit_code == 1
+    assert "'X' (U+0058) x 2" in refused.stderr
+    (tmp_path / "known.txt").write_text("aein\nstea")
+    skipped = charnn("eval", run_folder, tmp_path / "strange.txt", "--skip-unknown", "--json")
+    known = json.loads(charnn("eval", run_folder, tmp_path / "known.txt", "--json").stdout)
+    assert json.loads(skipped.stdout) == known | {"unknown": 3}
+
+
+def test_byte_models_read_any_file_and_count_in_bytes(tmp_path: Path) -> None:
+    data = tmp_path / "data.bin"
+    data.write_bytes(bytes(range(256)) * 8)
+    out = tmp_path / "run"
+    train = charnn("train", data, "--tokenizer", "byte", "--steps", "2", *TINY, "--out", out)
+    assert train.exit_code == 0, train.stderr
+    result = json.loads(charnn("eval", out, "--json").stdout)
+    assert result["nats_per_byte"] == result["nats_per_char"]
+    assert charnn("sample", out, "--length", "50", "--prime", "ß").stdout.startswith("ß")
+
+
+def test_rare_characters_are_scored_as_one_unknown_symbol(tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("abcab" * 100 + "xyz" + "ab" * 20)
+    out = tmp_path / "run"
+    charnn("train", text, "--min-count", "2", "--steps", "2", *TINY, "--out", out)
+    assert json.loads(charnn("info", out, "--json").stdout)["vocabulary"]["characters"] == "abc"
+    result = json.loads(charnn("eval", out, text, "--json").stdout)
+    assert result["unknown"] == 3
+    assert result["characters"] == 542
+    assert json.loads(charnn("eval", out, "--json").stdout)["unknown"] == 3
+    refused = charnn("sample", out, "--prime", "x")
+    assert refused.exit_code == 1
+    assert "U+0078" in refused.stderr
+
+
+def test_info_tells_the_command_that_made_the_model(run_folder: Path) -> None:
+    about = json.loads(charnn("info", run_folder, "--json").stdout)
+    assert about["model"]["hidden_size"] == 6
+    assert about["run"]["corpus"][0].endswith("words.txt")
+    text = charnn("info", run_folder).stdout
+    assert "1 x 6 lstm" in text or "x 6 lstm" in text
+
+
+def test_a_reader_that_has_enough_ends_sampling_quietly(run_folder: Path) -> None:
+    sampling = process("sample", run_folder, "--length", "1000000", "--seed", "1")
+    assert sampling.stdout is not None
+    assert sampling.stderr is not None
+    assert len(sampling.stdout.read(100)) == 100
+    sampling.stdout.close()
+    assert sampling.wait(timeout=60) == 0
+    assert sampling.stderr.read() == ""
+    sampling.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(
+    number: signal.Signals, code: int, text_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    training = process("train", text_file, "--steps", "100000", *TINY, "--out", out)
+    metrics = out / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.stat().st_size:
+            break
+        time.sleep(0.05)
+    training.send_signal(number)
+    stdout, stderr = training.communicate(timeout=60)
+    assert training.returncode == code
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert f"charnn train --out {out} --resume" in stderr
+    stopped = checkpoint.load(out / "last.safetensors").progress["step"]
+    assert 0 < stopped < 100_000
+
+    resumed = process("train", "--out", out, "--resume")
+    assert resumed.stderr is not None
+    assert f"from step {stopped:,}" in resumed.stderr.readline()
+    resumed.send_signal(signal.SIGINT)
+    resumed.communicate(timeout=60)
+    assert resumed.returncode == 130
+
+
+def test_resuming_a_finished_run_says_so(run_folder: Path, text_file: Path) -> None:
+    result = charnn("train", text_file, "--out", run_folder, "--resume")
+    assert result.exit_code == 0
+    assert "finished already" in result.stderr
+    assert result.stdout == f"{run_folder / 'best.safetensors'}\n"
+
+
+def test_version_and_short_help() -> None:
+    assert re.fullmatch(r"charnn, version \d+\.\d+\.\d+\n", charnn("--version").stdout)
+    assert charnn("-h").stdout == charnn("--help").stdout

@@ -1,0 +1,44 @@
+"""Training learns what there is to learn, and nothing that is not there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charnn
+from charnn.config import TextConfig
+from charnn.model.evaluate import evaluate
+from charnn.text.corpus import open_corpus
+
+SYMBOLS = "abcde"
+
+
+def markov_text(characters: int) -> tuple[str, np.ndarray]:
+    """A text drawn from a chain of order 2, and the chain's probabilities [5, 5, 5]."""
+    chance = np.random.default_rng(0)
+    chain = chance.dirichlet(np.full(5, 0.4), size=(5, 5))
+    cumulated = chain.cumsum(-1)
+    a = b = 0
+    indices = []
+    for uniform in chance.random(characters).tolist():
+        a, b = b, min(4, int(np.searchsorted(cumulated[a, b], uniform)))
+        indices.append(b)
+    return "".join(SYMBOLS[i] for i in indices), chain
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) -> None:
+    text, chain = markov_text(120_000)
+    path = tmp_path / "markov.txt"
+    path.write_text(text)
+    sizes = {"cell": cell, "hidden_size": 32, "embedding_size": 8, "dropout": 0.0}
+    lanes = {"batch_size": 16, "seq_len": 32, "learning_rate": 0.01}
+    best = charnn.train(path, out=tmp_path / "run", steps=500, seed=1, **sizes, **lanes)
+    model = charnn.load(best)
+    corpus = open_corpus([str(path)], TextConfig(), tokenizer=model.tokenizer)
+    score = evaluate(model.network, corpus.validation, "stream")
+    v = corpus.validation.astype(int)
+    # The source's own nats on the same targets; its first one has only one character before it,
+    # which no longer matters among twelve thousand.
+    true = -np.log(chain[v[:-2], v[1:-1], v[2:]]).sum() / (len(v) - 2)
+    assert 0.998 * true < score.nats_per_char < 1.02 * true

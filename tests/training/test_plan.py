@@ -1,0 +1,140 @@
+"""The plan is a function of corpus, budget and speed; every choice can be overridden."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charnn.config import ModelConfig, TrainConfig
+from charnn.errors import SettingError
+from charnn.model.evaluate import lanes_layout
+from charnn.training import plan as module
+from charnn.training.measure import Speed
+from charnn.training.plan import SIZES, Budget, Facts, Plan, make_plan
+
+
+@dataclass
+class Machine:
+    """A machine of so many multiplications per second that is never disturbed."""
+
+    rate: float = 1e10
+    asked: list[int] = field(default_factory=list)
+
+    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+        self.asked.append(model.hidden_size)
+        characters = self.rate / (12 * model.num_layers * model.hidden_size**2)
+        return Speed(train.batch_size * train.seq_len / characters, 1 / (3 * characters), 0.1)
+
+    def spent(self) -> float:
+        return 2.0
+
+
+class NoMachine(Machine):
+    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+        raise AssertionError("measured although the budget does not depend on speed")
+
+
+FACTS = Facts(train_symbols=1_000_000, val_symbols=111_540, vocabulary_size=65, seed=1)
+
+
+def planned(budget: Budget, facts: Facts = FACTS, rate: float = 1e10, **given: Any) -> Plan:
+    return make_plan(facts, budget, given, Machine(rate))
+
+
+def test_steps_and_epochs_do_not_depend_on_speed() -> None:
+    for budget in (Budget(steps=500), Budget(epochs=3)):
+        assert make_plan(FACTS, budget, {}, NoMachine()) == planned(budget)
+
+
+def test_epochs_become_the_steps_that_read_the_text_so_often() -> None:
+    train = planned(Budget(epochs=3)).train
+    assert train.steps * train.batch_size * train.seq_len == pytest.approx(3e6, rel=1e-3)
+
+
+@given(st.integers(100, 10**8), st.floats(0.1, 300), st.floats(1.5, 100))
+def test_more_minutes_never_give_a_smaller_model(symbols: int, minutes: float, more: float) -> None:
+    facts = Facts(symbols, symbols // 9, 65, 1)
+    less, most = (planned(Budget(minutes=m), facts) for m in (minutes, minutes * more))
+    assert less.model.hidden_size <= most.model.hidden_size
+
+
+@given(st.integers(100, 10**8), st.floats(1.5, 100), st.integers(10, 10**6))
+def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps: int) -> None:
+    small, large = (
+        planned(Budget(steps=steps), Facts(int(n), 1000, 65, 1)) for n in (symbols, symbols * more)
+    )
+    assert small.model.hidden_size <= large.model.hidden_size
+    assert small.model.dropout >= large.model.dropout
+
+
+@given(st.floats(0.5, 100), st.integers(10**5, 10**7), st.integers(2, 10**6))
+def test_training_validating_and_saving_fit_the_minutes(
+    minutes: float, symbols: int, val_symbols: int
+) -> None:
+    facts = Facts(symbols, val_symbols, 65, 1)
+    plan = planned(Budget(minutes=minutes), facts)
+    speed = Machine().measure(plan.model, plan.train, 1)
+    validations = -(-plan.train.steps // plan.train.val_every)
+    read = lanes_layout(val_symbols).read
+    seconds = 2.0 + plan.train.steps * speed.step
+    seconds += validations * (read * speed.validated_character + speed.save)
+    if plan.train.steps > module.STEPS_AT_LEAST:
+        assert seconds <= 60 * minutes + speed.step
+
+
+@given(st.integers(1, 10**6), st.integers(2, 10**7))
+def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
+    steps: int, val_symbols: int
+) -> None:
+    train = planned(Budget(steps=steps), Facts(10**6, val_symbols, 65, 1)).train
+    assert 1 <= train.val_every <= steps
+    validations = -(-steps // train.val_every)
+    assert validations <= module.MOST_VALIDATIONS + 1
+    if train.val_every < steps:
+        forward = lanes_layout(val_symbols).read / 3
+        assert steps // train.val_every * forward < 0.1 * steps * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cell", "gru"), ("hidden_size", 77), ("num_layers", 3), ("embedding_size", 13),
+        ("dropout", 0.33), ("seq_len", 21), ("batch_size", 5), ("learning_rate", 0.123),
+        ("clip", 0.4), ("patience", 4),
+    ],
+)  # fmt: skip
+def test_what_is_given_is_taken(name: str, value: Any) -> None:
+    plan = planned(Budget(steps=100), **{name: value})
+    assert (plan.model.to_json() | plan.train.to_json())[name] == value
+
+
+def test_a_given_size_is_the_only_one_measured() -> None:
+    machine = Machine()
+    make_plan(FACTS, Budget(minutes=3), {"hidden_size": 77}, machine)
+    assert set(machine.asked) == {77}
+
+
+def test_few_characters_get_few_lanes_and_a_small_model() -> None:
+    plan = planned(Budget(minutes=3), Facts(700, 70, 40, 1))
+    assert plan.train.batch_size * plan.train.seq_len <= 700
+    assert plan.model.hidden_size == SIZES[0].hidden_size
+    assert plan.model.dropout > 0
+
+
+def test_a_text_is_not_repeated_without_end() -> None:
+    plan = planned(Budget(minutes=600), Facts(20_000, 2_000, 60, 1))
+    epochs = plan.train.steps * plan.train.batch_size * plan.train.seq_len / 20_000
+    assert epochs <= module.EPOCHS_AT_MOST * 1.01
+    assert "enough before the minutes are over" in plan.why
+
+
+def test_without_validation_text_a_plan_is_made_too() -> None:
+    assert planned(Budget(minutes=1), Facts(10**6, 0, 65, 1)).train.steps > 0
+
+
+@pytest.mark.parametrize("values", [{}, {"minutes": 1, "steps": 2}, {"minutes": 0}, {"steps": -1}])
+def test_a_budget_is_one_number_above_zero(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        Budget(**values)
