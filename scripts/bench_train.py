@@ -40,7 +40,7 @@ class Arithmetic:
 
 
 def arithmetic(model: ModelConfig, folded: bool) -> Arithmetic:
-    """Count the products of an LSTM: four gates of each layer over input and state, and the head."""
+    """Count an LSTM's products: four gates of each layer over input and state, and the head."""
     H, V = model.hidden_size, model.vocabulary_size
     upper = (model.num_layers - 1) * 4 * H * 2 * H + H * V
     first = 4 * H * (model.embedding_size + H)

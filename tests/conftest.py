@@ -42,7 +42,18 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-TINY = "--hidden-size 6 --embedding-size 5 --batch-size 3 --seq-len 8 --seed 1".split()
+TINY = [
+    "--hidden-size",
+    "6",
+    "--embedding-size",
+    "5",
+    "--batch-size",
+    "3",
+    "--seq-len",
+    "8",
+    "--seed",
+    "1",
+]
 
 
 @pytest.fixture(scope="session")

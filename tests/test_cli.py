@@ -48,7 +48,9 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     assert examples
     for example in examples:
         options = re.findall(r"--[a-z-]+", example)
-        assert all(f"  {option}" in result.stdout or f", {option}" in result.stdout for option in options)
+        assert all(
+            f"  {option}" in result.stdout or f", {option}" in result.stdout for option in options
+        )
 
 
 def test_train_prints_only_the_path_of_the_best_checkpoint(text_file: Path, tmp_path: Path) -> None:
@@ -76,9 +78,9 @@ def test_a_budget_in_minutes_is_kept_and_stored_as_steps(text_file: Path, tmp_pa
     assert time.monotonic() - start < 15
     train = checkpoint.load(tmp_path / "run" / "last.safetensors").train
     assert train.steps >= 10
-    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == (
-        train.steps
-    )
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])[
+        "step"
+    ] == (train.steps)
 
 
 def test_without_a_corpus_the_demo_text_is_learned(
@@ -93,8 +95,9 @@ def test_without_a_corpus_the_demo_text_is_learned(
 
 def test_standard_input_is_a_corpus(tmp_path: Path, text_file: Path) -> None:
     out = tmp_path / "run"
-    arguments = ("--steps", "1", *TINY, "--out", out)
-    assert charnn("train", "-", *arguments, stdin=text_file.read_bytes()).exit_code == 0
+    text = text_file.read_bytes()
+    train = charnn("train", "-", "--steps", "1", *TINY, "--out", out, stdin=text)
+    assert train.exit_code == 0
     facts = checkpoint.load(out / "best.safetensors").corpus
     assert facts.characters == 2000
     result = charnn("eval", out)
@@ -145,8 +148,12 @@ def test_the_prime_can_come_from_a_file_or_stdin(run_folder: Path, tmp_path: Pat
     (tmp_path / "prime").write_text("st\na")
     options = ("--length", "5", "--seed", "1")
     inline = charnn("sample", run_folder, "--prime", "st\na", *options).stdout
-    assert charnn("sample", run_folder, "--prime-file", tmp_path / "prime", *options).stdout == inline
-    assert charnn("sample", run_folder, "--prime-file", "-", *options, stdin="st\na").stdout == inline
+    assert (
+        charnn("sample", run_folder, "--prime-file", tmp_path / "prime", *options).stdout == inline
+    )
+    assert (
+        charnn("sample", run_folder, "--prime-file", "-", *options, stdin="st\na").stdout == inline
+    )
 
 
 def test_eval_measures_the_validation_part_or_a_text(run_folder: Path, text_file: Path) -> None:

@@ -1,5 +1,6 @@
 """`charnn train`: a text becomes a model."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,22 +83,27 @@ def _begun(options: dict[str, Any]) -> "Run":
     from charnn.cli.story import tell_notes
     from charnn.device import pick_device
     from charnn.text.corpus import open_corpus
+    from charnn.training.plan import LANES
 
+    say = functools.partial(tell, quiet=options["quiet"])
     device = pick_device(options["device"])
     corpus = open_corpus(options["corpus"], text, val=options["val"])
     tell_notes(corpus, options["quiet"])
+    say(
+        f"text: {len(corpus.indices):,} characters, the last {len(corpus.validation):,} of them "
+        f"validate; {corpus.tokenizer.vocabulary_size:,} symbols"
+    )
+    if budget["minutes"] is not None:
+        say(f"timing this machine ({device}) for a few seconds")
     folder = options["out"] or free_folder(_name(options["corpus"]))
     run, why = begin(corpus, text, folder, budget, given, options["seed"], device)
-    asked = options["batch_size"]
-    if asked is not None and run.batches.batch_size < asked:
-        tell(
-            f"note: the text has room for {run.batches.batch_size} lanes, not {asked}",
-            options["quiet"],
-        )
+    lanes, asked = run.batches.batch_size, options["batch_size"] or LANES
+    if lanes < asked:
+        say(f"note: the text has room for {lanes} lanes of {run.batches.seq_len}, not {asked}")
     if options["seed"] is None:
-        tell(f"seed: {run.train.seed}", options["quiet"])
-    tell(f"plan: {why}", options["quiet"])
-    tell(f"run: {folder}", options["quiet"])
+        say(f"seed: {run.train.seed}")
+    say(f"plan: {why}")
+    say(f"run: {folder}")
     return run
 
 

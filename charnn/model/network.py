@@ -57,7 +57,7 @@ class CharNetwork(nn.Module):
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Read `indices` [T, B] from `state` [L, S, B, H]: logits [T, B, V] and the new state."""
         new_state = []
-        inputs = indices
+        inputs = state  # set by the first layer
         for number, layer in enumerate(self.layers):
             # clone: cuDNN and oneDNN want contiguous states, and `state` stays the caller's
             before = tuple(part[None].clone() for part in state[number])
@@ -66,7 +66,7 @@ class CharNetwork(nn.Module):
             else:
                 outputs, after = _run(layer, inputs, before)
             new_state.append(torch.cat(after))
-            inputs = F.dropout(outputs, self.config.dropout, self.training)
+            inputs = self._dropped(outputs)
         return self.head(inputs), torch.stack(new_state)
 
     def _first_layer(
@@ -80,8 +80,7 @@ class CharNetwork(nn.Module):
         wants sizes in multiples of 128 and gains nothing.
         """
         # One mask for the whole window and all lanes, so that the table stays a table.
-        ones = torch.ones_like(self.embedding.weight[:1])
-        weight = self.embedding.weight * F.dropout(ones, self.config.dropout, self.training)
+        weight = self._dropped(self.embedding.weight)
         if indices.is_cuda or self.config.vocabulary_size > self.config.embedding_size:
             return _run(layer, F.embedding(indices, weight), state)
         one_hot = F.one_hot(indices, self.config.vocabulary_size).to(weight.dtype)
@@ -91,6 +90,13 @@ class CharNetwork(nn.Module):
         run = _FUNCTIONS[self.config.cell]
         outputs, *after = run(one_hot, first, parameters, True, 1, 0.0, self.training, False, False)
         return outputs, tuple(after)
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        """Dropout with one mask for all rows of `values`: a lane loses the same units in the whole
+        window (Gal and Ghahramani 2016), and few random numbers are drawn."""
+        if not self.training or self.config.dropout == 0:
+            return values
+        return values * F.dropout(torch.ones_like(values[:1]), self.config.dropout)
 
     def zero_state(self, batch_size: int) -> Tensor:
         """The state [L, S, B, H] before anything was read."""

@@ -13,6 +13,7 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import TrainingError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Batches, Position
+from charnn.training.memory import keep_freed_memory
 from charnn.training.schedule import learning_rate
 
 
@@ -41,6 +42,7 @@ class TrainState:
         cls, model: ModelConfig, config: TrainConfig, lanes: int, device: torch.device
     ) -> Self:
         """The state before step 1: every random number from here on follows from the seed."""
+        keep_freed_memory()
         torch.manual_seed(config.seed)
         network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
         return cls(network, _optimizer(network, config), network.zero_state(lanes))

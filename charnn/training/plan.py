@@ -113,7 +113,7 @@ def make_plan(
     characters = _characters(chosen, facts, budget, speedometer)
     if budget.minutes is not None:
         characters = min(characters, EPOCHS_AT_MOST * facts.train_symbols)
-    epochs = characters / facts.train_symbols
+    epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
     if "dropout" not in given:
         model = replace(model, dropout=next(rate for most, rate in DROPOUTS if epochs <= most))
     train = _with_steps(model, train, facts, budget, speedometer)
@@ -201,7 +201,7 @@ def _seconds(budget: Budget) -> float:
 
 
 def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:
-    epochs = train.steps * train.batch_size * train.seq_len / facts.train_symbols
+    epochs = train.steps * train.batch_size * train.seq_len / max(1, facts.train_symbols)
     layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
     line = (
         f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "

@@ -52,9 +52,9 @@ def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
     stacked = torch.stack(theirs_after if cell == "lstm" else (theirs_after,), 1)
     torch.testing.assert_close(after, stacked, atol=1e-12, rtol=0)
 
-    weights = (ours.embedding.weight, ours.layers[0].weight_ih_l0)
+    weights = (ours.embedding.weight, layer_weights(ours.layers[0])[0])
     (grad_embedding, grad_input) = torch.autograd.grad(logits.square().sum(), weights)
-    module_weights = (ours.embedding.weight, module.weight_ih_l0)
+    module_weights = (ours.embedding.weight, module.all_weights[0][0])
     expected = torch.autograd.grad(theirs.square().sum(), module_weights)
     torch.testing.assert_close(grad_embedding, expected[0], atol=1e-10, rtol=0)
     torch.testing.assert_close(grad_input, expected[1], atol=1e-10, rtol=0)

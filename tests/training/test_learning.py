@@ -1,9 +1,11 @@
 """Training learns what there is to learn, and nothing that is not there."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import charnn
 from charnn.config import TextConfig
@@ -13,7 +15,7 @@ from charnn.text.corpus import open_corpus
 SYMBOLS = "abcde"
 
 
-def markov_text(characters: int) -> tuple[str, np.ndarray]:
+def markov_text(characters: int) -> tuple[str, NDArray[np.float64]]:
     """A text drawn from a chain of order 2, and the chain's probabilities [5, 5, 5]."""
     chance = np.random.default_rng(0)
     chain = chance.dirichlet(np.full(5, 0.4), size=(5, 5))
@@ -31,8 +33,8 @@ def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) ->
     text, chain = markov_text(120_000)
     path = tmp_path / "markov.txt"
     path.write_text(text)
-    sizes = {"cell": cell, "hidden_size": 32, "embedding_size": 8, "dropout": 0.0}
-    lanes = {"batch_size": 16, "seq_len": 32, "learning_rate": 0.01}
+    sizes: dict[str, Any] = {"cell": cell, "hidden_size": 32, "embedding_size": 8, "dropout": 0.0}
+    lanes: dict[str, Any] = {"batch_size": 16, "seq_len": 32, "learning_rate": 0.01}
     best = charnn.train(path, out=tmp_path / "run", steps=500, seed=1, **sizes, **lanes)
     model = charnn.load(best)
     corpus = open_corpus([str(path)], TextConfig(), tokenizer=model.tokenizer)

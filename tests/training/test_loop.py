@@ -73,7 +73,7 @@ def test_updates_equal_a_plain_loop_with_clipping_over_carried_state() -> None:
 
 def test_a_new_epoch_begins_with_an_empty_state() -> None:
     state, batches = started()
-    for report in train_steps(state, batches, TRAIN):
+    for report in train_steps(state, batches, TRAIN):  # noqa: B007 - used after the loop
         fresh = state.position.window == 0
         assert fresh == (not state.recurrent.any())
         if fresh:
@@ -98,9 +98,7 @@ def test_stopping_and_going_on_equals_never_stopping(cell: str) -> None:
     second.network.load_state_dict(weights)
     second.restore(first.progress(), kept)
     assert begun + list(train_steps(second, batches, TRAIN)) == straight
-    for ours, theirs in zip(
-        second.network.parameters(), whole.network.parameters(), strict=True
-    ):
+    for ours, theirs in zip(second.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -109,7 +107,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
     with torch.no_grad():
         state.network.head.bias[0] = float("inf")
     before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
-    with pytest.raises(TrainingError, match="step 1: the loss is nan.*--learning-rate 0.005"):
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*--learning-rate 0\.005"):
         next(train_steps(state, batches, TRAIN))
     for name, tensor in state.network.state_dict().items():
         assert torch.equal(tensor, before[name])

@@ -60,7 +60,7 @@ def test_more_minutes_never_give_a_smaller_model(symbols: int, minutes: float, m
     assert less.model.hidden_size <= most.model.hidden_size
 
 
-@given(st.integers(100, 10**8), st.floats(1.5, 100), st.integers(10, 10**6))
+@given(st.integers(2000, 10**8), st.floats(1.5, 100), st.integers(10, 10**6))
 def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps: int) -> None:
     small, large = (
         planned(Budget(steps=steps), Facts(int(n), 1000, 65, 1)) for n in (symbols, symbols * more)

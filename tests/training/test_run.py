@@ -147,9 +147,7 @@ def test_without_a_validation_part_the_newest_model_is_the_best(
     assert best.figures["val_nats_per_char"] is None
 
 
-def test_a_model_without_training_state_cannot_be_resumed(
-    tmp_path: Path, corpus: Corpus
-) -> None:
+def test_a_model_without_training_state_cannot_be_resumed(tmp_path: Path, corpus: Corpus) -> None:
     run = begun(tmp_path / "run", corpus)
     for _ in run.reports():
         pass

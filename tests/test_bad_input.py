@@ -1,0 +1,271 @@
+"""Whatever is given: one clear line, the right exit code, and nothing lost or overwritten."""
+
+import gzip
+import os
+import pickle
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests.conftest import TINY, charnn, words
+
+TRAIN = f"train text.txt {shlex.join(TINY)} --steps 2 --out new"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder full of things that can go wrong."""
+    desk = tmp_path_factory.mktemp("desk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        text = words(600)
+        Path("text.txt").write_text(text)
+        Path("other.txt").write_text(text[::-1])
+        Path("empty.txt").touch()
+        Path("folder").mkdir()
+        Path("empties").mkdir()
+        Path("empties/a.txt").touch()
+        Path("empties/b.txt").touch()
+        Path("one.txt").write_text("a" * 500)
+        Path("letter.txt").write_text("a")
+        Path("short.txt").write_text("ainst")
+        Path("strange.txt").write_text("ainst É€€ ainst")
+        Path("strangers.txt").write_text("ÉÈ€")
+        Path("nul.bin").write_bytes(b"ab\0cd" * 100)
+        Path("latin.txt").write_bytes(text[:77].encode() + b"caf\xe9")
+        Path("cut.txt.gz").write_bytes(gzip.compress(text.encode())[:-20])
+        os.mkfifo("pipe")
+        _train("text.txt", "run")
+        for name in ("moved", "changed"):
+            Path(f"{name}.txt").write_text(text)
+            _train(f"{name}.txt", name)
+        Path("moved.txt").unlink()
+        Path("changed.txt").write_text(text[:-1] + "!")
+        for name in ("bestonly", "nowhere"):
+            Path(name).mkdir()
+            shutil.copy("run/best.safetensors", name)
+        whole = Path("run/best.safetensors").read_bytes()
+        Path("cut.safetensors").write_bytes(whole[: len(whole) // 2])
+        Path("text.safetensors").write_text(text)
+        Path("empty.safetensors").touch()
+        Path("pickle.safetensors").write_bytes(pickle.dumps({"a": 1}))
+        torch.save({"a": torch.zeros(3)}, "torch.safetensors")
+        safetensors.torch.save_file({"a": torch.zeros(3)}, "foreign.safetensors")
+        Path("folder.safetensors").mkdir()
+        Path("halfrun").mkdir()
+        Path("halfrun/last.safetensors").write_bytes(whole[:100])
+    return desk
+
+
+def _train(text: str, out: str) -> None:
+    result = charnn("train", text, "--steps", "2", *TINY, "--out", out, "--quiet")
+    assert result.exit_code == 0, result.stderr
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Every path below the folder, with what is in it."""
+    return {
+        path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))
+    }
+
+
+# What is typed after `charnn`, the exit code, and words that stderr must hold.
+Row = tuple[str, int, list[str]]
+
+CORPUS: list[Row] = [
+    ("missing.txt", 1, ["missing.txt", "no such file", "ls ."]),
+    ("*.missing", 1, ["*.missing", "no such file"]),
+    ("empty.txt", 1, ["empty.txt", "empty", "name a file with text"]),
+    ("folder", 1, ["folder", "no file in this folder"]),
+    ("empties", 1, ["empties", "empty"]),
+    ("one.txt", 1, ["one symbol", "'a'"]),
+    ("nul.bin", 1, ["nul.bin", "NUL", "--tokenizer byte"]),
+    ("cut.txt.gz", 1, ["cut.txt.gz", "truncated"]),
+    ("latin.txt", 1, ["latin.txt", "0xe9 at offset 80", "--encoding", "--tokenizer byte"]),
+    ("pipe", 1, ["pipe", "neither a file nor a folder"]),
+    ("short.txt", 1, ["5 characters", "8", "--seq-len"]),
+    ("- --val -", 1, ["standard input", "only once"]),
+    ("text.txt --val missing.txt", 1, ["missing.txt", "no such file"]),
+    ("text.txt --val empty.txt", 1, ["empty.txt", "empty"]),
+]
+
+SETTINGS: list[Row] = [
+    ("--encoding utf-9", 1, ["utf-9", "try utf-8"]),
+    ("--encoding rot13", 1, ["rot13"]),
+    ("--encoding utf-16", 1, ["text.txt", "utf-16", "--tokenizer byte"]),
+    ("--encoding utf-32", 1, ["text.txt", "utf-32", "offset"]),
+    ("--tokenizer word", 2, ["--tokenizer", "word", "byte"]),
+    ("--min-count 0", 2, ["--min-count", "0"]),
+    ("--min-count 10000", 1, ["10,000 times", "--min-count"]),
+    ("--val-fraction 0.95", 2, ["--val-fraction", "0.95"]),
+    ("--val-fraction nan", 1, ["val_fraction", "nan"]),
+    ("--device tpu", 1, ["tpu", "cpu"]),
+    ("--device cuda:99", 1, ["cuda:99", "--device cpu"]),
+    ("--device meta", 1, ["meta", "cpu"]),
+    ("--device ''", 1, ["''", "cpu"]),
+    ("--cell transformer", 2, ["--cell", "transformer", "lstm"]),
+    ("--hidden-size 0", 2, ["--hidden-size", "0"]),
+    ("--hidden-size -3", 2, ["--hidden-size", "-3"]),
+    ("--hidden-size 1.5", 2, ["--hidden-size", "1.5"]),
+    ("--hidden-size many", 2, ["--hidden-size", "many"]),
+    ("--num-layers 0", 2, ["--num-layers", "0"]),
+    ("--embedding-size 0", 2, ["--embedding-size", "0"]),
+    ("--dropout 1", 2, ["--dropout", "1"]),
+    ("--dropout nan", 1, ["dropout", "nan"]),
+    ("--batch-size 0", 2, ["--batch-size", "0"]),
+    ("--seq-len 0", 2, ["--seq-len", "0"]),
+    ("--seq-len 5000", 1, ["540 characters", "5,001", "--seq-len"]),
+    ("--learning-rate 0", 2, ["--learning-rate", "0"]),
+    ("--learning-rate -1", 2, ["--learning-rate", "-1"]),
+    ("--learning-rate nan", 1, ["learning_rate", "nan"]),
+    ("--learning-rate inf", 1, ["learning_rate", "inf"]),
+    ("--clip 0", 2, ["--clip", "0"]),
+    ("--patience -1", 2, ["--patience", "-1"]),
+    ("--seed -1", 2, ["--seed", "-1"]),
+    (f"--seed {2**63}", 2, ["--seed"]),
+    ("--steps 0", 2, ["--steps", "0"]),
+    (f"--steps {10**400}", 2, ["--steps"]),
+    ("--minutes 1", 2, ["--minutes", "--steps"]),
+    ("--epochs 1", 2, ["--epochs", "--steps"]),
+    ("--minutes 0", 2, ["--minutes", "0"]),
+    ("--epochs -1", 2, ["--epochs", "-1"]),
+    ("--out run", 1, ["run", "exists", "--resume", "--out"]),
+    ("--out text.txt", 1, ["text.txt", "exists", "--out"]),
+    ("--out text.txt/run", 1, ["text.txt/run", "Not a directory", "--out"]),
+    ("--no-such-option", 2, ["--no-such-option"]),
+]
+
+BUDGET: list[Row] = [
+    ("--minutes nan", 1, ["minutes", "nan"]),
+    ("--epochs inf", 1, ["epochs", "inf"]),
+    ("--epochs 1e300", 1, ["steps"]),
+]
+
+RESUME: list[Row] = [
+    ("", 1, ["checkpoints", "--out"]),
+    ("--out missing", 1, ["missing", "last.safetensors"]),
+    ("--out text.txt", 1, ["text.txt", "last.safetensors"]),
+    ("--out bestonly", 1, ["bestonly", "last.safetensors"]),
+    ("--out halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
+    ("--out run --hidden-size 7", 2, ["--hidden-size", "keeps its settings"]),
+    ("--out run --steps 9", 2, ["--steps", "keeps its settings"]),
+    ("--out run --seed 1", 2, ["--seed", "keeps its settings"]),
+    ("--out run --device tpu", 1, ["tpu"]),
+    ("--out moved", 1, ["moved.txt", "no such file"]),
+    ("--out changed", 1, ["changed.txt", "not the text", "sha256"]),
+    ("other.txt --out run", 1, ["other.txt", "not the text", "sha256"]),
+    ("strange.txt --out run", 1, ["strange.txt", "not the text", "sha256"]),
+]
+
+CHECKPOINT: list[Row] = [
+    ("missing.safetensors", 1, ["missing.safetensors", "no such file", "charnn runs"]),
+    ("text.safetensors", 1, ["text.safetensors", "not a checkpoint"]),
+    ("empty.safetensors", 1, ["empty.safetensors", "not a checkpoint"]),
+    ("cut.safetensors", 1, ["cut.safetensors", "not a checkpoint"]),
+    ("pickle.safetensors", 1, ["pickle.safetensors", "not a checkpoint"]),
+    ("torch.safetensors", 1, ["torch.safetensors", "not a checkpoint"]),
+    ("foreign.safetensors", 1, ["foreign.safetensors", "not one that charnn wrote"]),
+    ("folder.safetensors", 1, ["folder.safetensors"]),
+    ("halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
+    ("", 1, ["no run under ./checkpoints", "charnn train"]),
+]
+
+NO_CHECKPOINT: list[Row] = [
+    ("folder", 1, ["folder"]),
+    ("text.txt", 1, ["text.txt"]),
+    ("missing", 1, ["missing"]),
+    ("run moved", 1, ["moved"]),
+]
+
+SAMPLE: list[Row] = [
+    ("--temperature -1", 2, ["--temperature", "-1"]),
+    ("--temperature nan", 1, ["temperature", "nan"]),
+    ("--top-k 0", 2, ["--top-k", "0"]),
+    ("--top-k -4", 2, ["--top-k", "-4"]),
+    ("--length -1", 2, ["--length", "-1"]),
+    ("--seed -1", 2, ["--seed", "-1"]),
+    ("--device tpu", 1, ["tpu", "cpu"]),
+    ("--prime 'aA€a'", 1, ["'A' (U+0041) at position 1, try 'a'", "'€' (U+20AC) at position 2"]),
+    ("--prime a --prime-file text.txt", 2, ["--prime", "--prime-file"]),
+    ("--prime-file missing.txt", 1, ["missing.txt", "No such file"]),
+    ("--prime-file folder", 1, ["folder", "Is a directory"]),
+    ("--prime-file latin.txt", 1, ["latin.txt", "80", "utf-8"]),
+]
+
+EVAL: list[Row] = [
+    ("run missing.txt", 1, ["missing.txt", "no such file"]),
+    ("run empty.txt", 1, ["empty.txt", "empty"]),
+    ("run folder", 1, ["folder", "no file"]),
+    ("run nul.bin", 1, ["nul.bin", "NUL"]),
+    ("run latin.txt", 1, ["latin.txt", "offset 80"]),
+    ("run cut.txt.gz", 1, ["cut.txt.gz", "truncated"]),
+    ("run letter.txt", 1, ["nothing to predict"]),
+    ("run strange.txt", 1, ["3 characters", "'€' (U+20AC) x 2", "'É'", "--skip-unknown"]),
+    ("run strangers.txt --skip-unknown", 1, ["nothing to predict"]),
+    ("run text.txt --window 0", 2, ["--window", "0"]),
+    ("run text.txt --protocol lanes", 2, ["--protocol", "lanes", "stream"]),
+    ("run text.txt --device tpu", 1, ["tpu", "cpu"]),
+    ("moved", 1, ["moved.txt", "no such file"]),
+    ("changed", 1, ["changed.txt", "not the text", "sha256"]),
+    ("nowhere", 1, ["nowhere", "run.json", "name the text"]),
+]
+
+ROWS: list[Row] = [
+    *[(f"{TRAIN.replace('text.txt', given)}", code, said) for given, code, said in CORPUS],
+    *[(f"{TRAIN} {given}", code, said) for given, code, said in SETTINGS],
+    *[(f"{TRAIN.replace('--steps 2', given)}", code, said) for given, code, said in BUDGET],
+    *[(f"train --resume {given}", code, said) for given, code, said in RESUME],
+    *[
+        (f"{command} {given}", code, said)
+        for command in ("sample", "eval", "info")
+        for given, code, said in CHECKPOINT
+    ],
+    *[
+        (f"{command} {given}", code, said)
+        for command in ("sample", "info")
+        for given, code, said in NO_CHECKPOINT
+    ],
+    *[(f"sample run {given}", code, said) for given, code, said in SAMPLE],
+    *[(f"eval {given}", code, said) for given, code, said in EVAL],
+    ("runs extra", 2, ["extra"]),
+    ("no-such-command", 2, ["no-such-command"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"), ROWS, ids=[row[0].replace(shlex.join(TINY), "…")[:90] for row in ROWS]
+)
+def test_bad_input_gets_one_clear_line_and_changes_nothing(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int, said: list[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    before = contents(desk)
+    result = charnn(*shlex.split(line), stdin="some text from stdin")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == code, result.stderr
+    assert result.stdout == ""
+    if code == 1:
+        errors = [part for part in result.stderr.splitlines() if part.startswith("error: ")]
+        assert len(errors) == 1
+        assert result.stderr.endswith(f"{errors[0]}\n")
+    for some in said:
+        assert some in result.stderr
+    assert contents(desk) == before
+
+
+def test_a_damaged_run_does_not_hide_the_others(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(desk / "run", "checkpoints/good")
+    shutil.copytree(desk / "halfrun", "checkpoints/bad")
+    result = charnn("runs")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    assert any("checkpoints/good" in line and "nats/char" in line for line in lines)
+    assert any("checkpoints/bad" in line and "not a checkpoint" in line for line in lines)
