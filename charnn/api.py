@@ -44,7 +44,7 @@ class LanguageModel:
 
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
         """How well the model predicts `text`, which needs two characters or more."""
-        return evaluate(self.network, self.tokenizer.encode(text), protocol, window)
+        return evaluate(self.network, self.tokenizer.fold(text), protocol, window)
 
 
 def load(path: str | Path, device: str = "auto") -> LanguageModel:

@@ -269,3 +269,15 @@ def test_a_damaged_run_does_not_hide_the_others(
     assert len(lines) == 2
     assert any("checkpoints/good" in line and "nats/char" in line for line in lines)
     assert any("checkpoints/bad" in line and "not a checkpoint" in line for line in lines)
+
+
+@pytest.mark.parametrize("steps", [1, 9])  # found out when validating, or by the next step
+def test_a_run_that_diverges_says_what_to_try_and_keeps_no_broken_model(
+    desk: Path, tmp_path: Path, steps: int
+) -> None:
+    options = shlex.split(f"--steps {steps} --learning-rate 1e300")
+    result = charnn("train", desk / "text.txt", *TINY, *options, "--out", tmp_path / "run")
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert "--learning-rate" in result.stderr
+    assert not (tmp_path / "run/best.safetensors").exists()

@@ -5,6 +5,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -22,6 +23,11 @@ COMMANDS = {
     "info": "Tell what is in a checkpoint.",
     "runs": "List the runs under ./checkpoints.",
 }
+
+
+_OUT_OF_MEMORY = (
+    "not enough memory for these sizes; try a smaller --hidden-size, --batch-size or --seq-len"
+)
 
 
 class Commands(click.Group):
@@ -51,6 +57,11 @@ class Commands(click.Group):
         except KeyboardInterrupt as error:
             click.echo(err=True)
             raise click.exceptions.Exit(130) from error
+        except (MemoryError, RuntimeError) as error:  # torch has no class of its own for the CPU
+            if not re.search("out of memory|can't allocate memory", str(error)):
+                raise
+            click.echo(f"error: {_OUT_OF_MEMORY}", err=True)
+            raise click.exceptions.Exit(1) from error
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise

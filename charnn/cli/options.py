@@ -10,17 +10,18 @@ import click
 
 from charnn.config import Settings
 from charnn.errors import CheckpointError
-from charnn.folder import best_of, find_runs, is_run
+from charnn.folder import RUNS, best_of, find_runs, is_run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings(
-    kind: type[Settings], *names: str, chosen: bool = False
+    kind: type[Settings], *names: str, chosen: str = ""
 ) -> Callable[[Command], Command]:
     """Options for the named fields of a config class, with its help, limits and defaults.
 
-    `chosen`: the value is None unless typed, because something better than a default chooses it.
+    With `chosen` a value that was not typed is None, because it is found in another way than by a
+    default; the help then says `[chosen]` in this word.
     """
     hints = get_type_hints(kind)
     by_name = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
@@ -33,7 +34,7 @@ def settings(
     return decorate
 
 
-def _option(name: str, field: Field[Any], hint: Any, chosen: bool) -> Callable[[Command], Command]:
+def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[Command], Command]:
     flag = "--" + name.replace("_", "-")
     text = field.metadata["help"]
     base = next((t for t in get_args(hint) if t is not types.NoneType), hint)
@@ -41,8 +42,8 @@ def _option(name: str, field: Field[Any], hint: Any, chosen: bool) -> Callable[[
         return click.option(flag, is_flag=True, help=text)
     default = None if chosen or field.default is MISSING else field.default
     if chosen:
-        text += "  [chosen]" if field.default is MISSING or name == "dropout" else ""
-        text += f"  [default: {field.default}]" if "[chosen]" not in text else ""
+        fixed = field.default is not MISSING and name != "dropout"
+        text += f"  [default: {field.default}]" if fixed else f"  [{chosen}]"
     return click.option(
         flag, type=_type(base, field.metadata), default=default, show_default=not chosen, help=text
     )
@@ -89,16 +90,13 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
     A first argument that is a folder holding `*.safetensors`, or ends in `.safetensors`, is it;
     otherwise it is the newest run under `./checkpoints`.
     """
-    if arguments:
-        first = Path(arguments[0])
-        if first.suffix == ".safetensors":
-            return first, tuple(arguments[1:])
-        if is_run(first):
-            return best_of(first), tuple(arguments[1:])
+    if arguments and (named := _checkpoint(Path(arguments[0]))):
+        return named, tuple(arguments[1:])
     runs = find_runs()
     if not runs:
+        named_what = f"{arguments[0]} is no checkpoint" if arguments else "no checkpoint named"
         raise CheckpointError(
-            "no run under ./checkpoints and no checkpoint named; begin with `charnn train TEXT`"
+            f"{named_what}, and no run under ./{RUNS}; begin with `charnn train TEXT`"
         )
     path = best_of(runs[0])
     tell(f"checkpoint: {path}", quiet)
@@ -107,9 +105,16 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
 
 def one_checkpoint(arguments: Sequence[str], quiet: bool) -> Path:
     """The checkpoint of a command that takes nothing else."""
-    path, rest = split_checkpoint(arguments, quiet)
-    if rest:
+    if len(arguments) > 1:
+        raise click.UsageError(f"one checkpoint at most, not {len(arguments)}")
+    if arguments and not _checkpoint(Path(arguments[0])):
         raise CheckpointError(
-            f"{rest[0]}: no run folder and no .safetensors file; try `charnn runs`"
+            f"{arguments[0]}: no run folder and no .safetensors file; `charnn runs` lists the runs"
         )
-    return path
+    return split_checkpoint(arguments, quiet)[0]
+
+
+def _checkpoint(path: Path) -> Path | None:
+    if path.suffix == ".safetensors":
+        return path
+    return best_of(path) if is_run(path) else None

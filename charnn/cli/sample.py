@@ -3,14 +3,11 @@
 import secrets
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 from charnn.cli.options import device_option, one_checkpoint, quiet_option, settings, tell
 from charnn.config import SampleConfig
-from charnn.errors import TextError
-from charnn.files import explained
 
 
 @click.command("sample", short_help="Write text with a trained model.")
@@ -44,13 +41,14 @@ def command(
         raise click.UsageError("give --prime or --prime-file, not both")
     config = SampleConfig(length, temperature, top_k, seed)
     path = one_checkpoint(checkpoint, quiet)
-    start = prime or "" if prime_file is None else _read(prime_file)
 
     from charnn import checkpoint as checkpoints
     from charnn.device import pick_device
     from charnn.sampling.generate import single_stream_threads, stream
+    from charnn.text.sources import read_text
 
     loaded = checkpoints.load(path)
+    start = prime or "" if prime_file is None else read_text(prime_file, loaded.text)
     loaded.tokenizer.check(start)
     network = loaded.network(pick_device(device))
     if config.seed is None:
@@ -64,14 +62,3 @@ def command(
             out.flush()
     out.write("\n")
     out.flush()
-
-
-def _read(name: str) -> str:
-    with explained(f"reading the prime from {name}", "check the name"):
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{name}: not utf-8 at byte {error.start}; save the prime as utf-8"
-        ) from error

@@ -29,15 +29,15 @@ ALLOWED_ON_RESUME = ("corpus", "val", "out", "resume", "device", "quiet")
 @click.option(
     "--epochs", type=click.FloatRange(min=0, min_open=True), help="Readings of the text, instead."
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Weight updates, instead.")
+@settings(TrainConfig, "steps")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run folder.  [default: checkpoints/<name>]"
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, with its settings.")
 @click.option("--val", multiple=True, metavar="FILE", help="Validate on this text instead.")
-@settings(ModelConfig, *MODEL, chosen=True)
-@settings(TrainConfig, *TRAIN, chosen=True)
-@settings(TrainConfig, "seed", chosen=True)
+@settings(ModelConfig, *MODEL, chosen="chosen")
+@settings(TrainConfig, *TRAIN, chosen="chosen")
+@settings(TrainConfig, "seed", chosen="drawn")
 @settings(TextConfig, *TEXT)
 @device_option
 @quiet_option

@@ -37,8 +37,8 @@ class Batches:
         """Use fewer lanes (see `batch_size`) than asked for when the text is too short for them."""
         if len(indices) < seq_len + 1:
             raise TextError(
-                f"the training text has {len(indices):,} characters, one window of {seq_len} needs "
-                f"{seq_len + 1:,}; give more text or a smaller --seq-len"
+                f"the training text has {len(indices):,} characters, one window of {seq_len:,} "
+                f"needs {seq_len + 1:,}; give more text or a smaller --seq-len"
             )
         self.batch_size = min(batch_size, (len(indices) - 1) // seq_len)
         self.seq_len = seq_len

@@ -32,7 +32,7 @@ def warnings_about(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
         yield "accented letters come both composed (NFC) and decomposed (NFD); settle on one form"
     lines = [line for line in sample.splitlines() if _is_prose(line)]
     repeated = len(lines) - len(set(lines))
-    if len(lines) >= 20 and repeated * 5 >= len(lines):
+    if len(lines) >= 20 and repeated * 3 >= len(lines):
         common = Counter(lines).most_common(1)[0][0]
         share = repeated / len(lines)
         yield f"{share:.0%} of the longer lines are repeats, such as {common[:40]!r}"

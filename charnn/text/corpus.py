@@ -94,7 +94,7 @@ def open_corpus(
         tokenizer = _make_tokenizer(cast(NDArray[np.int64], counts), config)
     strangers = [_strangers(survey, tokenizer) for survey in surveys]
     if any(map(len, strangers)) and tokenizer.unknown_index is None and not skip_unknown:
-        raise _unknown_error(surveys, strangers)
+        raise _unknown_error([*sources, *val_sources], surveys, strangers)
     unknown = [int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True)]
     skipped = [0 if tokenizer.unknown_index is not None else count for count in unknown]
     indices = _encode(sources, val_sources, surveys, config, tokenizer, sum(skipped))
@@ -122,6 +122,12 @@ def _names(sources: Sequence[Source]) -> tuple[str, ...]:
     return tuple(str(s.path.absolute()) if s.path else s.name for s in sources)
 
 
+def _some_names(sources: Sequence[Source]) -> str:
+    """For a message: a folder may hold thousands."""
+    others = f" and {len(sources) - 1} others" if len(sources) > 1 else ""
+    return sources[0].name + others
+
+
 def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
     counts = np.zeros(256 if config.tokenizer == "byte" else CODE_POINTS, dtype=np.int64)
     digest, mended, sample = hashlib.sha256(), set[str](), ""
@@ -133,8 +139,7 @@ def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
         if len(sample) < SAMPLE_CHARACTERS and config.tokenizer == "char":
             sample += piece.decode() if isinstance(piece, bytes) else piece
     if not counts.any():
-        others = f" and {len(sources) - 1} others" if len(sources) > 1 else ""
-        raise TextError(f"{sources[0].name}{others}: empty; name a file with text in it")
+        raise TextError(f"{_some_names(sources)}: empty; name a file with text in it")
     return Survey(counts, digest.hexdigest(), sample[:SAMPLE_CHARACTERS], mended, stamps)
 
 
@@ -179,7 +184,9 @@ def _strangers(survey: Survey, tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 def _unknown_error(
-    surveys: Sequence[Survey], strangers: Sequence[NDArray[np.int64]]
+    sources: Sequence[Source],
+    surveys: Sequence[Survey],
+    strangers: Sequence[NDArray[np.int64]],
 ) -> VocabularyError:
     counts = {
         int(code): sum(int(survey.counts[code]) for survey in surveys)
@@ -190,8 +197,8 @@ def _unknown_error(
     named = ", ".join(f"{chr(c)!r} (U+{c:04X}) x {counts[c]:,}" for c in most[:8])
     more = f" and {len(most) - 8} others" if len(most) > 8 else ""
     return VocabularyError(
-        f"{sum(counts.values()):,} characters of the text are not in the model's vocabulary: "
-        f"{named}{more}; --skip-unknown leaves them out"
+        f"{_some_names(sources)}: {sum(counts.values()):,} characters are not in the model's "
+        f"vocabulary: {named}{more}; --skip-unknown leaves them out"
     )
 
 

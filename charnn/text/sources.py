@@ -130,6 +130,14 @@ def pieces(sources: Iterable[Source], config: TextConfig, mended: set[str]) -> I
             yield piece
 
 
+def read_text(name: str, config: TextConfig) -> str:
+    """All of a small text (a prime), cleaned as a corpus is; bytes that are no UTF-8 survive."""
+    parts = pieces(find_sources([name]), config, set())
+    return "".join(
+        p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p for p in parts
+    )
+
+
 def _clean(source: Source, config: TextConfig, mended: set[str]) -> Iterator[Piece]:
     chunks = _chunks(source)
     if config.tokenizer == "byte":

@@ -37,6 +37,12 @@ class CharTokenizer:
         self.check(text)
         return np.searchsorted(self._codes, _code_points(text))
 
+    def fold(self, text: str) -> Indices:
+        """As `encode`, but what has no index becomes the unknown symbol where there is one."""
+        if self.unknown_index is None:
+            return self.encode(text)
+        return self.table()[_code_points(text)]
+
     def check(self, text: str) -> None:
         """Raise `VocabularyError` naming each character of `text` that has no index, and where."""
         places = sorted(map(text.index, set(text) - set(self.characters)))
@@ -102,6 +108,8 @@ class ByteTokenizer:
         """The bytes of `text` (UTF-8 where it is a `str`)."""
         data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
         return np.frombuffer(data, dtype=np.uint8)
+
+    fold = encode
 
     def check(self, text: str) -> None:
         """Nothing to refuse: every text has bytes."""

@@ -59,7 +59,9 @@ def reopen_corpus(
         if not texts and not about:
             raise TextError(f"{folder}: no {ABOUT} tells where its corpus is; name the text")
     try:
-        corpus = open_corpus(texts, trained.text, val=val, tokenizer=trained.tokenizer)
+        corpus = open_corpus(
+            texts, trained.text, val=val, tokenizer=trained.tokenizer, skip_unknown=True
+        )
     except CharnnError as error:
         if given and not isinstance(error, TextError):
             raise TextError(f"not the corpus of {folder}: {error}") from error

@@ -49,9 +49,9 @@ class Size:
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md).
 SIZES = (
     Size(128, 1, 6e-3, 0, 0),
-    Size(256, 1, 5e-3, 0.5e6, 50e3),
-    Size(384, 1, 4e-3, 2e6, 200e3),
-    Size(512, 1, 4e-3, 10e6, 500e3),
+    Size(256, 1, 4e-3, 0.5e6, 50e3),
+    Size(384, 1, 3e-3, 2e6, 200e3),
+    Size(512, 1, 3e-3, 10e6, 500e3),
     Size(1024, 1, 2e-3, 60e6, 5e6),
     Size(1024, 2, 2e-3, 200e6, 20e6),
 )
@@ -176,7 +176,7 @@ def _with_steps(
     if budget.steps is not None:
         steps = budget.steps
     elif budget.epochs is not None:
-        steps = math.ceil(budget.epochs * facts.train_symbols / window)
+        steps = math.ceil(min(budget.epochs * facts.train_symbols / window, 1e15))
     else:
         seconds = _seconds(budget)
         speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))

@@ -1,6 +1,7 @@
 """A run folder: training with validations, the best and the last checkpoint, and the metrics."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint, CorpusFacts
 from charnn.config import ModelConfig, TextConfig, TrainConfig
-from charnn.errors import CheckpointError
+from charnn.errors import CheckpointError, TrainingError
 from charnn.files import explained, replacing
 from charnn.folder import BEST, LAST, METRICS
 from charnn.model.evaluate import Score, evaluate
@@ -131,6 +132,11 @@ class Run:
         if len(self.corpus.validation) > 1:
             score = evaluate(self.state.network, self.corpus.validation, "lanes")
         nats = None if score is None else score.nats_per_char
+        if nats is not None and not math.isfinite(nats):
+            raise TrainingError(
+                f"step {self.state.step}: the validation loss is {nats}; the last good checkpoint "
+                f"is kept; try --learning-rate {self.train.learning_rate / 2:.1g}"
+            )
         if nats is not None:
             _write_line(metrics, {"step": self.state.step, "val_nats_per_char": nats})
         best = nats is None or self.best_nats is None or nats < self.best_nats

@@ -1,0 +1,178 @@
+"""Text and indices: exactly there and back, and clear words where that cannot be."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charnn.errors import CheckpointError, VocabularyError
+from charnn.text.tokenizer import (
+    CODE_POINTS,
+    REPLACEMENT,
+    ByteTokenizer,
+    CharTokenizer,
+    from_counts,
+    from_json,
+)
+
+quick = settings(deadline=None, max_examples=50)
+any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def tokenizer_of(text: str, min_count: int = 1) -> CharTokenizer:
+    codes = np.array([ord(c) for c in text])
+    return from_counts(np.bincount(codes, minlength=CODE_POINTS), min_count)
+
+
+@quick
+@given(any_text)
+def test_characters_come_back_exactly(text: str) -> None:
+    tokenizer = tokenizer_of(text)
+    indices = tokenizer.encode(text)
+    assert len(indices) == len(text)
+    assert tokenizer.decode(indices) == text
+
+
+@quick
+@given(st.binary())
+def test_bytes_come_back_exactly(data: bytes) -> None:
+    tokenizer = ByteTokenizer()
+    assert tokenizer.encode(data).tobytes() == data
+
+
+@quick
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_bytes_of_any_text_decode_to_it(text: str) -> None:
+    tokenizer = ByteTokenizer()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(iter(tokenizer.encode(text).astype(np.int64))) == text
+
+
+@quick
+@given(any_text)
+def test_the_vocabulary_is_sorted_by_code_point_and_independent_of_order(text: str) -> None:
+    characters = tokenizer_of(text).characters
+    assert list(characters) == sorted(set(text), key=ord)
+    assert tokenizer_of(text[::-1]).characters == characters
+
+
+@quick
+@given(any_text, st.booleans())
+def test_the_table_says_what_encode_says(text: str, unknown: bool) -> None:
+    tokenizer = CharTokenizer("".join(sorted(set(text))), unknown)
+    table = tokenizer.table()
+    assert [table[ord(c)] for c in text] == tokenizer.encode(text).tolist()
+    strangers = np.delete(table, [ord(c) for c in set(text)])
+    assert (strangers == (tokenizer.unknown_index if unknown else -1)).all()
+
+
+@quick
+@given(any_text, st.booleans())
+def test_json_gives_back_the_same_tokenizer(text: str, unknown: bool) -> None:
+    tokenizer = CharTokenizer("".join(sorted(set(text))), unknown)
+    again = from_json(tokenizer.to_json())
+    assert isinstance(again, CharTokenizer)
+    assert again.characters == tokenizer.characters
+    assert again.unknown_index == tokenizer.unknown_index
+    assert isinstance(from_json(ByteTokenizer().to_json()), ByteTokenizer)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"kind": "word"},
+        {"kind": "char", "characters": "ab"},
+        {"kind": "char", "characters": ["a", "b"], "unknown": False},
+        {"kind": "char", "characters": "ba", "unknown": False},
+        {"kind": "char", "characters": "aa", "unknown": False},
+    ],
+)
+def test_json_that_is_no_vocabulary_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        from_json(value)
+
+
+def test_rare_characters_become_one_unknown_symbol_at_the_end() -> None:
+    tokenizer = tokenizer_of("aaabbbccd", min_count=3)
+    assert tokenizer.characters == "ab"
+    assert (tokenizer.unknown_index, tokenizer.vocabulary_size) == (2, 3)
+    assert tokenizer.decode([0, 2, 1]) == f"a{REPLACEMENT}b"
+
+
+def test_without_rare_characters_there_is_no_unknown_symbol() -> None:
+    tokenizer = tokenizer_of("aabb", min_count=2)
+    assert (tokenizer.unknown_index, tokenizer.vocabulary_size) == (None, 2)
+
+
+def test_a_folded_character_is_unknown_to_encode_as_any_other_is() -> None:
+    with pytest.raises(VocabularyError, match=r"'c' \(U\+0063\) at position 1"):
+        tokenizer_of("aabbc", min_count=2).encode("bc")
+
+
+def test_each_unknown_character_is_named_once_with_its_first_place() -> None:
+    with pytest.raises(VocabularyError) as caught:
+        CharTokenizer("abc").check("aZb😀ZZ")
+    assert str(caught.value) == (
+        "the model has never seen 'Z' (U+005A) at position 1; '😀' (U+1F600) at position 3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("characters", "character", "nearest"),
+    [
+        ("abc", "B", "b"),
+        ("ABC", "b", "B"),
+        ("abcé", "e\u0301", "é"),
+        ("e\u0301", "é", "e\u0301"),
+        ("aef", "é", "e"),
+        ("aef", "É", "e"),
+        ("AEF", "é", "E"),
+        ("fi", "\ufb01", "fi"),
+        ("12", "\uff12", "2"),
+        ("'", "\u2019", "'"),
+        ("s", "ß", "ss"),
+        ("S", "ß", "SS"),
+        (" ", "\u00a0", " "),
+        ("abc", "😀", ""),
+    ],
+)
+def test_the_nearest_character_is_suggested(characters: str, character: str, nearest: str) -> None:
+    vocabulary = "".join(sorted(characters))
+    assert CharTokenizer(vocabulary).nearest(character) == nearest
+
+
+def test_a_decomposed_accent_is_told_with_its_letter() -> None:
+    decomposed = unicodedata.normalize("NFD", "née")
+    with pytest.raises(VocabularyError) as caught:
+        CharTokenizer("ené").check(decomposed)
+    assert str(caught.value).endswith("(U+0301) at position 2 in 'e\u0301', try 'é'")
+
+
+@quick
+@given(any_text, st.text(max_size=5))
+def test_what_is_suggested_can_be_encoded(text: str, other: str) -> None:
+    tokenizer = tokenizer_of(text)
+    for character in other:
+        tokenizer.check(tokenizer.nearest(character))
+
+
+@quick
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_byte_decoder_never_gives_half_a_character(text: str) -> None:
+    decode = ByteTokenizer().decoder()
+    parts = [decode(byte) for byte in text.encode()]
+    assert "".join(parts) == text
+    assert [part for part in parts if part] == list(text)
+
+
+def test_a_byte_decoder_shows_what_is_no_utf8_as_replacement() -> None:
+    decode = ByteTokenizer().decoder()
+    assert "".join(map(decode, b"a\xffb")) == f"a{REPLACEMENT}b"
+
+
+def test_a_prime_with_bytes_that_are_no_utf8_keeps_them() -> None:
+    assert ByteTokenizer().encode("a\udcffb").tobytes() == b"a\xffb"
