@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.cli.main import main
 
+# A busy machine makes any test slow, and the same cases every time make a failure one of the code.
+settings.register_profile("charnn", deadline=None, derandomize=True)
+settings.load_profile("charnn")
 torch.set_num_threads(1)  # tiny products: a second thread only makes them wait
 
 

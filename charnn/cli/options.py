@@ -15,9 +15,7 @@ from charnn.folder import RUNS, best_of, find_runs, is_run
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def settings(
-    kind: type[Settings], *names: str, chosen: str = ""
-) -> Callable[[Command], Command]:
+def settings(kind: type[Settings], *names: str, chosen: str = "") -> Callable[[Command], Command]:
     """Options for the named fields of a config class, with its help, limits and defaults.
 
     With `chosen` a value that was not typed is None, because it is found in another way than by a

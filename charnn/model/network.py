@@ -55,19 +55,19 @@ class CharNetwork(nn.Module):
                 b_ih[forget], b_hh[forget] = 1.0, 0.0
 
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Read `indices` [T, B] from `state` [L, S, B, H]: logits [T, B, V] and the new state."""
+        """Read `indices` [T, B] from `state` [S, B, L, H]: logits [T, B, V] and the new state."""
         new_state = []
         inputs = state  # set by the first layer
         for number, layer in enumerate(self.layers):
-            # clone: cuDNN and oneDNN want contiguous states, and `state` stays the caller's
-            before = tuple(part[None].clone() for part in state[number])
+            # [1, B, H] each; contiguous, because cuDNN and oneDNN want them so
+            before = tuple(part[None, :, number].contiguous() for part in state)
             if number == 0:
                 outputs, after = self._first_layer(layer, indices, before)
             else:
                 outputs, after = _run(layer, inputs, before)
-            new_state.append(torch.cat(after))
+            new_state.append(torch.cat(after))  # [S, B, H]
             inputs = self._dropped(outputs)
-        return self.head(inputs), torch.stack(new_state)
+        return self.head(inputs), torch.stack(new_state, 2)
 
     def _first_layer(
         self, layer: nn.Module, indices: Tensor, state: tuple[Tensor, ...]
@@ -99,9 +99,9 @@ class CharNetwork(nn.Module):
         return values * F.dropout(torch.ones_like(values[:1]), self.config.dropout)
 
     def zero_state(self, batch_size: int) -> Tensor:
-        """The state [L, S, B, H] before anything was read."""
+        """The state [S, B, L, H] before anything was read."""
         c = self.config
-        shape = (c.num_layers, STATES[c.cell], batch_size, c.hidden_size)
+        shape = (STATES[c.cell], batch_size, c.num_layers, c.hidden_size)
         return torch.zeros(shape, dtype=self.head.weight.dtype, device=self.head.weight.device)
 
     def parameter_count(self) -> int:

@@ -1,14 +1,7 @@
-"""Temperature and top-k: pure functions from logits [B, V] to logits [B, V]."""
+"""What may be drawn: pure functions from logits [B, V] to logits [B, V]."""
 
 import torch
 from torch import Tensor
-
-
-def temperature(logits: Tensor, value: float) -> Tensor:
-    """Divide by `value`; 0 leaves only the likeliest symbol (the first one of equals)."""
-    if value == 0:
-        return top_k(logits, 1)
-    return logits / value
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:

@@ -14,7 +14,7 @@ from charnn.sampling import filters
 from charnn.sampling.stepper import Stepper
 from charnn.text.tokenizer import Tokenizer
 
-_BLOCK = 256  # uniform numbers drawn at once for each row
+_BLOCK = 64  # places that random numbers are drawn for at once
 
 
 def generate(
@@ -32,8 +32,10 @@ def generate(
     """
     stepper = stepper or Stepper(network)
     logits, state = _read_prime(network, prime or start_of_line(tokenizer), rows)
-    for uniform in _uniforms(config, rows):
-        indices = draw(_filtered(logits, config, tokenizer), uniform.to(logits))
+    seed = 0 if config.seed is None else config.seed
+    noise = noises(seed, logits)
+    for _ in range(config.length):
+        indices = pick(_filtered(logits, config, tokenizer), config.temperature, next(noise))
         yield indices
         logits = stepper.step(indices, state)
 
@@ -50,9 +52,9 @@ def stream(
 
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
-    """One thread within the block: a step of a single text is too short to share out."""
+    """Two threads at most within the block: a step of a single text is too short for more."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(before, 2))
     try:
         yield
     finally:
@@ -71,33 +73,37 @@ def start_of_line(tokenizer: Tokenizer) -> list[int]:
 
 def _read_prime(network: CharNetwork, prime: Sequence[int], rows: int) -> tuple[Tensor, Tensor]:
     """Logits [B, V] and state after the prime, read once for all rows."""
-    device = network.head.weight.device
+    indices = torch.tensor(prime, dtype=torch.int64, device=network.head.weight.device)
     with predicting(network):
-        indices = torch.tensor(prime, dtype=torch.int64, device=device)
         logits, state = network(indices[:, None], network.zero_state(1))
-        return logits[-1].expand(rows, -1), state.repeat(1, 1, rows, 1)
+    return logits[-1].expand(rows, -1), state.repeat(1, rows, 1, 1)
 
 
 def _filtered(logits: Tensor, config: SampleConfig, tokenizer: Tokenizer) -> Tensor:
     if tokenizer.unknown_index is not None:
         logits = filters.without(logits, tokenizer.unknown_index)
-    logits = filters.temperature(logits, config.temperature)
     return logits if config.top_k is None else filters.top_k(logits, config.top_k)
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The symbols [B] that uniform numbers [B] in [0, 1) fall on: where the cumulated
-    probabilities of `logits` [B, V] first exceed them."""
-    cumulated = torch.softmax(logits, -1).cumsum(-1)
-    # Scaled by the sum: rounding may leave it under 1, and a number beyond it would fall outside.
-    return torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)[:, 0]
+def pick(logits: Tensor, temperature: float, noise: Tensor) -> Tensor:
+    """The drawn symbols [B], given `noises`; at temperature 0 the likeliest ones."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    return torch.add(noise, logits, alpha=1 / temperature).argmax(-1)
 
 
-def _uniforms(config: SampleConfig, rows: int) -> Iterator[Tensor]:
-    """For each place a uniform number per row; counter-based, keyed by seed and row."""
-    seed = 0 if config.seed is None else config.seed
+def noises(seed: int, logits: Tensor) -> Iterator[Tensor]:
+    """Without end, what to add to logits [B, V] such as these so that their largest is a fair draw.
+
+    Gumbel noise (Maddison et al. 2014): the argmax of logits + noise is distributed as the softmax
+    of the logits, which takes two operations a character. Row i's generator is keyed by the seed
+    and i, so that a row does not depend on how many there are.
+    """
+    rows, vocabulary_size = logits.shape
     generators = [np.random.Generator(np.random.Philox(key=[seed, row])) for row in range(rows)]
-    for start in range(0, config.length, _BLOCK):
-        # 23 bits: u times a float32 sum then stays below that sum whatever the rounding
-        whole = np.stack([g.integers(1 << 23, size=_BLOCK) for g in generators], axis=1)
-        yield from torch.from_numpy((whole / (1 << 23)).astype(np.float32))[: config.length - start]
+    shape = (_BLOCK, vocabulary_size)
+    while True:
+        waits = [g.standard_exponential(shape, np.float32) for g in generators]
+        # an exponential number is 0 once in 10^8; its noise would be infinite
+        noise = -np.log(np.maximum(np.stack(waits, 1), np.finfo(np.float32).tiny))
+        yield from torch.from_numpy(noise).to(logits).unbind()

@@ -1,12 +1,17 @@
 """The fast single-step engine: the same function as the network, one symbol at a time.
 
 `nn.LSTM` called for one character at a time re-orders its weights in every call (oneDNN). Here a
-step is one matrix product a layer and a few element-wise operations on buffers that are reused:
+step is one matrix product a layer and few element-wise operations, on buffers that are reused. That
+they are few matters: the weights stream through the caches, and each operation starts cold.
 
-- embedding, input weights and biases of the first layer are one table, a row per symbol;
-- an upper layer's two products are one, over its input and its own state side by side;
-- an LSTM's gates are put in the order i, f, o, g, so that one sigmoid covers three of them.
+- Embedding, input weights and biases of the first layer are one table, a row per symbol.
+- An upper layer's two products are one: the state [S, B, L, H] keeps a layer's h beside that of the
+  layer below, which is its input, so that both are one view.
+- An LSTM's candidate is tanh(x) = 2 sigmoid(2x) - 1, its weights doubled once and for all, so that
+  one sigmoid covers all four gates.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,95 +26,106 @@ class Stepper:
 
     def __init__(self, network: CharNetwork) -> None:
         cell = network.config.cell
-        self._step_layer = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}[cell]
+        self._update = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}[cell]
         with torch.no_grad():
-            self._layers = [
-                _fold(layer, network.embedding.weight if number == 0 else None, cell)
-                for number, layer in enumerate(network.layers)
-            ]
-            self._head = network.head.weight.clone().t()
-            self._head_bias = network.head.bias.clone()
+            folded = [_fold(layer, cell) for layer in network.layers]
+            w_ih, w_hh, bias = folded[0]
+            self._table = network.embedding.weight @ w_ih.t() + bias  # [V, GH]
+            self._rows = self._table.unbind()  # a single text takes its row from here, unmoved
+            self._weights = [w_hh.clone(), *(torch.cat((w, u), 1) for w, u, _ in folded[1:])]
+            self._biases = [*(b for _, _, b in folded[1:]), network.head.bias.clone()]
+            self._head = network.head.weight.clone()
+        self._state: Tensor | None = None
+        self._layers: list[_Layer] = []
 
-    @torch.inference_mode()
     def step(self, indices: Tensor, state: Tensor) -> Tensor:
         """Read one symbol each [B]; return the next symbols' logits [B, V].
 
-        `state` [L, S, B, H] is the caller's; it is overwritten with the state after the step.
+        `state` [S, B, L, H] is the caller's; it is overwritten with the state after the step.
         """
-        inputs = indices
-        for layer, layer_state in zip(self._layers, state.unbind(), strict=True):
-            self._step_layer(layer, inputs, layer_state)
-            inputs = layer_state[0]
-        return torch.addmm(self._head_bias, inputs, self._head)
+        if state is not self._state:  # views of it are kept, because making them takes time
+            self._state, self._layers = state, _layers(state, self._table)
+        single = len(indices) == 1
+        bias = self._rows[int(indices)] if single else self._table.index_select(0, indices)
+        for layer, weight, next_bias in zip(self._layers, self._weights, self._biases, strict=True):
+            _product(bias, weight, layer.inputs, out=layer.gates)
+            self._update(layer)
+            bias = next_bias
+        logits = _product(bias, self._head, layer.h)
+        return logits[None] if single else logits
 
 
+@dataclass(frozen=True)
 class _Layer:
-    """One layer's weights as the step wants them; exactly one of `table` and `inputs` is used."""
+    """Views of one layer's state, and room for its gates; without the B of a single text."""
 
-    def __init__(self, table: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        self.table = table  # [V, GH]: what each symbol adds to the gates, biases included
-        self.weight = weight  # [H, GH], or [2H, GH] for an upper layer, transposed views
-        self.bias = bias  # [GH]
-        self.gates = torch.empty(0)  # scratch, remade when the batch size changes
-
-    def product(self, inputs: Tensor, h: Tensor) -> Tensor:
-        """The gates [B, GH] before their non-linearities."""
-        if len(self.gates) != len(h):
-            self.gates = self.weight.new_empty(len(h), self.weight.shape[1])
-        if self.table is None:
-            return torch.addmm(self.bias, torch.cat((inputs, h), 1), self.weight, out=self.gates)
-        torch.index_select(self.table, 0, inputs, out=self.gates)
-        return self.gates.addmm_(h, self.weight)
+    h: Tensor  # [B, H]
+    c: Tensor  # [B, H], of an LSTM; otherwise h again
+    inputs: Tensor  # [B, 2H]: h of the layer below, and h; of the first layer only h
+    gates: Tensor  # [B, GH]
+    gate: tuple[Tensor, ...]  # G views [B, H] of `gates`
 
 
-def _fold(layer: nn.Module, embedding: Tensor | None, cell: str) -> _Layer:
-    w_ih, w_hh, b_ih, b_hh = layer_weights(layer)
+def _layers(state: Tensor, table: Tensor) -> list[_Layer]:
+    _, B, L, H = state.shape
+    beside = state.view(-1, B, L * H)
+    layers = []
+    for number in range(L):
+        lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
+        gates = table.new_empty(B, table.shape[1])
+        views = (beside[0, :, start:end], beside[-1, :, start:end], beside[0, :, lower:end], gates)
+        h, c, inputs, gates = (view[0] if B == 1 else view for view in views)
+        layers.append(_Layer(h, c, inputs, gates, gates.split(H, -1)))
+    return layers
+
+
+def _product(bias: Tensor, weight: Tensor, inputs: Tensor, out: Tensor | None = None) -> Tensor:
+    """bias + weight [N, K] times each row of inputs [B, K], or times one row [K], which BLAS's
+    matrix-vector product starts faster on."""
+    if inputs.dim() == 1:
+        return torch.addmv(bias, weight, inputs, out=out)
+    return torch.addmm(bias, inputs, weight.t(), out=out)
+
+
+def _fold(module: nn.Module, cell: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Input weights [GH, E], hidden weights [GH, H] and the one bias [GH] of the step."""
+    w_ih, w_hh, b_ih, b_hh = layer_weights(module)
     if cell == "lstm":
-        w_ih, w_hh, b_ih, b_hh = (_sigmoids_first(part) for part in (w_ih, w_hh, b_ih, b_hh))
+        w_ih, w_hh, b_ih, b_hh = (_candidate_doubled(part) for part in (w_ih, w_hh, b_ih, b_hh))
     if cell == "gru":
-        # The new gate's two halves stay apart because r multiplies only the hidden one: the
-        # product has four blocks, r, z, n of the input and n of the hidden state.
-        w_ih, b_ih = _pad(w_ih, after=True), _pad(b_ih, after=True)
-        w_hh, b_hh = _pad(w_hh, after=False), _pad(b_hh, after=False)
-    bias = b_ih + b_hh
-    if embedding is None:
-        return _Layer(None, torch.cat((w_ih, w_hh), 1).contiguous().t(), bias)
-    return _Layer(embedding @ w_ih.t() + bias, w_hh.clone().t(), bias)
+        # The candidate's two halves stay apart because r multiplies only the hidden one. A block of
+        # zeros in each costs a third more weights, and keeps the product one.
+        w_ih, b_ih = _padded(w_ih, 3), _padded(b_ih, 3)
+        w_hh, b_hh = _padded(w_hh, 2), _padded(b_hh, 2)
+    return w_ih, w_hh, b_ih + b_hh
 
 
-def _sigmoids_first(part: Tensor) -> Tensor:
-    """torch's gate order i, f, g, o as i, f, o, g."""
+def _candidate_doubled(part: Tensor) -> Tensor:
     i, f, g, o = part.chunk(4)
-    return torch.cat((i, f, o, g))
+    return torch.cat((i, f, 2 * g, o))
 
 
-def _pad(part: Tensor, after: bool) -> Tensor:
-    """Make r, z, n of a GRU into r, z, n, 0 (the input's half) or r, z, 0, n (the hidden half)."""
-    r, z, n = part.chunk(3)
-    return torch.cat((r, z, n, torch.zeros_like(n)) if after else (r, z, torch.zeros_like(n), n))
+def _padded(part: Tensor, place: int) -> Tensor:
+    """A GRU's r, z, n as r, z, n, 0 (place 3, the input's half) or r, z, 0, n (place 2)."""
+    blocks = list(part.chunk(3))
+    blocks.insert(place, torch.zeros_like(blocks[0]))
+    return torch.cat(blocks)
 
 
-def _lstm(layer: _Layer, inputs: Tensor, state: Tensor) -> None:
-    h, c = state.unbind()
-    gates = layer.product(inputs, h)
-    H = h.shape[1]
-    gates[:, : 3 * H].sigmoid_()
-    i, f, o, g = gates.split(H, 1)
-    g.tanh_()
-    c.mul_(f).addcmul_(i, g)
-    torch.mul(o, torch.tanh(c, out=g), out=h)
+def _lstm(layer: _Layer) -> None:
+    layer.gates.sigmoid_()
+    i, f, g, o = layer.gate
+    layer.c.mul_(f).addcmul_(i, g, value=2).sub_(i)  # f c + i (2 g - 1)
+    torch.mul(o, torch.tanh(layer.c, out=g), out=layer.h)
 
 
-def _gru(layer: _Layer, inputs: Tensor, state: Tensor) -> None:
-    h = state[0]
-    gates = layer.product(inputs, h)
-    H = h.shape[1]
-    gates[:, : 2 * H].sigmoid_()
-    r, z, input_n, hidden_n = gates.split(H, 1)
+def _gru(layer: _Layer) -> None:
+    r, z, input_n, hidden_n = layer.gate
+    r.sigmoid_()
+    z.sigmoid_()
     n = input_n.addcmul_(r, hidden_n).tanh_()
-    torch.lerp(n, h, z, out=h)
+    torch.lerp(n, layer.h, z, out=layer.h)
 
 
-def _rnn(layer: _Layer, inputs: Tensor, state: Tensor) -> None:
-    h = state[0]
-    torch.tanh(layer.product(inputs, h), out=h)
+def _rnn(layer: _Layer) -> None:
+    torch.tanh(layer.gates, out=layer.h)

@@ -33,7 +33,7 @@ class TrainState:
 
     network: CharNetwork
     optimizer: torch.optim.Optimizer
-    recurrent: Tensor  # the lanes' states [L, S, B, H]
+    recurrent: Tensor  # the lanes' states [S, B, L, H]
     step: int = 0
     position: Position = field(default_factory=Position)
 

@@ -45,12 +45,13 @@ def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
     state = torch.randn_like(ours.zero_state(3))
     logits, after = ours(read, state)
 
-    theirs_state = tuple(state.unbind(1)) if cell == "lstm" else state[:, 0]
-    outputs, theirs_after = module(ours.embedding(read), theirs_state)
+    theirs_state = tuple(part.transpose(0, 1).contiguous() for part in state)
+    given = theirs_state if cell == "lstm" else theirs_state[0]
+    outputs, theirs_after = module(ours.embedding(read), given)
     theirs = ours.head(outputs)
     torch.testing.assert_close(logits, theirs, atol=1e-12, rtol=0)
-    stacked = torch.stack(theirs_after if cell == "lstm" else (theirs_after,), 1)
-    torch.testing.assert_close(after, stacked, atol=1e-12, rtol=0)
+    stacked = torch.stack(theirs_after if cell == "lstm" else (theirs_after,))
+    torch.testing.assert_close(after, stacked.transpose(1, 2), atol=1e-12, rtol=0)
 
     weights = (ours.embedding.weight, layer_weights(ours.layers[0])[0])
     (grad_embedding, grad_input) = torch.autograd.grad(logits.square().sum(), weights)

@@ -9,18 +9,6 @@ from charnn.sampling import filters
 LOGITS = st.lists(st.floats(-20, 20), min_size=2, max_size=9).map(lambda row: torch.tensor([row]))
 
 
-@given(LOGITS, st.floats(0.1, 10))
-def test_temperature_divides_the_differences(logits: torch.Tensor, value: float) -> None:
-    torch.testing.assert_close(filters.temperature(logits, value) * value, logits)
-
-
-@given(LOGITS)
-def test_temperature_zero_leaves_the_first_of_the_likeliest(logits: torch.Tensor) -> None:
-    kept = filters.temperature(logits, 0).isfinite()
-    assert kept.sum() == 1
-    assert kept[0].nonzero().item() == logits[0].tolist().index(logits.max().item())
-
-
 @given(LOGITS, st.integers(1, 12))
 def test_top_k_keeps_k_that_are_no_less_likely_than_the_rest(logits: torch.Tensor, k: int) -> None:
     out = filters.top_k(logits, k)
