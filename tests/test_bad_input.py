@@ -178,7 +178,7 @@ NO_CHECKPOINT: list[Row] = [
     ("folder", 1, ["folder"]),
     ("text.txt", 1, ["text.txt"]),
     ("missing", 1, ["missing"]),
-    ("run moved", 1, ["moved"]),
+    ("run moved", 2, ["one checkpoint"]),
 ]
 
 SAMPLE: list[Row] = [
@@ -191,8 +191,8 @@ SAMPLE: list[Row] = [
     ("--device tpu", 1, ["tpu", "cpu"]),
     ("--prime 'aA€a'", 1, ["'A' (U+0041) at position 1, try 'a'", "'€' (U+20AC) at position 2"]),
     ("--prime a --prime-file text.txt", 2, ["--prime", "--prime-file"]),
-    ("--prime-file missing.txt", 1, ["missing.txt", "No such file"]),
-    ("--prime-file folder", 1, ["folder", "Is a directory"]),
+    ("--prime-file missing.txt", 1, ["missing.txt", "no such file"]),
+    ("--prime-file folder", 1, ["folder", "no file in this folder"]),
     ("--prime-file latin.txt", 1, ["latin.txt", "80", "utf-8"]),
 ]
 

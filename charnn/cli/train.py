@@ -83,7 +83,7 @@ def _begun(options: dict[str, Any]) -> "Run":
     from charnn.cli.story import tell_notes
     from charnn.device import pick_device
     from charnn.text.corpus import open_corpus
-    from charnn.training.plan import LANES
+    from charnn.training.plan import lanes_and_window
 
     say = functools.partial(tell, quiet=options["quiet"])
     device = pick_device(options["device"])
@@ -97,7 +97,10 @@ def _begun(options: dict[str, Any]) -> "Run":
         say(f"timing this machine ({device}) for a few seconds")
     folder = options["out"] or free_folder(_name(options["corpus"]))
     run, why = begin(corpus, text, folder, budget, given, options["seed"], device)
-    lanes, asked = run.batches.batch_size, options["batch_size"] or LANES
+    lanes, asked = (
+        run.batches.batch_size,
+        options["batch_size"] or lanes_and_window(len(corpus.train))[0],
+    )
     if lanes < asked:
         say(f"note: the text has room for {lanes} lanes of {run.batches.seq_len}, not {asked}")
     if options["seed"] is None:

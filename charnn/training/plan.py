@@ -49,17 +49,18 @@ class Size:
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md).
 SIZES = (
     Size(128, 1, 6e-3, 0, 0),
-    Size(256, 1, 4e-3, 0.5e6, 50e3),
-    Size(384, 1, 3e-3, 2e6, 200e3),
+    Size(256, 1, 4e-3, 0.5e6, 10e3),
+    Size(384, 1, 3e-3, 2e6, 100e3),
     Size(512, 1, 3e-3, 10e6, 500e3),
     Size(1024, 1, 2e-3, 60e6, 5e6),
     Size(1024, 2, 2e-3, 200e6, 20e6),
 )
 LANES, WINDOW = 16, 64
+SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
-EPOCHS_AT_MOST = 40  # a longer run of minutes ends here: more repetitions only teach by heart
+EPOCHS_AT_MOST = 30  # a longer run of minutes ends here: more repetitions only teach by heart
 # Up to so many readings of the text, this dropout: what is read often is learned by heart.
-DROPOUTS = ((5, 0.0), (10, 0.1), (20, 0.25), (math.inf, 0.4))
+DROPOUTS = ((5, 0.0), (10, 0.1), (25, 0.3), (math.inf, 0.5))
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 
 
@@ -124,14 +125,15 @@ Candidate = tuple[ModelConfig, TrainConfig]
 
 
 def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
+    lanes, window = lanes_and_window(facts.train_symbols)
     defaults = {
         "vocabulary_size": facts.vocabulary_size,
         "hidden_size": size.hidden_size,
         "num_layers": size.num_layers,
         "embedding_size": min(given.get("hidden_size", size.hidden_size), EMBEDDING_AT_MOST),
         "steps": 1,
-        "batch_size": LANES,
-        "seq_len": WINDOW,
+        "batch_size": lanes,
+        "seq_len": window,
         "learning_rate": size.learning_rate,
         "seed": facts.seed,
         "val_every": 1,
@@ -144,6 +146,11 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     train = TrainConfig(**both[1])
     most = max(1, (facts.train_symbols - 1) // train.seq_len)  # lanes that the text has room for
     return ModelConfig(**both[0]), replace(train, batch_size=min(train.batch_size, most))
+
+
+def lanes_and_window(symbols: int) -> tuple[int, int]:
+    """How a training text of that many symbols is read unless told otherwise."""
+    return (SMALL_LANES, SMALL_WINDOW) if symbols < SMALL_TEXT else (LANES, WINDOW)
 
 
 def _given_size(hidden_size: int, facts: Facts, given: Mapping[str, Any]) -> Candidate:
