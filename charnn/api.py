@@ -86,10 +86,6 @@ def train(
     return run.folder / BEST
 
 
-def _command() -> list[str]:
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
 def begin(
     corpus: Corpus,
     text: TextConfig,
@@ -100,29 +96,24 @@ def begin(
     device: torch.device,
 ) -> tuple[Run, str]:
     """Plan a run and make its folder: the run, to be iterated over, and why it is as it is."""
+    seed = secrets.randbits(32) if seed is None else seed
+    facts = Facts(len(corpus.train), len(corpus.validation), corpus.tokenizer.vocabulary_size, seed)
+    with _new_folder(folder):
+        plan = make_plan(facts, Budget(**budget), given, Stopwatch(corpus.train, device))
+        run = Run.start(folder, corpus, text, plan.model, plan.train, device)
+        write_about(folder, corpus, [Path(sys.argv[0]).name, *sys.argv[1:]], device)
+    return run, plan.why
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make the folder first, so that a wrong --out is told at once; undo it if the block fails."""
     with explained(f"making the run folder {folder}", "name another --out"):
         folder.mkdir(parents=True)
     try:
-        return _begin(corpus, text, folder, budget, given, seed, device)
+        with explained(f"writing to the run folder {folder}", "name another --out"):
+            yield
     except BaseException:
         with contextlib.suppress(OSError):  # a folder that holds something stays
             folder.rmdir()
         raise
-
-
-def _begin(
-    corpus: Corpus,
-    text: TextConfig,
-    folder: Path,
-    budget: Mapping[str, Any],
-    given: Mapping[str, Any],
-    seed: int | None,
-    device: torch.device,
-) -> tuple[Run, str]:
-    seed = secrets.randbits(32) if seed is None else seed
-    facts = Facts(len(corpus.train), len(corpus.validation), corpus.tokenizer.vocabulary_size, seed)
-    plan = make_plan(facts, Budget(**budget), given, Stopwatch(corpus.train, device))
-    run = Run.start(folder, corpus, text, plan.model, plan.train, device)
-    with explained(f"writing to the run folder {folder}", "name another --out"):
-        write_about(folder, corpus, _command(), device)
-    return run, plan.why

@@ -81,7 +81,8 @@ class CharNetwork(nn.Module):
         """
         # One mask for the whole window and all lanes, so that the table stays a table.
         weight = self._dropped(self.embedding.weight)
-        if indices.is_cuda or self.config.vocabulary_size > self.config.embedding_size:
+        few = self.config.vocabulary_size <= self.config.embedding_size
+        if indices.device.type != "cpu" or not few:
             return _run(layer, F.embedding(indices, weight), state)
         one_hot = F.one_hot(indices, self.config.vocabulary_size).to(weight.dtype)
         w_ih, *others = layer_weights(layer)
