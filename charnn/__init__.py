@@ -25,3 +25,7 @@ def __getattr__(name: str) -> Any:
     if name in ("LanguageModel", "load", "train"):
         return getattr(importlib.import_module("charnn.api"), name)
     raise AttributeError(f"module 'charnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,7 +2,6 @@
 
 import contextlib
 import secrets
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
 from charnn.files import explained
-from charnn.folder import BEST
+from charnn.folder import BEST, best_of, free_folder, is_run, run_name
 from charnn.model.evaluate import Score, evaluate
 from charnn.sampling.generate import stream
 from charnn.text.corpus import Corpus, open_corpus
@@ -23,6 +22,11 @@ from charnn.training.measure import Stopwatch
 from charnn.training.origin import write_about
 from charnn.training.plan import Budget, Facts, make_plan
 from charnn.training.run import Run
+
+# What may be given instead of chosen; the rest follows from corpus and budget.
+PLANNED = {*ModelConfig.names(), *TrainConfig.names()} - {
+    "vocabulary_size", "steps", "seed", "val_every", "val_characters",
+}  # fmt: skip
 
 
 class LanguageModel:
@@ -35,8 +39,7 @@ class LanguageModel:
 
     def stream(self, prime: str = "", **settings: Any) -> Iterator[str]:
         """Yield the text after `prime` as it is written; `settings` are `SampleConfig`'s."""
-        config = SampleConfig(**({"seed": secrets.randbits(32)} | settings))
-        return stream(self.network, self.tokenizer, config, prime)
+        return stream(self.network, self.tokenizer, SampleConfig.from_json(settings), prime)
 
     def sample(self, prime: str = "", **settings: Any) -> str:
         """The text after `prime`, such as `sample("steep", length=200, seed=1)`."""
@@ -50,37 +53,39 @@ class LanguageModel:
 def load(path: str | Path, device: str = "auto") -> LanguageModel:
     """The model in a run folder (its best checkpoint) or in a .safetensors file."""
     path = Path(path)
-    return LanguageModel(checkpoint.load(path / BEST if path.is_dir() else path), device)
+    return LanguageModel(checkpoint.load(best_of(path) if is_run(path) else path), device)
 
 
 def train(
     *corpus: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
-    val: Sequence[str | Path] = (),
+    val: str | Path | Sequence[str | Path] = (),
     device: str = "auto",
     seed: int | None = None,
     **settings: Any,
 ) -> Path:
-    """Train on texts as `charnn train` does, into the new folder `out`; the best checkpoint's path.
+    """Train on texts as `charnn train` does, into a new folder; the best checkpoint's path.
 
     `settings` are fields of `TextConfig`, `ModelConfig` and `TrainConfig`, such as
-    `hidden_size=256`. For a report after each step, see `begin`.
+    `hidden_size=256`; what is not given is chosen.
     """
     text_settings = {k: settings.pop(k) for k in list(settings) if k in TextConfig.names()}
     text = TextConfig(**text_settings)
-    unknown = set(settings) - set(ModelConfig.names()) - set(TrainConfig.names())
+    unknown = set(settings) - PLANNED
     if unknown:
         raise SettingError(f"no setting called {', '.join(sorted(unknown))}")
     if minutes is None and epochs is None and steps is None:
         minutes = 5.0
-    parts = [[str(path) for path in paths] for paths in (corpus, val)]
+    vals = [val] if isinstance(val, str | Path) else val
+    parts = [[str(path) for path in paths] for paths in (corpus, vals)]
     opened = open_corpus(parts[0], text, val=parts[1])
     budget = {"minutes": minutes, "epochs": epochs, "steps": steps}
     where = pick_device(device)
-    run, _ = begin(opened, text, Path(out), budget, settings, seed, where)
+    folder = free_folder(run_name(parts[0])) if out is None else Path(out)
+    run, _ = begin(opened, text, folder, budget, settings, seed, where, "charnn.train in Python")
     for _ in run.reports():
         pass
     return run.folder / BEST
@@ -94,6 +99,7 @@ def begin(
     given: Mapping[str, Any],
     seed: int | None,
     device: torch.device,
+    command: str,
 ) -> tuple[Run, str]:
     """Plan a run and make its folder: the run, to be iterated over, and why it is as it is."""
     seed = secrets.randbits(32) if seed is None else seed
@@ -101,7 +107,7 @@ def begin(
     with _new_folder(folder):
         plan = make_plan(facts, Budget(**budget), given, Stopwatch(corpus.train, device))
         run = Run.start(folder, corpus, text, plan.model, plan.train, device)
-        write_about(folder, corpus, [Path(sys.argv[0]).name, *sys.argv[1:]], device)
+        write_about(folder, corpus, command, device)
     return run, plan.why
 
 

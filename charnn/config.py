@@ -130,6 +130,9 @@ class TrainConfig(Settings):
     learning_rate: float = setting("Highest learning rate of the schedule.", above=0.0)
     seed: int = setting("Where every random choice of the run starts.", low=0, high=2**63 - 1)
     val_every: int = setting("Steps between two validations.", low=1)
+    val_characters: int = setting(
+        "Characters of the validation part that a validation reads.", default=1_000_000, low=2
+    )
     clip: float = setting(
         "Gradients with a larger global norm are scaled to it.", default=1.0, above=0.0
     )

@@ -8,6 +8,8 @@ checkpoints/corpus/
 """
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ def find_runs() -> list[Path]:
     return sorted(newest, key=lambda folder: -newest[folder])
 
 
+def run_name(corpus: Sequence[str]) -> str:
+    """What a run on these texts is called: as the first of them, without its ending."""
+    if not corpus:
+        return "demo"
+    if corpus[0] == "-":
+        return "stdin"
+    name = re.sub(r"(\.txt)?(\.gz|\.bz2|\.xz)?$", "", Path(corpus[0]).name)
+    return "text" if name in ("", "..") or any(c in name for c in "*?[") else name
+
+
+def runs_called(name: str) -> list[Path]:
+    """The runs called `name`, `name`-2, `name`-3, …, newest first."""
+    return [run for run in find_runs() if re.fullmatch(rf"{re.escape(name)}(-\d+)?", run.name)]
+
+
 def free_folder(name: str) -> Path:
     """checkpoints/<name>, with -2, -3, … when that exists."""
     folder, number = RUNS / name, 2
@@ -46,8 +63,15 @@ def read_about(folder: Path) -> dict[str, Any]:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict):
+        return {}
+    places = ("corpus", "val")
+    lists = all(isinstance(about.get(name, []), list) for name in places)
+    return about if lists and all(isinstance(p, str) for n in places for p in about[n]) else {}
 
 
 def _time(path: Path) -> int:
-    return path.stat().st_mtime_ns
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # a link that leads nowhere, or a run that is being deleted
+        return 0

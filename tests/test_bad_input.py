@@ -87,7 +87,7 @@ CORPUS: list[Row] = [
     ("cut.txt.gz", 1, ["cut.txt.gz", "truncated"]),
     ("latin.txt", 1, ["latin.txt", "0xe9 at offset 80", "--encoding", "--tokenizer byte"]),
     ("pipe", 1, ["pipe", "neither a file nor a folder"]),
-    ("short.txt", 1, ["5 characters", "8", "--seq-len"]),
+    ("short.txt", 1, ["4 characters", "9", "--seq-len"]),
     ("- --val -", 1, ["standard input", "only once"]),
     ("text.txt --val missing.txt", 1, ["missing.txt", "no such file"]),
     ("text.txt --val empty.txt", 1, ["empty.txt", "empty"]),

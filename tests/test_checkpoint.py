@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.errors import CheckpointError
 from charnn.text.tokenizer import CharTokenizer
+from tests.conftest import TINY, charnn
 
 PACKAGE = Path(__file__).parent.parent / "charnn"
 
@@ -66,11 +68,23 @@ def test_no_pickle_is_read_or_written_anywhere() -> None:
                 assert name not in ("torch.load", "torch.save", "np.load", "np.save")
 
 
-def test_a_run_opens_no_pickle(run_folder: Path) -> None:
-    """The first bytes of safetensors are a length and JSON; a pickle or a zip has others."""
-    for path in run_folder.glob("*.safetensors"):
-        start = path.read_bytes()[:9]
-        assert start[8:] == b"{"
+def test_training_sampling_and_evaluating_touch_no_pickle(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a pickle was read or written")
+
+    for name in ("load", "loads", "dump", "dumps", "Pickler", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    for name in ("load", "save"):
+        monkeypatch.setattr(torch, name, refuse)
+    out = tmp_path / "run"
+    train = charnn("train", text_file, "--steps", "2", *TINY, "--out", out)
+    sample, measured = charnn("sample", out, "--length", "5"), charnn("eval", out)
+    for result in (train, sample, measured, charnn("train", "--out", out, "--resume")):
+        assert result.exit_code == 0, result.output
+    for path in out.glob("*.safetensors"):
+        assert path.read_bytes()[8:9] == b"{"  # a length, then JSON
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00.", b"PK\x03\x04"])

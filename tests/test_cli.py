@@ -14,7 +14,7 @@ import pytest
 from charnn import checkpoint
 from charnn.cli.main import COMMANDS
 from charnn.folder import free_folder
-from tests.conftest import TINY, charnn
+from tests.conftest import TINY, charnn, words
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -199,9 +199,12 @@ def test_rare_characters_are_scored_as_one_unknown_symbol(tmp_path: Path) -> Non
     out = tmp_path / "run"
     charnn("train", text, "--min-count", "2", "--steps", "2", *TINY, "--out", out)
     assert json.loads(charnn("info", out, "--json").stdout)["vocabulary"]["characters"] == "abc"
-    result = json.loads(charnn("eval", out, text, "--json").stdout)
-    assert result["unknown"] == 3
-    assert result["characters"] == 542
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text() + "b")
+    scored = charnn("eval", out, other, "--json")
+    assert json.loads(scored.stdout)["unknown"] == 3
+    assert json.loads(scored.stdout)["characters"] == 543
+    assert "'x' (U+0078) x 1" in scored.stderr
     assert json.loads(charnn("eval", out, "--json").stdout)["unknown"] == 3
     refused = charnn("sample", out, "--prime", "x")
     assert refused.exit_code == 1
@@ -212,8 +215,10 @@ def test_info_tells_the_command_that_made_the_model(run_folder: Path) -> None:
     about = json.loads(charnn("info", run_folder, "--json").stdout)
     assert about["model"]["hidden_size"] == 6
     assert about["run"]["corpus"][0].endswith("words.txt")
+    assert about["run"]["command"].startswith("charnn ")
     text = charnn("info", run_folder).stdout
-    assert "1 x 6 lstm" in text or "x 6 lstm" in text
+    assert "1 x 6 lstm, embedding 5" in text
+    assert about["run"]["command"] in text
 
 
 def test_a_reader_that_has_enough_ends_sampling_quietly(run_folder: Path) -> None:
@@ -265,3 +270,62 @@ def test_resuming_a_finished_run_says_so(run_folder: Path, text_file: Path) -> N
 def test_version_and_short_help() -> None:
     assert re.fullmatch(r"charnn, version \d+\.\d+\.\d+\n", charnn("--version").stdout)
     assert charnn("-h").stdout == charnn("--help").stdout
+
+
+def test_a_story_that_nobody_reads_does_not_end_the_training(
+    text_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    training = process("train", text_file, "--steps", "40", *TINY, "--out", out)
+    assert training.stderr is not None
+    assert training.stdout is not None
+    training.stderr.close()
+    assert training.stdout.read() == f"{out / 'best.safetensors'}\n"
+    assert training.wait(timeout=60) == 0
+    training.stdout.close()
+    assert checkpoint.load(out / "last.safetensors").progress["step"] == 40
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_one_line(run_folder: Path) -> None:
+    command = [sys.executable, "-m", "charnn", "sample", str(run_folder), "--length", "9", "-q"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device: output\n"
+
+
+def test_resuming_without_out_takes_the_newest_run_of_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "my text.txt"):
+        Path(name).write_text(words(300))
+        assert charnn("train", name, "--steps", "1", *TINY).exit_code == 0
+    result = charnn("train", "a.txt", "--resume")
+    assert result.stdout == "checkpoints/a/best.safetensors\n"
+    assert "charnn sample 'checkpoints/my text'" in charnn("train", "--resume").stderr
+
+
+def test_evaluating_the_models_own_corpus_measures_its_validation_part(
+    run_folder: Path, text_file: Path
+) -> None:
+    result = charnn("eval", run_folder, text_file, "--json")
+    assert json.loads(result.stdout) == json.loads(charnn("eval", run_folder, "--json").stdout)
+    assert "its validation part" in result.stderr
+
+
+def test_a_text_in_another_encoding_can_be_evaluated(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("aein st")
+    (tmp_path / "wide.txt").write_text("aein st", encoding="utf-16")
+    plain = charnn("eval", run_folder, tmp_path / "plain.txt", "--json").stdout
+    wide = charnn(
+        "eval", run_folder, tmp_path / "wide.txt", "--encoding", "utf-16", "--json"
+    ).stdout
+    assert wide == plain
+
+
+def test_a_prime_may_be_long(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "prime").write_text(words(5000))
+    result = charnn("sample", run_folder, "--prime-file", tmp_path / "prime", "--length", "3", "-q")
+    assert result.stdout.startswith(words(5000))

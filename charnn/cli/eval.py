@@ -1,6 +1,7 @@
 """`charnn eval`: how well does a model predict a text?"""
 
 import json
+from dataclasses import replace
 
 import click
 
@@ -23,6 +24,7 @@ from charnn.cli.options import device_option, json_option, quiet_option, split_c
     show_default=True,
     help="Characters of a cold window.",
 )
+@click.option("--encoding", help="Character encoding of TEXT.  [default: as trained]")
 @click.option(
     "--skip-unknown", is_flag=True, help="Leave out characters the model has no index for."
 )
@@ -33,6 +35,7 @@ def command(
     arguments: tuple[str, ...],
     protocol: str,
     window: int,
+    encoding: str | None,
     skip_unknown: bool,
     device: str,
     as_json: bool,
@@ -52,19 +55,24 @@ def command(
 
     from charnn import checkpoint as checkpoints
     from charnn.device import pick_device
+    from charnn.errors import TextError
     from charnn.model.evaluate import evaluate
     from charnn.text.corpus import open_corpus
     from charnn.training.origin import reopen_corpus
 
     loaded = checkpoints.load(path)
     if texts:
-        corpus = open_corpus(
-            texts, loaded.text, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown
-        )
+        config = replace(loaded.text, encoding=encoding or loaded.text.encoding)
+        corpus = open_corpus(texts, config, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown)
         indices = corpus.indices
+        if corpus.sha256 == loaded.corpus.sha256:
+            indices = indices[loaded.corpus.train_characters :]
+            tell("this is the model's own corpus: its validation part is measured", quiet)
     else:
         corpus = reopen_corpus(path.parent, loaded)
         indices = corpus.validation
+    if not texts and len(indices) == 0:
+        raise TextError(f"{path}: the run has no validation part; name a text")
     score = evaluate(loaded.network(pick_device(device)), indices, protocol, window)
     result = {
         "protocol": protocol if protocol == "stream" else f"window {window}",
@@ -82,7 +90,7 @@ def command(
         how = (
             "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
         )
-        tell(f"{corpus.unknown:,} characters are not in the vocabulary: {how}", quiet)
+        tell(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
     if as_json:
         click.echo(json.dumps(result))
     else:

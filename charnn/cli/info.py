@@ -11,7 +11,7 @@ from charnn.folder import read_about
 
 
 @click.command("info", short_help="Tell what is in a checkpoint.")
-@click.argument("checkpoint", nargs=-1)
+@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]")
 @json_option
 @quiet_option
 def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:

@@ -58,13 +58,18 @@ class Commands(click.Group):
             click.echo(err=True)
             raise click.exceptions.Exit(130) from error
         except (MemoryError, RuntimeError) as error:  # torch has no class of its own for the CPU
-            if not re.search("out of memory|can't allocate memory", str(error)):
+            short = re.search("out of memory|can't allocate memory", str(error))
+            if not short and not isinstance(error, MemoryError):
                 raise
             click.echo(f"error: {_OUT_OF_MEMORY}", err=True)
             raise click.exceptions.Exit(1) from error
         except OSError as error:
             if error.errno != errno.EPIPE:
-                raise
+                click.echo(
+                    f"error: {error.strerror or error}: {error.filename or 'output'}", err=True
+                )
+                _quiet_pipe()
+                raise click.exceptions.Exit(1) from error
             _quiet_pipe()  # the reader (`head`) has what it wanted
             raise click.exceptions.Exit(0) from error
 

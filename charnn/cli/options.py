@@ -1,5 +1,6 @@
 """Options that commands share, built from the config classes; and how a checkpoint is found."""
 
+import contextlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -10,7 +11,7 @@ import click
 
 from charnn.config import Settings
 from charnn.errors import CheckpointError
-from charnn.folder import RUNS, best_of, find_runs, is_run
+from charnn.folder import ABOUT, RUNS, best_of, find_runs, is_run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,7 +80,8 @@ def json_option(command: Command) -> Command:
 def tell(message: str, quiet: bool = False) -> None:
     """One line of the story, on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        with contextlib.suppress(BrokenPipeError):  # its reader has gone away; the product counts
+            click.echo(message, err=True)
 
 
 def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple[str, ...]]:
@@ -88,8 +90,14 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
     A first argument that is a folder holding `*.safetensors`, or ends in `.safetensors`, is it;
     otherwise it is the newest run under `./checkpoints`.
     """
+    others = [argument for argument in arguments[1:] if _checkpoint(Path(argument))]
+    if others:
+        raise click.UsageError(f"one checkpoint at most, and it comes first: {others[0]}")
     if arguments and (named := _checkpoint(Path(arguments[0]))):
         return named, tuple(arguments[1:])
+    for argument in arguments:
+        if (Path(argument) / ABOUT).exists():
+            raise CheckpointError(f"{argument}: a run folder without a checkpoint in it")
     runs = find_runs()
     if not runs:
         named_what = f"{arguments[0]} is no checkpoint" if arguments else "no checkpoint named"

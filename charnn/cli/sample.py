@@ -11,7 +11,7 @@ from charnn.config import SampleConfig
 
 
 @click.command("sample", short_help="Write text with a trained model.")
-@click.argument("checkpoint", nargs=-1)
+@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]")
 @click.option("--prime", metavar="TEXT", help="The text to go on from; it is printed too.")
 @click.option("--prime-file", metavar="FILE|-", help="Read the prime from a file, or stdin.")
 @settings(SampleConfig, "length", "temperature", "top_k", "seed")

@@ -1,6 +1,8 @@
 """What one sees of a run while it trains: a bar, a line at each validation, a short sample."""
 
+import contextlib
 import math
+import shlex
 import signal
 import sys
 import time
@@ -13,8 +15,10 @@ from tqdm import tqdm
 from charnn.cli.options import tell
 from charnn.config import SampleConfig
 from charnn.folder import BEST
+from charnn.model.evaluate import Score
 from charnn.sampling.generate import stream
 from charnn.text.corpus import Corpus
+from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import StepReport
 from charnn.training.run import Run, Validation
 
@@ -42,9 +46,7 @@ class Stop:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        signal.signal(
-            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        )
+        signal.signal(number, self._before[signal.Signals(number)])
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -59,8 +61,10 @@ def follow(run: Run, quiet: bool) -> None:
         for report in run.reports():
             if isinstance(report, Validation):
                 if not quiet:
-                    bar.write(_line(report, run, pace, window), file=sys.stderr)
-                    bar.write(_sample(report, run), file=sys.stderr)
+                    _write(bar, _line(report, run, pace, window))
+                    _write(bar, _sample(report, run))
+                if stop.signal:
+                    break
                 continue
             pace.take(report)
             bar.set_postfix_str(
@@ -71,14 +75,23 @@ def follow(run: Run, quiet: bool) -> None:
                 break
         if stop.signal:
             run.save()
-    if stop.signal:
-        tell(f"stopped after step {run.state.step:,} and saved; go on with:")
-        tell(f"  charnn train --out {run.folder} --resume")
+    folder = shlex.quote(str(run.folder))
+    if stop.signal and not run.finished:
+        text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
+        tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
+        tell(f"  charnn train {text}--out {folder} --resume", quiet)
         sys.exit(128 + stop.signal)
     tell(f"best: {_figure(run.best_nats)} at step {run.best_step:,}; next:", quiet)
-    tell(f"  charnn sample {run.folder}", quiet)
-    tell(f"  charnn eval {run.folder}", quiet)
+    tell(f"  charnn sample {folder}", quiet)
+    if run.best_nats is not None and STDIN_NAME not in run.corpus.sources:
+        tell(f"  charnn eval {folder}", quiet)
     click.echo(run.folder / BEST)
+
+
+def _write(bar: "tqdm[Any]", line: str) -> None:
+    """A line above the bar; a reader of stderr that has gone away does not end the training."""
+    with contextlib.suppress(BrokenPipeError):
+        bar.write(line, file=sys.stderr)
 
 
 class Pace:
@@ -121,13 +134,19 @@ def _bar(run: Run, window: int, quiet: bool) -> "tqdm[Any]":
 def _line(report: Validation, run: Run, pace: Pace, window: int) -> str:
     """One aligned line, the same with and without a terminal."""
     steps = f"{run.train.steps:,}"
+    best = " best" if report.best and report.score else ""
     left = (run.train.steps - report.step) * pace.seconds_per_step
     return (
-        f"step {report.step:>{len(steps)},}/{steps}  train {pace.loss:.4f}  "
-        f"val {_figure(None if report.score is None else report.score.nats_per_char)}"
-        f"{' best' if report.best else '     '}  {window / pace.seconds_per_step:>9,.0f} char/s  "
+        f"{report.step:>{len(steps)},}/{steps}  train {pace.loss:.4f}  val {_short(report.score)}"
+        f"{best:<5}  {window / pace.seconds_per_step / 1000:.1f}k char/s  "
         f"{tqdm.format_interval(left)} left"
     )
+
+
+def _short(score: Score | None) -> str:
+    if score is None:
+        return "not measured"
+    return f"{score.nats_per_char:.4f} ({score.bits_per_char:.4f} bits)"
 
 
 def _figure(nats: float | None) -> str:

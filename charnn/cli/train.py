@@ -1,6 +1,8 @@
 """`charnn train`: a text becomes a model."""
 
 import functools
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import click
 from charnn.cli.options import device_option, quiet_option, settings, tell
 from charnn.config import ModelConfig, TextConfig, TrainConfig
 from charnn.errors import SettingError
-from charnn.folder import LAST, find_runs, free_folder
+from charnn.folder import LAST, find_runs, free_folder, run_name, runs_called
 
 if TYPE_CHECKING:
     from charnn.training.run import Run
@@ -33,7 +35,11 @@ ALLOWED_ON_RESUME = ("corpus", "val", "out", "resume", "device", "quiet")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run folder.  [default: checkpoints/<name>]"
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, with its settings.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a run, with its settings: --out, or the newest of CORPUS.",
+)
 @click.option("--val", multiple=True, metavar="FILE", help="Validate on this text instead.")
 @settings(ModelConfig, *MODEL, chosen="chosen")
 @settings(TrainConfig, *TRAIN, chosen="chosen")
@@ -57,6 +63,8 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.cli.story import follow
 
     if options["resume"]:
+        if options["val"] and not options["corpus"]:
+            raise click.UsageError("--val on a resumed run needs the CORPUS too")
         _refuse_changes(context)
         run = _resumed(options)
     else:
@@ -89,20 +97,28 @@ def _begun(options: dict[str, Any]) -> "Run":
     device = pick_device(options["device"])
     corpus = open_corpus(options["corpus"], text, val=options["val"])
     tell_notes(corpus, options["quiet"])
+    unit = "bytes" if text.tokenizer == "byte" else "characters"
     say(
-        f"text: {len(corpus.indices):,} characters, the last {len(corpus.validation):,} of them "
-        f"validate; {corpus.tokenizer.vocabulary_size:,} symbols"
+        f"text: {len(corpus.train):,} {unit} to train on, {len(corpus.validation):,} to validate; "
+        f"{corpus.tokenizer.vocabulary_size:,} symbols"
     )
     if budget["minutes"] is not None:
         say(f"timing this machine ({device}) for a few seconds")
-    folder = options["out"] or free_folder(_name(options["corpus"]))
-    run, why = begin(corpus, text, folder, budget, given, options["seed"], device)
-    lanes, asked = (
-        run.batches.batch_size,
-        options["batch_size"] or lanes_and_window(len(corpus.train))[0],
+    folder = options["out"] or free_folder(run_name(options["corpus"]))
+    run, why = begin(
+        corpus,
+        text,
+        folder,
+        budget,
+        given,
+        options["seed"],
+        device,
+        shlex.join(["charnn", *sys.argv[1:]]),
     )
-    if lanes < asked:
-        say(f"note: the text has room for {lanes} lanes of {run.batches.seq_len}, not {asked}")
+    lanes, usual = run.batches.batch_size, lanes_and_window(len(corpus.train))[0]
+    if lanes < (asked := options["batch_size"] or usual):
+        room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
+        say(f"note: the text has room for {room} characters, not for {asked}")
     if options["seed"] is None:
         say(f"seed: {run.train.seed}")
     say(f"plan: {why}")
@@ -113,18 +129,22 @@ def _begun(options: dict[str, Any]) -> "Run":
 def _resumed(options: dict[str, Any]) -> "Run":
     from charnn import checkpoint
     from charnn.device import pick_device
-    from charnn.training.origin import reopen_corpus
+    from charnn.training.origin import reopen_corpus, update_about
     from charnn.training.run import Run
 
-    folder = options["out"] or next(iter(find_runs()), None)
-    if folder is None:
-        raise SettingError("no run under ./checkpoints to go on with; name one with --out")
+    named = options["corpus"]
+    runs = [] if options["out"] else runs_called(run_name(named)) if named else find_runs()
+    if not runs and not options["out"]:
+        raise SettingError("no such run under ./checkpoints to go on with; name one with --out")
+    folder = options["out"] or runs[0]
     if not (folder / LAST).exists():
         raise SettingError(
             f"{folder}: no {LAST} in it to go on from; begin again with another --out"
         )
     last = checkpoint.load(folder / LAST)
     corpus = reopen_corpus(folder, last, options["corpus"], options["val"])
+    if options["corpus"]:
+        update_about(folder, corpus)
     run = Run.resume(folder, last, corpus, pick_device(options["device"]))
     tell(f"run: {folder}, from step {run.state.step:,} of {run.train.steps:,}", options["quiet"])
     return run
@@ -142,8 +162,3 @@ def _refuse_changes(context: click.Context) -> None:
         raise click.UsageError(
             f"{', '.join(typed)}: a resumed run keeps its settings; leave it out or begin a new run"
         )
-
-
-def _name(corpus: tuple[str, ...]) -> str:
-    name = Path(corpus[0]).name.split(".")[0] if corpus else "demo"
-    return "text" if name in ("", "-") or any(c in name for c in "*?[") else name

@@ -13,7 +13,7 @@ from charnn.errors import SettingError, TextError
 from charnn.model.network import CharNetwork, predicting
 from charnn.text.tokenizer import Indices
 
-PIECE = 2048  # characters a stream is read by; bounds the memory, does not change the result
+PIECE_NUMBERS = 1 << 24  # activations and logits held at once: 64 MB in float32
 LANES = 64
 LANES_CHARACTERS = 1_000_000
 WARM_UP = 256  # characters that a lane reads before they count
@@ -49,22 +49,23 @@ def evaluate(network: CharNetwork, indices: Indices, protocol: str, window: int 
         raise TextError(
             f"a text of {len(indices)} characters has nothing to predict; give two or more"
         )
-    protocols = {"stream": _stream, "window": _window, "lanes": _lanes}
+    protocols = {
+        "stream": lambda: _stream(network, indices),
+        "window": lambda: _window(network, indices, window),
+        "lanes": lambda: _lanes(network, indices),
+    }
     if protocol not in protocols:
         raise SettingError(f"protocol {protocol!r} is none of {', '.join(protocols)}")
     if window < 1:
         raise SettingError(f"a window of {window} characters has no target; 256 is usual")
     with predicting(network):
-        nats = sum(protocols[protocol](network, indices, window))
+        nats = sum(protocols[protocol]())
     counted = lanes_layout(len(indices)).counted if protocol == "lanes" else len(indices) - 1
     return Score(nats, counted)
 
 
-def _stream(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
-    state = network.zero_state(1)
-    for start in range(0, len(indices) - 1, PIECE):
-        nats, state = _read(network, indices[None, start : start + PIECE + 1], state)
-        yield nats
+def _stream(network: CharNetwork, indices: Indices) -> Iterator[float]:
+    yield from _read(network, indices[None], network.zero_state(1))
 
 
 def _window(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
@@ -72,10 +73,10 @@ def _window(network: CharNetwork, indices: Indices, window: int) -> Iterator[flo
     starts = np.arange(whole) * window
     for some in np.array_split(starts, -(-whole // LANES)) if whole else []:
         rows = np.stack([indices[start : start + window + 1] for start in some])
-        yield _read(network, rows, network.zero_state(len(some)))[0]
+        yield from _read(network, rows, network.zero_state(len(some)))
     rest = indices[whole * window :]
     if len(rest) > 1:
-        yield _read(network, rest[None], network.zero_state(1))[0]
+        yield from _read(network, rest[None], network.zero_state(1))
 
 
 @dataclass(frozen=True)
@@ -105,21 +106,27 @@ def lanes_layout(symbols: int) -> LanesLayout:
     return LanesLayout(lanes, (targets - warm_up) // lanes, warm_up)
 
 
-def _lanes(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
+def _lanes(network: CharNetwork, indices: Indices) -> Iterator[float]:
     layout = lanes_layout(len(indices))
     starts = np.arange(layout.lanes) * layout.length
     rows = np.stack([indices[s : s + layout.warm_up + layout.length + 1] for s in starts])
-    state = network.zero_state(layout.lanes)
-    if layout.warm_up:
-        _, state = _read(network, rows[:, : layout.warm_up + 1], state)
-    for start in range(layout.warm_up, rows.shape[1] - 1, WARM_UP):
-        nats, state = _read(network, rows[:, start : start + WARM_UP + 1], state)
-        yield nats
+    yield from _read(network, rows, network.zero_state(layout.lanes), layout.warm_up)
 
 
-def _read(network: CharNetwork, rows: Indices, state: Tensor) -> tuple[float, Tensor]:
-    """Summed nats of rows [B, T + 1], each symbol predicting the next, and the state after them."""
-    both = torch.from_numpy(rows.T.astype(np.int64)).to(state.device)
-    logits, state = network(both[:-1], state)
-    nats = F.cross_entropy(logits.flatten(0, 1), both[1:].flatten(), reduction="none")
-    return nats.double().sum().item(), state
+def _read(network: CharNetwork, rows: Indices, state: Tensor, warm_up: int = 0) -> Iterator[float]:
+    """Summed nats of rows [B, T + 1], each symbol predicting the next, piece by piece.
+
+    The first `warm_up` targets of each row do not count. Pieces bound the memory whatever the
+    length and the vocabulary; they do not change the result.
+    """
+    c = network.config
+    piece = max(1, PIECE_NUMBERS // (len(rows) * (c.vocabulary_size + 8 * c.hidden_size)))
+    start, end = 0, rows.shape[1] - 1
+    while start < end:
+        stop = min(start + piece, warm_up if start < warm_up else end)
+        both = torch.from_numpy(rows[:, start : stop + 1].T.astype(np.int64)).to(state.device)
+        logits, state = network(both[:-1], state)
+        if start >= warm_up:
+            nats = F.cross_entropy(logits.flatten(0, 1), both[1:].flatten(), reduction="none")
+            yield nats.double().sum().item()
+        start = stop

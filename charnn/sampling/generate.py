@@ -1,6 +1,7 @@
 """The batched, streaming generator: a model becomes text."""
 
 import contextlib
+import secrets
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from charnn.sampling import filters
 from charnn.sampling.stepper import Stepper
 from charnn.text.tokenizer import Tokenizer
 
+GREEDY_BELOW = 1e-6  # where 1 / temperature is about to overflow, nothing else is drawn
+_PIECE = 1024  # symbols of a prime that are read at once
 _BLOCK = 64  # places that random numbers are drawn for at once
 
 
@@ -32,7 +35,7 @@ def generate(
     """
     stepper = stepper or Stepper(network)
     logits, state = _read_prime(network, prime or start_of_line(tokenizer), rows)
-    seed = 0 if config.seed is None else config.seed
+    seed = secrets.randbits(32) if config.seed is None else config.seed
     noise = noises(seed, logits)
     for _ in range(config.length):
         indices = pick(_filtered(logits, config, tokenizer), config.temperature, next(noise))
@@ -74,8 +77,10 @@ def start_of_line(tokenizer: Tokenizer) -> list[int]:
 def _read_prime(network: CharNetwork, prime: Sequence[int], rows: int) -> tuple[Tensor, Tensor]:
     """Logits [B, V] and state after the prime, read once for all rows."""
     indices = torch.tensor(prime, dtype=torch.int64, device=network.head.weight.device)
+    state = network.zero_state(1)
     with predicting(network):
-        logits, state = network(indices[:, None], network.zero_state(1))
+        for piece in indices[:, None].split(_PIECE):
+            logits, state = network(piece, state)
     return logits[-1].expand(rows, -1), state.repeat(1, rows, 1, 1)
 
 
@@ -87,7 +92,7 @@ def _filtered(logits: Tensor, config: SampleConfig, tokenizer: Tokenizer) -> Ten
 
 def pick(logits: Tensor, temperature: float, noise: Tensor) -> Tensor:
     """The drawn symbols [B], given `noises`; at temperature 0 the likeliest ones."""
-    if temperature == 0:
+    if temperature < GREEDY_BELOW:
         return logits.argmax(-1)
     return torch.add(noise, logits, alpha=1 / temperature).argmax(-1)
 

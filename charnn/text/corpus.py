@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -42,6 +43,7 @@ class Corpus:
     sources: tuple[str, ...] = ()  # absolute paths, or the names of what is no file
     val_sources: tuple[str, ...] = ()
     unknown: int = 0  # symbols that the vocabulary lacks: folded into one, or skipped
+    strangers: str = ""  # which symbols those are, and how often each stands in the text
     notes: tuple[str, ...] = ()  # what was changed in the text, and what looks wrong with it
 
     @property
@@ -94,7 +96,11 @@ def open_corpus(
         tokenizer = _make_tokenizer(cast(NDArray[np.int64], counts), config)
     strangers = [_strangers(survey, tokenizer) for survey in surveys]
     if any(map(len, strangers)) and tokenizer.unknown_index is None and not skip_unknown:
-        raise _unknown_error([*sources, *val_sources], surveys, strangers)
+        count = sum(int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True))
+        raise VocabularyError(
+            f"{_some_names([*sources, *val_sources])}: {count:,} characters are not in the model's "
+            f"vocabulary: {_named(surveys, strangers)}; --skip-unknown leaves them out"
+        )
     unknown = [int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True)]
     skipped = [0 if tokenizer.unknown_index is not None else count for count in unknown]
     indices = _encode(sources, val_sources, surveys, config, tokenizer, sum(skipped))
@@ -113,6 +119,7 @@ def open_corpus(
         _names(sources),
         _names(val_sources),
         sum(unknown),
+        _named(surveys, strangers),
         tuple(notes),
     )
 
@@ -183,23 +190,13 @@ def _strangers(survey: Survey, tokenizer: Tokenizer) -> NDArray[np.int64]:
     return present[tokenizer.table()[present] == absent]
 
 
-def _unknown_error(
-    sources: Sequence[Source],
-    surveys: Sequence[Survey],
-    strangers: Sequence[NDArray[np.int64]],
-) -> VocabularyError:
-    counts = {
-        int(code): sum(int(survey.counts[code]) for survey in surveys)
-        for codes in strangers
-        for code in codes
-    }
-    most = sorted(counts, key=lambda code: (-counts[code], code))
-    named = ", ".join(f"{chr(c)!r} (U+{c:04X}) x {counts[c]:,}" for c in most[:8])
-    more = f" and {len(most) - 8} others" if len(most) > 8 else ""
-    return VocabularyError(
-        f"{_some_names(sources)}: {sum(counts.values()):,} characters are not in the model's "
-        f"vocabulary: {named}{more}; --skip-unknown leaves them out"
-    )
+def _named(surveys: Sequence[Survey], strangers: Sequence[NDArray[np.int64]]) -> str:
+    counts: Counter[int] = Counter()
+    for survey, codes in zip(surveys, strangers, strict=True):
+        counts.update({int(code): int(survey.counts[code]) for code in codes})
+    named = [f"{chr(c)!r} (U+{c:04X}) x {count:,}" for c, count in counts.most_common(8)]
+    others = f" and {len(counts) - 8} others" if len(counts) > 8 else ""
+    return ", ".join(named) + others
 
 
 def _encode(

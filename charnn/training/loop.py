@@ -1,5 +1,6 @@
 """Truncated BPTT with clipping: a generator that yields one report per step."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class TrainState:
     recurrent: Tensor  # the lanes' states [S, B, L, H]
     step: int = 0
     position: Position = field(default_factory=Position)
+    random: dict[str, Tensor] = field(default_factory=dict)  # generators' states, by device type
 
     @classmethod
     def start(
@@ -43,9 +45,13 @@ class TrainState:
     ) -> Self:
         """The state before step 1: every random number from here on follows from the seed."""
         keep_freed_memory()
+        theirs = _generators(device)
         torch.manual_seed(config.seed)
         network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
-        return cls(network, _optimizer(network, config), network.zero_state(lanes))
+        state = cls(network, _optimizer(network, config), network.zero_state(lanes))
+        state.random = _generators(device)
+        _set_generators(theirs, device)
+        return state
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the weights and the plain numbers, by name."""
@@ -55,10 +61,8 @@ class TrainState:
             for parameter, values in self.optimizer.state.items()
             for key, value in values.items()
         }
-        tensors |= {"recurrent": self.recurrent, "random.cpu": torch.get_rng_state()}
-        if self.recurrent.is_cuda:
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.recurrent.device)
-        return tensors
+        tensors |= {f"random.{kind}": value for kind, value in self.random.items()}
+        return tensors | {"recurrent": self.recurrent}
 
     def progress(self) -> dict[str, Any]:
         """The plain numbers: which step, and where in the text."""
@@ -77,9 +81,34 @@ class TrainState:
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        self.random = {kind: tensors[f"random.{kind}"] for kind in self.random}
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on `device` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+@contextlib.contextmanager
+def _own_random(state: TrainState) -> Iterator[None]:
+    """Within the block torch draws from the run's generators, and from the caller's after it."""
+    device = state.recurrent.device
+    theirs = _generators(device)
+    _set_generators(state.random, device)
+    try:
+        yield
+    finally:
+        state.random = _generators(device)
+        _set_generators(theirs, device)
+
+
+def _set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _optimizer(network: CharNetwork, config: TrainConfig) -> torch.optim.Optimizer:
@@ -101,7 +130,8 @@ def train_steps(state: TrainState, batches: Batches, config: TrainConfig) -> Ite
     while state.step < config.steps:
         inputs, targets, after = batches.at(state.position)
         rate = learning_rate(state.step, config)
-        loss, norm, recurrent = _update(state, inputs, targets, rate, config)
+        with _own_random(state):
+            loss, norm, recurrent = _update(state, inputs, targets, rate, config)
         fresh_epoch = after.epoch != state.position.epoch  # its text starts elsewhere
         state.recurrent = torch.zeros_like(recurrent) if fresh_epoch else recurrent
         state.position = after

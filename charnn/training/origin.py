@@ -1,7 +1,6 @@
 """Where a run came from: run.json is written here, and leads back to the corpus."""
 
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,17 +11,17 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.errors import CharnnError, TextError
-from charnn.files import write_json
+from charnn.files import explained, write_json
 from charnn.folder import ABOUT, read_about
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
 
 
-def write_about(folder: Path, corpus: Corpus, command: Sequence[str], device: torch.device) -> None:
+def write_about(folder: Path, corpus: Corpus, command: str, device: torch.device) -> None:
     """Write what may differ between equal runs: command, places, versions, machine, time."""
     about = {
-        "command": shlex.join(command),
+        "command": command,
         "corpus": corpus.sources,
         "val": corpus.val_sources,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -42,6 +41,13 @@ def write_about(folder: Path, corpus: Corpus, command: Sequence[str], device: to
     write_json(folder / ABOUT, about)
 
 
+def update_about(folder: Path, corpus: Corpus) -> None:
+    """Write down where the corpus lies now."""
+    about = read_about(folder) | {"corpus": corpus.sources, "val": corpus.val_sources}
+    with explained(f"writing {folder / ABOUT}", "check the run folder"):
+        write_json(folder / ABOUT, about)
+
+
 def reopen_corpus(
     folder: Path, trained: Checkpoint, texts: Sequence[str] = (), val: Sequence[str] = ()
 ) -> Corpus:
@@ -49,10 +55,10 @@ def reopen_corpus(
 
     `TextError` when it is gone, or when its content is another.
     """
-    given = bool(texts)
+    given, about = bool(texts), read_about(folder)
+    val = val or about.get("val", [])
     if not texts:
-        about = read_about(folder)
-        texts, val = about.get("corpus", []), about.get("val", [])
+        texts = about.get("corpus", [])
         if STDIN_NAME in (*texts, *val):
             raise TextError(f"{folder}: was trained on standard input; name the text")
         texts = [] if texts == [DEMO_NAME] else texts

@@ -7,11 +7,13 @@ from typing import Any, Protocol
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError
-from charnn.model.evaluate import lanes_layout
+from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
 from charnn.training.measure import Speed
 
 VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
 MOST_VALIDATIONS = 20
+FEWEST_VALIDATIONS = 10  # rather than fewer, each reads less of a long validation part
+SHORTEST_VALIDATION = 2_000  # characters; less would be noise
 FORWARD_COST = 1 / 3  # of a training step: the backward pass costs two forward passes
 STEPS_AT_LEAST = 10
 
@@ -104,14 +106,15 @@ def make_plan(
     if "hidden_size" in given:
         candidates = [_given_size(given["hidden_size"], facts, given)]
     chosen = candidates[0]
+    characters = _characters(chosen, facts, budget, speedometer)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
         if size.text > facts.train_symbols:
             break
-        if _characters(candidate, facts, budget, speedometer) < size.characters:
+        readable = _characters(candidate, facts, budget, speedometer)
+        if readable < size.characters:
             break
-        chosen = candidate
+        chosen, characters = candidate, readable
     model, train = chosen
-    characters = _characters(chosen, facts, budget, speedometer)
     if budget.minutes is not None:
         characters = min(characters, EPOCHS_AT_MOST * facts.train_symbols)
     epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
@@ -156,7 +159,7 @@ def lanes_and_window(symbols: int) -> tuple[int, int]:
 def _given_size(hidden_size: int, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     """The user's size, with the learning rate of the nearest row that is not larger."""
     rows = [size for size in SIZES if size.hidden_size <= hidden_size and size.num_layers == 1]
-    return _candidate(replace(rows[-1] if rows else SIZES[0], num_layers=1), facts, given)
+    return _candidate(rows[-1] if rows else SIZES[0], facts, given)
 
 
 def _characters(
@@ -179,7 +182,6 @@ def _with_steps(
 ) -> TrainConfig:
     """Turn the budget into steps, and place the validations."""
     window = train.batch_size * train.seq_len
-    read = lanes_layout(facts.val_symbols).read if facts.val_symbols > 1 else 0
     if budget.steps is not None:
         steps = budget.steps
     elif budget.epochs is not None:
@@ -187,20 +189,27 @@ def _with_steps(
     else:
         seconds = _seconds(budget)
         speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
-        validation = speed.validated_character * read + speed.save
         left = max(0.0, seconds - speedometer.spent())
         rough = math.ceil(left / speed.step)
-        left -= validation * math.ceil(rough / _validate_every(rough, window, read))
+        every, _, read = _validations(rough, window, facts.val_symbols)
+        left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
         most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)
         steps = min(most, int(left / speed.step))
     steps = max(1 if budget.minutes is None else STEPS_AT_LEAST, steps)
-    return replace(train, steps=steps, val_every=_validate_every(steps, window, read))
+    every, characters, _ = _validations(steps, window, facts.val_symbols)
+    return replace(train, steps=steps, val_every=every, val_characters=characters)
 
 
-def _validate_every(steps: int, window: int, read: int) -> int:
-    """Steps between validations: at most `MOST_VALIDATIONS`, and cheap enough."""
-    cheap = math.ceil(read * FORWARD_COST / (VALIDATION_SHARE * window))
-    return max(1, min(steps, max(math.ceil(steps / MOST_VALIDATIONS), cheap)))
+def _validations(steps: int, window: int, symbols: int) -> tuple[int, int, int]:
+    """Steps between validations, the characters of the validation part that each may use, and
+    those that go through the network for it."""
+    affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
+    characters = int(affordable / FEWEST_VALIDATIONS)
+    characters = max(2, min(max(characters, SHORTEST_VALIDATION), LANES_CHARACTERS, symbols))
+    read = lanes_layout(characters).read if symbols > 1 else 0
+    often = int(affordable / read) if read else MOST_VALIDATIONS
+    often = max(1, min(often, MOST_VALIDATIONS, steps // FEWEST_VALIDATIONS))
+    return math.ceil(steps / often), characters, read
 
 
 def _seconds(budget: Budget) -> float:
@@ -213,7 +222,7 @@ def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -
     line = (
         f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "
         f"{train.batch_size} lanes x {train.seq_len}, {train.steps:,} steps: "
-        f"the {facts.train_symbols:,} training characters are read {epochs:.1f} times"
+        f"the {facts.train_symbols:,} training characters are read {epochs:.2g} times"
     )
     if budget.minutes is not None:
         full = epochs >= 0.99 * EPOCHS_AT_MOST

@@ -23,6 +23,7 @@ from charnn.text.corpus import Corpus
 from charnn.training.loop import StepReport, TrainState, train_steps
 
 SAVE_SECONDS = 300.0  # at most this much work is lost with the machine
+_PROGRESS = ("best_nats", "best_step", "stale", "validated")
 METRICS_LINES = 1000  # about this many steps of a run are written down
 
 
@@ -72,13 +73,15 @@ class Run:
         if not last.training_tensors:
             raise CheckpointError(f"{folder}: holds a model, but nothing to go on from")
         run = cls.start(folder, corpus, last.text, last.model, last.train, device)
-        run.state.network.load_state_dict(dict(last.weights))
-        run.state.restore(last.progress, last.training_tensors)
-        run.best_nats = last.progress["best_nats"]
-        run.best_step = last.progress["best_step"]
-        run.stale = last.progress["stale"]
-        run.validated = last.progress["validated"]
-        _forget_after(folder / METRICS, run.state.step, run.validated)
+        run.state.network.load_state_dict(last.network().state_dict())
+        try:
+            run.state.restore(last.progress, last.training_tensors)
+            for name in _PROGRESS:
+                setattr(run, name, last.progress[name])
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{folder}: its training state is damaged ({error})") from error
+        with explained(f"mending {folder / METRICS}", "check the run folder"):
+            _forget_after(folder / METRICS, run.state.step, run.validated)
         return run
 
     @property
@@ -94,8 +97,13 @@ class Run:
         every = max(1, self.train.steps // METRICS_LINES)
         saved = time.monotonic()
         with explained("writing the metrics", "check the run folder"), self._metrics() as metrics:
+            if self.state.step == 0:
+                self.save()  # from here on the folder can be resumed, whatever happens
             if self._due():  # the run was stopped between a step and its validation
                 yield self._validate(metrics)
+                self.save()
+                if self.finished:
+                    return
             for report in train_steps(self.state, self.batches, self.train):
                 due = self._due()
                 if report.step % every == 0 or due:
@@ -117,12 +125,7 @@ class Run:
 
     def save(self) -> Path:
         """Write `last`: the model and all that is needed to go on."""
-        progress = self.state.progress() | {
-            "best_nats": self.best_nats,
-            "best_step": self.best_step,
-            "stale": self.stale,
-            "validated": self.validated,
-        }
+        progress = self.state.progress() | {name: getattr(self, name) for name in _PROGRESS}
         path = self.folder / LAST
         checkpoint.save(path, self._checkpoint(progress, self.state.tensors()))
         return path
@@ -130,7 +133,8 @@ class Run:
     def _validate(self, metrics: TextIO) -> Validation:
         score = None
         if len(self.corpus.validation) > 1:
-            score = evaluate(self.state.network, self.corpus.validation, "lanes")
+            text = self.corpus.validation[: self.train.val_characters]
+            score = evaluate(self.state.network, text, "lanes")
         nats = None if score is None else score.nats_per_char
         if nats is not None and not math.isfinite(nats):
             raise TrainingError(
@@ -182,7 +186,7 @@ def _forget_after(path: Path, step: int, validated: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             values = json.loads(line)
             if values["step"] <= (validated if "val_nats_per_char" in values else step):

@@ -49,8 +49,11 @@ def test_stream_does_not_depend_on_the_pieces_it_is_read_by(
     network: CharNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(network, text(100), "stream").nats
-    monkeypatch.setattr(module, "PIECE", 7)
+    monkeypatch.setattr(module, "PIECE_NUMBERS", 400)
     assert evaluate(network, text(100), "stream").nats == pytest.approx(whole, rel=1e-12)
+    lanes = evaluate(network, text(900), "lanes").nats
+    monkeypatch.setattr(module, "PIECE_NUMBERS", 1 << 24)
+    assert evaluate(network, text(900), "lanes").nats == pytest.approx(lanes, rel=1e-12)
 
 
 @pytest.mark.parametrize("symbols", [2, 16, 17, 18, 200])

@@ -113,9 +113,16 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
         assert torch.equal(tensor, before[name])
 
 
-def test_a_model_on_another_device_type_starts_from_the_same_weights() -> None:
-    """Weights are drawn on the CPU, whatever device they go to; `meta` stands for any other."""
-    torch.manual_seed(4)
-    expected = started()[0].network.head.weight
-    torch.manual_seed(5)
-    assert torch.equal(started()[0].network.head.weight, expected)
+def test_the_callers_random_numbers_and_the_runs_do_not_mix() -> None:
+    undisturbed = reports()
+    torch.manual_seed(77)
+    expected = torch.rand(3)
+    torch.manual_seed(77)
+    state, batches = started()
+    drawn, mixed = [torch.rand(1)], []
+    for report in train_steps(state, batches, TRAIN):
+        mixed.append(report)
+        if len(drawn) < 3:
+            drawn.append(torch.rand(1))
+    assert mixed == undisturbed
+    assert torch.equal(torch.cat(drawn), expected)

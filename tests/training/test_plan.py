@@ -78,7 +78,7 @@ def test_training_validating_and_saving_fit_the_minutes(
     plan = planned(Budget(minutes=minutes), facts)
     speed = Machine().measure(plan.model, plan.train, 1)
     validations = -(-plan.train.steps // plan.train.val_every)
-    read = lanes_layout(val_symbols).read
+    read = lanes_layout(min(val_symbols, plan.train.val_characters)).read
     seconds = 2.0 + plan.train.steps * speed.step
     seconds += validations * (read * speed.validated_character + speed.save)
     if plan.train.steps > module.STEPS_AT_LEAST:
@@ -94,7 +94,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     validations = -(-steps // train.val_every)
     assert validations <= module.MOST_VALIDATIONS + 1
     if train.val_every < steps:
-        forward = lanes_layout(val_symbols).read / 3
+        forward = lanes_layout(min(val_symbols, train.val_characters)).read / 3
         assert steps // train.val_every * forward < 0.1 * steps * 1024
 
 

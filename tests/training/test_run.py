@@ -10,7 +10,7 @@ import torch
 
 from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig
-from charnn.errors import CheckpointError
+from charnn.errors import CharnnError, CheckpointError
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training.loop import StepReport
 from charnn.training.run import Run, Validation
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bytes_wherever_it_runs(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", [1, 2, 3, 5, 6])
 def test_a_stopped_and_resumed_run_ends_with_the_bytes_of_a_straight_one(
     tmp_path: Path, corpus: Corpus, cell: str, stop: int
 ) -> None:
@@ -154,3 +154,54 @@ def test_a_model_without_training_state_cannot_be_resumed(tmp_path: Path, corpus
     best = checkpoint.load(tmp_path / "run" / FILES[0])
     with pytest.raises(CheckpointError, match="nothing to go on from"):
         Run.resume(run.folder, best, corpus, CPU)
+
+
+def test_a_run_stopped_where_its_patience_ends_goes_no_further(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    train = replace(TRAIN, steps=500, val_every=1, learning_rate=2.0, patience=3)
+    straight = begun(tmp_path / "straight", corpus, train)
+    for _ in straight.reports():
+        pass
+    run = begun(tmp_path / "stopped", corpus, train)
+    steps_of(run.reports(), straight.state.step)
+    last = checkpoint.load(run.save())
+    for _ in Run.resume(run.folder, last, corpus, CPU).reports():
+        pass
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "stopped" / file).read_bytes() == expected
+
+
+def test_a_run_can_be_resumed_from_its_very_beginning(tmp_path: Path, corpus: Corpus) -> None:
+    run = begun(tmp_path / "run", corpus)
+    next(run.reports())
+    assert checkpoint.load(tmp_path / "run" / FILES[1]).progress["step"] == 0
+    run = Run.resume(run.folder, checkpoint.load(tmp_path / "run" / FILES[1]), corpus, CPU)
+    for _ in run.reports():
+        pass
+    for _ in begun(tmp_path / "straight", corpus).reports():
+        pass
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "run" / file).read_bytes() == expected
+
+
+@pytest.mark.parametrize("damage", ["not utf-8", "a folder"])
+def test_damaged_metrics_do_not_keep_a_run_from_going_on(
+    tmp_path: Path, corpus: Corpus, damage: str
+) -> None:
+    run = begun(tmp_path / "run", corpus)
+    steps_of(run.reports(), 3)
+    last = checkpoint.load(run.save())
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+        with pytest.raises(CharnnError, match=r"metrics\.jsonl: Is a directory"):
+            Run.resume(run.folder, last, corpus, CPU)
+        return
+    path.write_bytes(b"\xff\xfe\n")
+    for _ in Run.resume(run.folder, last, corpus, CPU).reports():
+        pass
+    assert metrics(tmp_path / "run")[0]["step"] == 4
