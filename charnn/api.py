@@ -10,7 +10,7 @@ import torch
 
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
-from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charnn.config import DEFAULT_MINUTES, ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
 from charnn.files import explained
@@ -38,7 +38,10 @@ class LanguageModel:
         self.network = loaded.network(pick_device(device))
 
     def stream(self, prime: str = "", **settings: Any) -> Iterator[str]:
-        """Yield the text after `prime` as it is written; `settings` are `SampleConfig`'s."""
+        """Yield the text after `prime` as it is written.
+
+        `settings` are those of `SampleConfig`: `length`, `temperature`, `top_k` and `seed`.
+        """
         return stream(self.network, self.tokenizer, SampleConfig.from_json(settings), prime)
 
     def sample(self, prime: str = "", **settings: Any) -> str:
@@ -78,7 +81,7 @@ def train(
     if unknown:
         raise SettingError(f"no setting called {', '.join(sorted(unknown))}")
     if minutes is None and epochs is None and steps is None:
-        minutes = 5.0
+        minutes = DEFAULT_MINUTES
     vals = [val] if isinstance(val, str | Path) else val
     parts = [[str(path) for path in paths] for paths in (corpus, vals)]
     opened = open_corpus(parts[0], text, val=parts[1])

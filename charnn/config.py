@@ -11,6 +11,8 @@ from typing import Any, Self, get_args, get_type_hints
 
 from charnn.errors import SettingError
 
+DEFAULT_MINUTES = 5.0  # of training, when no budget is given
+
 
 def setting(
     help: str,

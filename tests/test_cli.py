@@ -329,3 +329,10 @@ def test_a_prime_may_be_long(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "prime").write_text(words(5000))
     result = charnn("sample", run_folder, "--prime-file", tmp_path / "prime", "--length", "3", "-q")
     assert result.stdout.startswith(words(5000))
+
+
+def test_a_run_that_ends_early_says_why(text_file: Path, tmp_path: Path) -> None:
+    options = ("--steps", "300", "--learning-rate", "2", "--patience", "1")
+    result = charnn("train", text_file, *options, *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    assert "no better validation in 1" in result.stderr

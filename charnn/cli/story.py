@@ -81,6 +81,9 @@ def follow(run: Run, quiet: bool) -> None:
         tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
         tell(f"  charnn train {text}--out {folder} --resume", quiet)
         sys.exit(128 + stop.signal)
+    if run.state.step < run.train.steps:
+        patience = f"no better validation in {run.train.patience}"
+        tell(f"ended early, after step {run.state.step:,}: {patience}", quiet)
     tell(f"best: {_figure(run.best_nats)} at step {run.best_step:,}; next:", quiet)
     tell(f"  charnn sample {folder}", quiet)
     if run.best_nats is not None and STDIN_NAME not in run.corpus.sources:

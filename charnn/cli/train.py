@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.options import device_option, quiet_option, settings, tell
-from charnn.config import ModelConfig, TextConfig, TrainConfig
+from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig
 from charnn.errors import SettingError
 from charnn.folder import LAST, find_runs, free_folder, run_name, runs_called
 
 if TYPE_CHECKING:
     from charnn.training.run import Run
 
-DEFAULT_MINUTES = 5.0
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
 TRAIN = ("seq_len", "batch_size", "learning_rate", "clip", "patience")
 TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
