@@ -11,6 +11,7 @@ they are few matters: the weights stream through the caches, and each operation 
   one sigmoid covers all four gates.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,15 +45,33 @@ class Stepper:
         `state` [S, B, L, H] is the caller's; it is overwritten with the state after the step.
         """
         if state is not self._state:  # views of it are kept, because making them takes time
-            self._state, self._layers = state, _layers(state, self._table)
+            self._state, self._layers = state, self._views(state)
         single = len(indices) == 1
         bias = self._rows[int(indices)] if single else self._table.index_select(0, indices)
-        for layer, weight, next_bias in zip(self._layers, self._weights, self._biases, strict=True):
-            _product(bias, weight, layer.inputs, out=layer.gates)
+        for layer, next_bias in zip(self._layers, self._biases, strict=True):
+            layer.product(bias, *layer.factors, out=layer.gates)
             self._update(layer)
             bias = next_bias
-        logits = _product(bias, self._head, layer.h)
+        product, factors = _product(self._head, layer.h)
+        logits = product(bias, *factors)
         return logits[None] if single else logits
+
+    def _views(self, state: Tensor) -> list["_Layer"]:
+        _, B, L, H = state.shape
+        beside = state.view(-1, B, L * H)
+        layers = []
+        for number, weight in enumerate(self._weights):
+            lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
+            gates = self._table.new_empty(B, len(weight))
+            h, c, inputs = (
+                beside[0, :, start:end],
+                beside[-1, :, start:end],
+                beside[0, :, lower:end],
+            )
+            if B == 1:
+                h, c, inputs, gates = (view[0] for view in (h, c, inputs, gates))
+            layers.append(_Layer(h, c, gates, gates.split(H, -1), *_product(weight, inputs)))
+        return layers
 
 
 @dataclass(frozen=True)
@@ -61,30 +80,18 @@ class _Layer:
 
     h: Tensor  # [B, H]
     c: Tensor  # [B, H], of an LSTM; otherwise h again
-    inputs: Tensor  # [B, 2H]: h of the layer below, and h; of the first layer only h
     gates: Tensor  # [B, GH]
     gate: tuple[Tensor, ...]  # G views [B, H] of `gates`
+    product: Callable[..., Tensor]  # gates are product(bias, *factors)
+    factors: tuple[Tensor, Tensor]
 
 
-def _layers(state: Tensor, table: Tensor) -> list[_Layer]:
-    _, B, L, H = state.shape
-    beside = state.view(-1, B, L * H)
-    layers = []
-    for number in range(L):
-        lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
-        gates = table.new_empty(B, table.shape[1])
-        views = (beside[0, :, start:end], beside[-1, :, start:end], beside[0, :, lower:end], gates)
-        h, c, inputs, gates = (view[0] if B == 1 else view for view in views)
-        layers.append(_Layer(h, c, inputs, gates, gates.split(H, -1)))
-    return layers
-
-
-def _product(bias: Tensor, weight: Tensor, inputs: Tensor, out: Tensor | None = None) -> Tensor:
-    """bias + weight [N, K] times each row of inputs [B, K], or times one row [K], which BLAS's
-    matrix-vector product starts faster on."""
+def _product(weight: Tensor, inputs: Tensor) -> tuple[Callable[..., Tensor], tuple[Tensor, Tensor]]:
+    """How to add weight [N, K] times inputs [B, K] to a bias; for a single text, inputs [K], BLAS's
+    matrix-vector product starts faster."""
     if inputs.dim() == 1:
-        return torch.addmv(bias, weight, inputs, out=out)
-    return torch.addmm(bias, inputs, weight.t(), out=out)
+        return torch.addmv, (weight, inputs)
+    return torch.addmm, (inputs, weight.t())
 
 
 def _fold(module: nn.Module, cell: str) -> tuple[Tensor, Tensor, Tensor]:
