@@ -81,7 +81,8 @@ class TrainState:
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
-        self.random = {kind: tensors[f"random.{kind}"] for kind in self.random}
+        # a run that goes on on another kind of device begins that device's generator anew
+        self.random = {k: tensors.get(f"random.{k}", fresh) for k, fresh in self.random.items()}
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
