@@ -141,7 +141,7 @@ def _line(report: Validation, run: Run, pace: Pace, window: int) -> str:
     left = (run.train.steps - report.step) * pace.seconds_per_step
     return (
         f"{report.step:>{len(steps)},}/{steps}  train {pace.loss:.4f}  val {_short(report.score)}"
-        f"{best:<5}  {window / pace.seconds_per_step / 1000:.1f}k char/s  "
+        f"{best:<5}  {window / pace.seconds_per_step / 1000:.0f}k char/s  "
         f"{tqdm.format_interval(left)} left"
     )
 
