@@ -55,7 +55,7 @@ def stream(
 
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
-    """Two threads at most within the block: a step of a single text is too short for more."""
+    """Two threads at most within the block; what more would bring was not measured."""
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, 2))
     try:
@@ -109,6 +109,6 @@ def noises(seed: int, logits: Tensor) -> Iterator[Tensor]:
     shape = (_BLOCK, vocabulary_size)
     while True:
         waits = [g.standard_exponential(shape, np.float32) for g in generators]
-        # an exponential number is 0 once in 10^8; its noise would be infinite
+        # an exponential number can be 0; its noise would be infinite
         noise = -np.log(np.maximum(np.stack(waits, 1), np.finfo(np.float32).tiny))
         yield from torch.from_numpy(noise).to(logits).unbind()

@@ -260,7 +260,7 @@ def _write_indices(
     written = 0
     for piece in text:
         if isinstance(piece, bytes) and dtype is np.uint8:
-            # `translate` is several times faster than indexing, and can delete on its way.
+            # `translate` can delete on its way, which indexing cannot.
             values = np.frombuffer(piece.translate(narrow, absent), dtype=dtype)
         else:
             indices = table.take(_codes(piece))

@@ -1,7 +1,7 @@
 """Files, folders, globs, standard input and compressed files, read as pieces of clean text.
 
 A piece is `bytes` where it is plain ASCII (or raw bytes were asked for) and `str` elsewhere: ASCII
-needs no decoding, which is what makes reading it ten times faster.
+needs no decoding, which is what makes reading it faster.
 """
 
 import bz2

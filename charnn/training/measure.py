@@ -13,7 +13,7 @@ from charnn.training.loop import TrainState, train_steps
 
 WARM_UP_STEPS = 5
 VALIDATION_SYMBOLS = 33_024  # 64 lanes
-SAVED_PARAMETERS = 20e6  # per second, both checkpoints, synced to a modest disk
+SAVED_PARAMETERS = 20e6  # per second, both checkpoints: assumed, not measured
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ SIZES = (
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
-EPOCHS_AT_MOST = 30  # a longer run of minutes ends here: more repetitions only teach by heart
+EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third of a percent
 # Up to so many readings of the text, this dropout: what is read often is learned by heart.
 DROPOUTS = ((5, 0.0), (10, 0.1), (25, 0.3), (math.inf, 0.5))
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
