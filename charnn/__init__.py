@@ -15,14 +15,14 @@ from charnn.errors import CharnnError
 from charnn.version import __version__
 
 if TYPE_CHECKING:
-    from charnn.api import LanguageModel, load, train
+    from charnn.api import LanguageModel, load, resume, train
 
-__all__ = ["CharnnError", "LanguageModel", "__version__", "load", "train"]
+__all__ = ["CharnnError", "LanguageModel", "__version__", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for (PEP 562), so that `--help` stays quick."""
-    if name in ("LanguageModel", "load", "train"):
+    if name in ("LanguageModel", "load", "resume", "train"):
         return getattr(importlib.import_module("charnn.api"), name)
     raise AttributeError(f"module 'charnn' has no attribute {name!r}")
 

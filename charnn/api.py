@@ -1,32 +1,22 @@
 """charnn from Python: load a model, sample, score; train one."""
 
-import contextlib
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
-from charnn.config import DEFAULT_MINUTES, ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
-from charnn.files import explained
-from charnn.folder import BEST, best_of, free_folder, is_run, run_name
+from charnn.folder import BEST, PREVIOUS, best_of, free_folder, is_run, run_name
 from charnn.model.evaluate import Score, evaluate
 from charnn.sampling.generate import stream
-from charnn.text.corpus import Corpus, open_corpus
-from charnn.training.measure import Stopwatch
-from charnn.training.origin import write_about
-from charnn.training.plan import Budget, Facts, make_plan
+from charnn.text.corpus import open_corpus
+from charnn.training.plan import Budget
 from charnn.training.run import Run
-
-# What may be given instead of chosen; the rest follows from corpus and budget.
-PLANNED = {*ModelConfig.names(), *TrainConfig.names()} - {
-    "vocabulary_size", "steps", "seed", "val_every", "val_characters",
-}  # fmt: skip
+from charnn.training.start import PLANNED, begin, new_folder, plan_run, resumed
 
 
 class LanguageModel:
@@ -55,8 +45,7 @@ class LanguageModel:
 
 def load(path: str | Path, device: str = "auto") -> LanguageModel:
     """The model in a run folder (its best checkpoint) or in a .safetensors file."""
-    path = Path(path)
-    return LanguageModel(checkpoint.load(best_of(path) if is_run(path) else path), device)
+    return LanguageModel(_open(path), device)
 
 
 def train(
@@ -68,12 +57,15 @@ def train(
     val: str | Path | Sequence[str | Path] = (),
     device: str = "auto",
     seed: int | None = None,
+    init_from: str | Path | None = None,
+    save_every: float | None = None,
+    force: bool = False,
     **settings: Any,
 ) -> Path:
     """Train on texts as `charnn train` does, into a new folder; the best checkpoint's path.
 
-    `settings` are fields of `TextConfig`, `ModelConfig` and `TrainConfig`, such as
-    `hidden_size=256`; what is not given is chosen.
+    `settings` are fields of the config classes, such as `hidden_size=256`; what is not given is
+    chosen. `save_every` is in minutes.
     """
     text_settings = {k: settings.pop(k) for k in list(settings) if k in TextConfig.names()}
     text = TextConfig(**text_settings)
@@ -82,47 +74,56 @@ def train(
         raise SettingError(f"no setting called {', '.join(sorted(unknown))}")
     if minutes is None and epochs is None and steps is None:
         minutes = DEFAULT_MINUTES
-    vals = [val] if isinstance(val, str | Path) else val
-    parts = [[str(path) for path in paths] for paths in (corpus, vals)]
-    opened = open_corpus(parts[0], text, val=parts[1])
-    budget = {"minutes": minutes, "epochs": epochs, "steps": steps}
-    where = pick_device(device)
+    budget, where = Budget(minutes, epochs, steps), pick_device(device)
+    weights = None if init_from is None else _open(init_from)
+    tokenizer = None if weights is None else weights.tokenizer
+    parts = [_names(corpus), _names(val)]
+    opened = open_corpus(parts[0], text, val=parts[1], tokenizer=tokenizer)
     folder = free_folder(run_name(parts[0])) if out is None else Path(out)
-    run, _ = begin(opened, text, folder, budget, settings, seed, where, "charnn.train in Python")
+    with new_folder(folder):
+        plan = plan_run(opened, budget, settings, seed, where, weights, force)
+        command, every = "charnn.train in Python", save_every and 60 * save_every
+        run = begin(folder, opened, text, plan, budget, where, command, every, weights)
+        return _finish(run)
+
+
+def resume(
+    folder: str | Path,
+    *corpus: str | Path,
+    minutes: float | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    val: str | Path | Sequence[str | Path] = (),
+    device: str = "auto",
+    save_every: float | None = None,
+) -> Path:
+    """Go on with the run in a folder as `charnn train --resume` does; the best checkpoint's path.
+
+    `corpus` is needed only where the text has moved; a larger budget makes the run longer.
+    """
+    longer = any(value is not None for value in (minutes, epochs, steps))
+    budget = Budget(minutes, epochs, steps) if longer else None
+    with resumed(
+        Path(folder), pick_device(device), texts=_names(corpus), val=_names(val), budget=budget,
+        save_every=save_every and 60 * save_every,
+    ) as (run, _):  # fmt: skip
+        return _finish(run)
+
+
+def _finish(run: Run) -> Path:
     for _ in run.reports():
         pass
     return run.folder / BEST
 
 
-def begin(
-    corpus: Corpus,
-    text: TextConfig,
-    folder: Path,
-    budget: Mapping[str, Any],
-    given: Mapping[str, Any],
-    seed: int | None,
-    device: torch.device,
-    command: str,
-) -> tuple[Run, str]:
-    """Plan a run and make its folder: the run, to be iterated over, and why it is as it is."""
-    seed = secrets.randbits(32) if seed is None else seed
-    facts = Facts(len(corpus.train), len(corpus.validation), corpus.tokenizer.vocabulary_size, seed)
-    with _new_folder(folder):
-        plan = make_plan(facts, Budget(**budget), given, Stopwatch(corpus.train, device))
-        run = Run.start(folder, corpus, text, plan.model, plan.train, device)
-        write_about(folder, corpus, command, device)
-    return run, plan.why
+def _names(paths: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
-    """Make the folder first, so that a wrong --out is told at once; undo it if the block fails."""
-    with explained(f"making the run folder {folder}", "name another --out"):
-        folder.mkdir(parents=True)
-    try:
-        with explained(f"writing to the run folder {folder}", "name another --out"):
-            yield
-    except BaseException:
-        with contextlib.suppress(OSError):  # a folder that holds something stays
-            folder.rmdir()
-        raise
+def _open(path: str | Path) -> Checkpoint:
+    """The checkpoint in a run folder (the best) or in a file, or the one that it replaced."""
+    path = Path(path)
+    loaded, read = checkpoint.load_or_previous(best_of(path) if is_run(path) else path)
+    if read != path and read.name == PREVIOUS:
+        warnings.warn(f"{path} could not be read; this is {read}, the one before it", stacklevel=3)
+    return loaded

@@ -2,146 +2,254 @@
 
 Nothing in it can run: tensors, and JSON under the single metadata key `charnn` (with several keys
 safetensors' file is not byte-stable, their order being random per process). No clock, host, path
-or command is in it, so that equal runs make equal files.
+or command is in it, so that equal runs make equal files. What is loaded is doubted: a size limit
+before anything is parsed, a checksum over all of it, every field checked against the config
+classes, every weight against the sizes, and nothing that is not finite.
 """
 
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from charnn.config import ModelConfig, TextConfig, TrainConfig
+from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, setting
 from charnn.errors import CharnnError, CheckpointError
-from charnn.files import explained, replacing
+from charnn.files import explained, replace_proven, replacing
+from charnn.folder import LAST, PREVIOUS
 from charnn.model.network import CharNetwork
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 
 FORMAT = 1
+HEADER_AT_MOST = 1 << 25  # bytes; a vocabulary of all of Unicode takes half of it
 _KEY = "charnn"
 _WEIGHTS = "model."
 _TRAINING = "training."
+_DTYPES = {"F32", "U8"}
+FIELDS = {
+    "format", "version", "model", "text", "train", "tokenizer", "corpus", "figures", "progress",
+    "crc32",
+}  # fmt: skip
+
+
+def _count(help: str) -> Any:
+    return setting(help, low=0, high=2**63 - 1)
 
 
 @dataclass(frozen=True)
-class CorpusFacts:
+class CorpusFacts(Settings):
     """What a checkpoint remembers of its corpus: enough to recognise it, not where it lay."""
 
-    sha256: str
-    characters: int
-    train_characters: int
+    sha256: str = setting("Of the text.")
+    characters: int = _count("Of the whole text.")
+    train_characters: int = _count("Of the part to learn from.")
+
+
+@dataclass(frozen=True)
+class Figures(Settings):
+    """What a model's training came to."""
+
+    step: int = _count("Updates made.")
+    parameters: int = _count("Numbers that were learned.")
+    val_nats_per_char: float | None = setting("Of the best validation.", default=None)
+
+
+@dataclass(frozen=True)
+class Progress(Settings):
+    """How far a run has come, and where a rollback would take it."""
+
+    step: int = _count("Updates made.")
+    epoch: int = _count("Readings of the text that are over.")
+    window: int = _count("Windows of this reading that are over.")
+    rollbacks: int = setting("Returns to a snapshot so far.", low=0, high=1000)
+    snapshot_step: int = _count("Updates made when the snapshot was taken.")
+    snapshot_epoch: int = _count("Readings then.")
+    snapshot_window: int = _count("Windows then.")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model and how it came to be; with `training_tensors`, also how to go on."""
+    """A model and how it came to be; with `progress` and `training_tensors`, also how to go on."""
 
     model: ModelConfig
     text: TextConfig
     train: TrainConfig
     tokenizer: Tokenizer
     corpus: CorpusFacts
-    figures: Mapping[str, float | int | None]
+    figures: Figures
     weights: Mapping[str, Tensor]
-    progress: Mapping[str, Any] = field(default_factory=dict)  # plain JSON: step, position, …
+    progress: Progress | None = None
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)  # optimizer, state, random
 
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
         """The network, rebuilt by its constructor, ready to predict."""
         network = CharNetwork(self.model)
-        expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        met = {name: tensor.shape for name, tensor in self.weights.items()}
-        if met != expected:
-            wrong = sorted(
-                name for name in {*met, *expected} if met.get(name) != expected.get(name)
-            )
-            raise CheckpointError(f"the weights do not fit the model's sizes: {', '.join(wrong)}")
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`, whole or not at all."""
-    metadata = {
+    """Write `checkpoint` to `path`, whole or not at all.
+
+    A `last` is read back before the one it replaces is let go.
+    """
+    about = {
         "format": FORMAT,
         "version": __version__,
         "model": checkpoint.model.to_json(),
         "text": checkpoint.text.to_json(),
         "train": checkpoint.train.to_json(),
         "tokenizer": checkpoint.tokenizer.to_json(),
-        "corpus": vars(checkpoint.corpus),
-        "figures": dict(checkpoint.figures),
-        "progress": dict(checkpoint.progress),
+        "corpus": checkpoint.corpus.to_json(),
+        "figures": checkpoint.figures.to_json(),
+        "progress": checkpoint.progress and checkpoint.progress.to_json(),
     }
     tensors = {_WEIGHTS + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {_TRAINING + name: tensor for name, tensor in checkpoint.training_tensors.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = safetensors.torch.save(plain, {_KEY: json.dumps(metadata, sort_keys=True)})
-    with (
-        explained(f"saving {path}", "check its folder and the free space"),
-        replacing(path) as file,
-    ):
-        file.write(data)
+    about["crc32"] = _crc32(about, plain)
+    data = safetensors.torch.save(plain, {_KEY: json.dumps(about, sort_keys=True)})
+    with explained(f"saving {path}", "check its folder and the free space"):
+        if path.name == LAST:
+            replace_proven(path, data, path.with_name(PREVIOUS))
+        else:
+            with replacing(path) as file:
+                file.write(data)
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint, onto the CPU wherever it was trained; `CheckpointError` if it is none."""
+def load(path: Path, *, weights: bool = True) -> Checkpoint:
+    """Read a checkpoint, onto the CPU wherever it was trained; `CheckpointError` if it is none.
+
+    Without `weights` the tensors are left out: what the file says of itself, quickly.
+    """
     try:
+        with path.open("rb") as plain:
+            header = int.from_bytes(plain.read(8), "little")
+        if header > HEADER_AT_MOST:
+            raise CheckpointError(f"{path}: not a checkpoint (a header of {header:,} bytes)")
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if text is None:
+                raise CheckpointError(f"{path}: a safetensors file, but not one that charnn wrote")
+            try:
+                return _read(file, json.loads(text), weights)
+            except CharnnError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                problem = f"the checkpoint's metadata is damaged ({type(error).__name__})"
+                raise CheckpointError(f"{path}: {problem}; use another checkpoint") from error
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; `charnn runs` lists what there is") from error
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint ({error}); name a run folder") from error
-    if text is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that charnn wrote")
+        problem = str(error)[:200]
+        raise CheckpointError(f"{path}: not a checkpoint ({problem}); name a run folder") from error
+
+
+def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
+    """As `load`; where `path` is a `last` that cannot be read, the one before it, if it is there.
+
+    The path that was read comes along.
+    """
+    previous = path.with_name(PREVIOUS)
     try:
-        return _from_metadata(json.loads(text), tensors)
-    except CharnnError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: the checkpoint's metadata is damaged ({error!r})"
-        ) from error
+        return load(path), path
+    except CheckpointError:
+        if path.name != LAST or not previous.exists():
+            raise
+        return load(previous), previous
 
 
-def _from_metadata(metadata: Any, tensors: Mapping[str, Tensor]) -> Checkpoint:
-    if metadata["format"] != FORMAT:
-        version = metadata["version"]
-        raise CheckpointError(
-            f"written by charnn {version} in format {metadata['format']}, and this charnn reads "
-            f"format {FORMAT}; `pip install charnn=={version}`"
-        )
-    model = ModelConfig.from_json(metadata["model"])
-    tokenizer = from_json(metadata["tokenizer"])
+def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
+    """The checkpoint in an open file whose metadata is `about`, checked field by field."""
+    if not isinstance(about, dict):
+        raise CheckpointError("the metadata is not a table; use another checkpoint")
+    if about.get("format") != FORMAT:
+        raise CheckpointError(_other_format(about))
+    if about.keys() != FIELDS:
+        raise CheckpointError("the metadata has other fields than this format")
+    model = ModelConfig.from_json(about["model"])
+    tokenizer = from_json(about["tokenizer"])
     if tokenizer.vocabulary_size != model.vocabulary_size:
         symbols = tokenizer.vocabulary_size
         raise CheckpointError(
             f"the vocabulary has {symbols} symbols, the model {model.vocabulary_size}"
         )
-    return Checkpoint(
+    progress = about["progress"]
+    loaded = Checkpoint(
         model,
-        TextConfig.from_json(metadata["text"]),
-        TrainConfig.from_json(metadata["train"]),
+        TextConfig.from_json(about["text"]),
+        TrainConfig.from_json(about["train"]),
         tokenizer,
-        CorpusFacts(**metadata["corpus"]),
-        metadata["figures"],
-        _part(tensors, _WEIGHTS),
-        metadata["progress"],
-        _part(tensors, _TRAINING),
+        CorpusFacts.from_json(about["corpus"]),
+        Figures.from_json(about["figures"]),
+        {},
+        None if progress is None else Progress.from_json(progress),
     )
+    _check_sizes(file, model)
+    if not weights:
+        return loaded
+    tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    crc = about.pop("crc32")
+    if crc != _crc32(about, tensors):
+        raise CheckpointError("its content does not fit its checksum: the file is damaged")
+    check_finite(tensors)
+    parts = [
+        {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
+        for p in (_WEIGHTS, _TRAINING)
+    ]
+    return Checkpoint(**vars(loaded) | {"weights": parts[0], "training_tensors": parts[1]})
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+def _other_format(about: Mapping[str, Any]) -> str:
+    version, number = str(about.get("version")), about.get("format")
+    line = f"in another format than this charnn reads ({FORMAT})"
+    if isinstance(number, int) and re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", version):
+        line = f"written by charnn {version} in format {number}, and this charnn reads format "
+        line += f"{FORMAT}; `pip install charnn=={version}`"
+    return line
+
+
+def _check_sizes(file: Any, model: ModelConfig) -> None:
+    """Hold the tensors' names, types and shapes against the model, before any memory is taken."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    met = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    odd = [n for n in met if not n.startswith((_WEIGHTS, _TRAINING))]
+    odd += [n for n, part in slices.items() if part.get_dtype() not in _DTYPES]
+    odd += [n for n in met if n.startswith(_WEIGHTS) and slices[n].get_dtype() != "F32"]
+    if odd:
+        raise CheckpointError(f"a tensor of no use here: {min(odd)[:80]!r}")
+    if model.num_layers > len(met):  # a network of so many layers need not even be thought of
+        raise CheckpointError("the weights do not fit the model's sizes: layers are missing")
+    with torch.device("meta"):  # shapes without memory
+        network = CharNetwork(model)
+    expected = {_WEIGHTS + name: tuple(t.shape) for name, t in network.state_dict().items()}
+    weights = {name: shape for name, shape in met.items() if name.startswith(_WEIGHTS)}
+    if weights != expected:
+        wrong = sorted(n for n in {*weights, *expected} if weights.get(n) != expected.get(n))
+        names = ", ".join(n.removeprefix(_WEIGHTS)[:80] for n in wrong[:3])
+        raise CheckpointError(f"the weights do not fit the model's sizes: {names}")
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """`CheckpointError` unless every number is one."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{name} holds numbers that are not finite")
+
+
+def _crc32(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """A checksum over everything in the file but itself: finds damage, proves nothing else."""
+    crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()), crc)
+    return crc

@@ -4,7 +4,7 @@ The command line builds its options from these classes and checkpoints are read 
 so a value outside its limits is refused wherever it comes from. Knows neither torch nor click.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Self, get_args, get_type_hints
@@ -12,6 +12,7 @@ from typing import Any, Self, get_args, get_type_hints
 from charnn.errors import SettingError
 
 DEFAULT_MINUTES = 5.0  # of training, when no budget is given
+LARGEST = sys.float_info.max
 
 
 def setting(
@@ -70,7 +71,7 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
         isinstance(value, types) or whole_as_float
     ):
         raise SettingError(f"{name} {value!r} is not {' or '.join(t.__name__ for t in types)}")
-    if isinstance(value, float) and not math.isfinite(value):
+    if float in types and not (-LARGEST <= value <= LARGEST):  # so that arithmetic cannot overflow
         raise SettingError(f"{name} {value!r} is not a finite number")
     low, high, above, choices = (limits[k] for k in ("low", "high", "above", "choices"))
     if choices and value not in choices:
@@ -127,19 +128,16 @@ class TrainConfig(Settings):
     """Everything about a training run that decides what is learned."""
 
     steps: int = setting("Weight updates in the whole run.", low=1, high=10**12)
-    batch_size: int = setting("Lanes: places of the text that are read in parallel.", low=1)
-    seq_len: int = setting("Characters between two updates (the truncated-BPTT window).", low=1)
+    batch_size: int = setting(
+        "Lanes: places of the text that are read in parallel.", low=1, high=1_000_000
+    )
+    seq_len: int = setting(
+        "Characters between two updates (the truncated-BPTT window).", low=1, high=1_000_000_000
+    )
     learning_rate: float = setting("Highest learning rate of the schedule.", above=0.0)
     seed: int = setting("Where every random choice of the run starts.", low=0, high=2**63 - 1)
-    val_every: int = setting("Steps between two validations.", low=1)
-    val_characters: int = setting(
-        "Characters of the validation part that a validation reads.", default=1_000_000, low=2
-    )
     clip: float = setting(
         "Gradients with a larger global norm are scaled to it.", default=1.0, above=0.0
-    )
-    patience: int = setting(
-        "Stop after this many validations without a better one; 0 never does.", default=0, low=0
     )
     warmup: float = setting(
         "Share of the steps in which the learning rate rises.", default=0.03, low=0.0, high=1.0
@@ -149,6 +147,31 @@ class TrainConfig(Settings):
     )
     weight_decay: float = setting("AdamW's decoupled weight decay.", default=0.01, low=0.0)
     beta2: float = setting("Decay of AdamW's second moment.", default=0.99, low=0.0, high=0.999999)
+    max_rollbacks: int = setting(
+        "Returns to the last snapshot, at half the learning rate, when the loss or the gradient is "
+        "not finite; after so many the run stops.",
+        default=3,
+        low=0,
+        high=100,
+    )
+    deterministic: bool = setting(
+        "On CUDA, use only kernels that give the same bits each time, so that a resumed run ends "
+        "as an uninterrupted one; slower. A CPU does so always.",
+        default=False,
+    )
+
+
+@dataclass(frozen=True)
+class ValidationConfig(Settings):
+    """When a run is judged, which changes nothing of what it learns."""
+
+    val_every: int = setting("Steps between two validations.", low=1)
+    val_characters: int = setting(
+        "Characters of the validation part that a validation reads.", default=1_000_000, low=2
+    )
+    patience: int = setting(
+        "Stop after this many validations without a better one; 0 never does.", default=0, low=0
+    )
 
 
 @dataclass(frozen=True)

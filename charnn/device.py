@@ -1,5 +1,7 @@
 """Which device a name means, checked before anything is built on it."""
 
+import os
+
 import torch
 
 from charnn.errors import SettingError
@@ -26,3 +28,15 @@ def pick_device(name: str) -> torch.device:
     if device.type not in DEVICES:
         raise SettingError(f"charnn does not run on {device.type!r}; try {', '.join(DEVICES)}")
     return device
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Let torch use only CUDA kernels that give the same bits each time, in the whole process.
+
+    cuBLAS, and the recurrent layers of cuDNN with it, need the environment variable before their
+    first use (PyTorch's notes on nn.LSTM and on reproducibility). A CPU needs nothing.
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False

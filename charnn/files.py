@@ -1,39 +1,116 @@
-"""Files that are either whole or not there: written beside, synced, renamed."""
+"""Files that are either whole or not there: written beside, synced, renamed; and a lock."""
 
 import contextlib
 import errno
 import json
 import os
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from charnn.errors import CharnnError
 
+_SUFFIX = ".tmp"
+
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a binary file that takes `path`'s place once the block ends without an exception.
 
     The file is written in the same folder (a rename across file systems is not atomic), synced,
     renamed over `path`, and the folder is synced, so that after a power cut `path` is either the
     old file or the new one. On an exception the temporary file is removed and `path` is untouched.
+    With `previous` the old file is kept under that name instead of being overwritten.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        if previous and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if previous and not path.exists():
+            with contextlib.suppress(OSError):
+                os.replace(previous, path)
         raise
     _sync_folder(path.parent)
+
+
+def replace_proven(path: Path, data: bytes, previous: Path) -> None:
+    """Make `data` the content of `path`, and keep the old file as `previous` until the new one has
+    been read back from the disk; a new one that reads otherwise is dropped for the old again."""
+    with replacing(path, previous) as file:
+        file.write(data)
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):  # ask the disk, not the memory that was just written
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        equal = _holds(file, data)
+    if not equal:
+        if previous.exists():
+            os.replace(previous, path)
+        raise OSError(errno.EIO, "the disk gave back other bytes than were written", str(path))
+    previous.unlink(missing_ok=True)
+
+
+def _holds(file: BinaryIO, data: bytes) -> bool:
+    view, size = memoryview(data), 1 << 22
+    same = all(file.read(size) == view[at : at + size] for at in range(0, len(data), size))
+    return same and not file.read(1)
+
+
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Remove what a process that was killed while in `replacing` left in `folder`."""
+    for path in folder.glob(f".*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime <= time.time() - older_than:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, then: str) -> Iterator[None]:
+    """Hold the lock that `path` stands for; the system takes it back when the process ends.
+
+    `CharnnError` when another process holds it: `what` it is, who has it, what to do `then`. The
+    file stays: removing a lock file lets two processes lock two files of one name.
+    """
+    with explained(f"locking {path}", then):
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        if not _lock(file):
+            file.seek(0)
+            raise CharnnError(f"{what}: in use by {file.read(200).strip() or 'a process'}; {then}")
+        with contextlib.suppress(OSError):  # a full disk does not matter here
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether the file could be locked; true where the file system knows no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,8 +125,7 @@ def explained(doing: str, then: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = errno.errorcode.get(error.errno or 0, "") and os.strerror(error.errno or 0)
-        raise CharnnError(f"{doing}: {what or error}; {then}") from error
+        raise CharnnError(f"{doing}: {error.strerror or error}; {then}") from error
 
 
 def _umask() -> int:

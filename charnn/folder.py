@@ -3,17 +3,25 @@
 checkpoints/corpus/
   best.safetensors   the model of the best validation
   last.safetensors   the newest state, with all that is needed to go on
-  metrics.jsonl      a line of figures for many steps and for each validation
-  run.json           the command, the places, the versions and the machine
+  metrics.jsonl      a line of figures for many steps and for each validation and rollback
+  run.json           the command, the budget, the places, the versions and the machine
+  .lock              held by the process that writes here
+
+While `last` is replaced, and after a power cut, `last.previous.safetensors` may lie there too.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from charnn.errors import CharnnError
+from charnn.files import locked, remove_leftovers
+
 BEST, LAST, METRICS, ABOUT = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
+PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
 RUNS = Path("checkpoints")
 
 
@@ -26,6 +34,36 @@ def best_of(folder: Path) -> Path:
     """The checkpoint of a run folder that one wants: the best, or the newest there is."""
     best = folder / BEST
     return best if best.exists() else max(folder.glob("*.safetensors"), key=_time)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Be the only process that writes in a run folder; tidy up after one that was killed."""
+    then = "wait until it ends, or name another --out"
+    with locked(folder / LOCK, str(folder), then):
+        remove_leftovers(folder)
+        yield
+
+
+def never_begun(folder: Path) -> bool:
+    """Whether a folder is empty, or that of a run which was killed before its first save."""
+    ours = {METRICS, ABOUT, LOCK}
+    return folder.is_dir() and all(
+        path.name in ours or re.fullmatch(r"\..+\.tmp", path.name) for path in folder.iterdir()
+    )
+
+
+def newest(folder: Path) -> Path:
+    """The file that a run goes on from: `last`, or what a power cut left of it.
+
+    `CharnnError` when the folder holds neither.
+    """
+    if (folder / LAST).exists() or (folder / PREVIOUS).exists():
+        return folder / LAST
+    if folder.is_dir() and never_begun(folder):
+        problem = "stopped before its first save; begin it again: `charnn train TEXT --out"
+        raise CharnnError(f"{folder}: {problem} {folder}`")
+    raise CharnnError(f"{folder}: no {LAST} in it to go on from; begin anew with another --out")
 
 
 def find_runs() -> list[Path]:

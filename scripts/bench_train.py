@@ -21,7 +21,8 @@ import torch
 from charnn.config import ModelConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.text.batches import Batches
-from charnn.training.loop import TrainState, train_steps
+from charnn.training.loop import train_steps
+from charnn.training.state import TrainState
 
 SIZES = ((1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
@@ -66,9 +67,7 @@ def timed(call: Callable[[], object], seconds: float) -> float:
 
 def measure(model: ModelConfig, lanes: int, device: torch.device) -> tuple[float, float, float]:
     """Characters/s, peak, and their ratio (characters per floating-point operation at the peak)."""
-    train = TrainConfig(
-        steps=10**9, batch_size=lanes, seq_len=WINDOW, learning_rate=1e-3, seed=0, val_every=10**9
-    )
+    train = TrainConfig(steps=10**9, batch_size=lanes, seq_len=WINDOW, learning_rate=1e-3, seed=0)
     text = np.random.default_rng(0).integers(VOCABULARY, size=1_000_000, dtype=np.uint8)
     batches = Batches(text, lanes, WINDOW, seed=0)
     steps = train_steps(TrainState.start(model, train, lanes, device), batches, train)

@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from charnn.folder import LOCK
 from tests.conftest import TINY, charnn, words
 
 TRAIN = f"train text.txt {shlex.join(TINY)} --steps 2 --out new"
@@ -67,9 +68,11 @@ def _train(text: str, out: str) -> None:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Every path below the folder, with what is in it."""
+    """Every path below the folder, with what is in it; who locked a run last does not matter."""
     return {
-        path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))
+        path: path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if path.name != LOCK
     }
 
 
@@ -152,7 +155,9 @@ RESUME: list[Row] = [
     ("--out bestonly", 1, ["bestonly", "last.safetensors"]),
     ("--out halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
     ("--out run --hidden-size 7", 2, ["--hidden-size", "keeps its settings"]),
-    ("--out run --steps 9", 2, ["--steps", "keeps its settings"]),
+    ("--out run --steps 1", 1, ["2 steps", "longer, not shorter", "--out"]),
+    ("--out run --minutes 9", 1, ["2 steps, not minutes", "--steps"]),
+    ("--out run --steps 9 --epochs 3", 2, ["one of", "--steps"]),
     ("--out run --seed 1", 2, ["--seed", "keeps its settings"]),
     ("--out run --device tpu", 1, ["tpu"]),
     ("--out moved", 1, ["moved.txt", "no such file"]),

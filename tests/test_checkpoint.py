@@ -118,7 +118,9 @@ def damaged(trained: Checkpoint, path: Path, **changes: object) -> Path:
         ({"model": []}, "not a table"),
         ({"tokenizer": {"kind": "word"}}, "neither of characters nor of bytes"),
         ({"tokenizer": {"kind": "byte"}}, "the vocabulary has 256 symbols"),
-        ({"corpus": {"sha256": "x"}}, "damaged"),
+        ({"corpus": {"sha256": "x"}}, "lacks the setting"),
+        ({"crc32": 1}, "does not fit its checksum"),
+        ({"text": None}, "not a table"),
     ],
 )
 def test_damaged_metadata_is_refused(
@@ -128,10 +130,11 @@ def test_damaged_metadata_is_refused(
         checkpoint.load(damaged(trained, tmp_path / "x.safetensors", **changes))
 
 
-def test_weights_that_do_not_fit_the_sizes_are_named(trained: Checkpoint) -> None:
+def test_weights_that_do_not_fit_the_sizes_are_named(trained: Checkpoint, tmp_path: Path) -> None:
     larger = replace(trained, model=replace(trained.model, hidden_size=9))
+    checkpoint.save(tmp_path / "x.safetensors", larger)
     with pytest.raises(CheckpointError, match=r"do not fit.*head\.weight"):
-        larger.network()
+        checkpoint.load(tmp_path / "x.safetensors")
 
 
 def test_a_vocabulary_out_of_order_is_refused() -> None:

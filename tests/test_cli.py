@@ -62,7 +62,7 @@ def test_train_prints_only_the_path_of_the_best_checkpoint(text_file: Path, tmp_
     assert f"charnn sample {out}" in result.stderr
     assert "%|" not in result.stderr  # no bar without a terminal
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json",
+        ".lock", "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json",
     ]  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def test_an_interrupted_run_saves_says_how_to_go_on_and_goes_on(
     assert stdout == ""
     assert "Traceback" not in stderr
     assert f"charnn train --out {out} --resume" in stderr
-    stopped = checkpoint.load(out / "last.safetensors").progress["step"]
+    stopped = checkpoint.load(out / "last.safetensors").figures.step
     assert 0 < stopped < 100_000
 
     resumed = process("train", "--out", out, "--resume")
@@ -283,7 +283,7 @@ def test_a_story_that_nobody_reads_does_not_end_the_training(
     assert training.stdout.read() == f"{out / 'best.safetensors'}\n"
     assert training.wait(timeout=60) == 0
     training.stdout.close()
-    assert checkpoint.load(out / "last.safetensors").progress["step"] == 40
+    assert checkpoint.load(out / "last.safetensors").figures.step == 40
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

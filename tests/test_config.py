@@ -12,9 +12,7 @@ from charnn.config import ModelConfig, SampleConfig, Settings, TextConfig, Train
 from charnn.errors import SettingError
 
 MODEL = ModelConfig(vocabulary_size=5, hidden_size=6, num_layers=3, embedding_size=4)
-TRAIN = TrainConfig(
-    steps=100, batch_size=3, seq_len=4, learning_rate=0.01, seed=1, val_every=5, clip=1.0
-)
+TRAIN = TrainConfig(steps=100, batch_size=3, seq_len=4, learning_rate=0.01, seed=1, clip=1.0)
 ALL = [TextConfig(), MODEL, TRAIN, SampleConfig()]
 BAD = [
     (MODEL, "vocabulary_size", 1),

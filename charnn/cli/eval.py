@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import click
 
-from charnn.cli.options import device_option, json_option, quiet_option, split_checkpoint, tell
+from charnn.cli.options import (
+    device_option,
+    json_option,
+    open_checkpoint,
+    quiet_option,
+    split_checkpoint,
+)
+from charnn.cli.terminal import tell
 
 
 @click.command("eval", short_help="Measure how well a model predicts a text.")
@@ -53,14 +60,13 @@ def command(
     """
     path, texts = split_checkpoint(arguments, quiet)
 
-    from charnn import checkpoint as checkpoints
     from charnn.device import pick_device
     from charnn.errors import TextError
     from charnn.model.evaluate import evaluate
     from charnn.text.corpus import open_corpus
     from charnn.training.origin import reopen_corpus
 
-    loaded = checkpoints.load(path)
+    loaded = open_checkpoint(path, quiet)
     if texts:
         config = replace(loaded.text, encoding=encoding or loaded.text.encoding)
         corpus = open_corpus(texts, config, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown)

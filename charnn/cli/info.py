@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from charnn.cli.options import json_option, one_checkpoint, quiet_option
+from charnn.cli.options import json_option, one_checkpoint, open_checkpoint, quiet_option
+from charnn.cli.terminal import show
 from charnn.folder import read_about
 
 
@@ -25,25 +26,22 @@ def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
       charnn info checkpoints/corpus --json
     """
     path = one_checkpoint(checkpoint, quiet)
-
-    from charnn import checkpoint as checkpoints
-
-    loaded = checkpoints.load(path)
+    loaded = open_checkpoint(path, quiet)
     about: dict[str, Any] = {
         "checkpoint": str(path),
         "model": loaded.model.to_json(),
         "text": loaded.text.to_json(),
         "train": loaded.train.to_json(),
         "vocabulary": loaded.tokenizer.to_json(),
-        "corpus": vars(loaded.corpus),
-        "figures": dict(loaded.figures),
+        "corpus": loaded.corpus.to_json(),
+        "figures": loaded.figures.to_json(),
         "run": read_about(path.parent),
     }
     if as_json:
         click.echo(json.dumps(about, sort_keys=True))
         return
     for name, value in _lines(about):
-        click.echo(f"{name:<12} {value}")
+        show(f"{name:<12} {value}")
 
 
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from charnn.cli.terminal import tell
 from charnn.errors import CharnnError
 from charnn.version import __version__
 
@@ -52,7 +53,7 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except CharnnError as error:
-            click.echo(f"error: {error}", err=True)
+            tell(f"error: {error}")
             raise click.exceptions.Exit(1) from error
         except KeyboardInterrupt as error:
             click.echo(err=True)
@@ -61,13 +62,11 @@ class Commands(click.Group):
             short = re.search("out of memory|can't allocate memory", str(error))
             if not short and not isinstance(error, MemoryError):
                 raise
-            click.echo(f"error: {_OUT_OF_MEMORY}", err=True)
+            tell(f"error: {_OUT_OF_MEMORY}")
             raise click.exceptions.Exit(1) from error
         except OSError as error:
             if error.errno != errno.EPIPE:
-                click.echo(
-                    f"error: {error.strerror or error}: {error.filename or 'output'}", err=True
-                )
+                tell(f"error: {error.strerror or error}: {error.filename or 'output'}")
                 _quiet_pipe()
                 raise click.exceptions.Exit(1) from error
             _quiet_pipe()  # the reader (`head`) has what it wanted

@@ -1,17 +1,20 @@
 """Options that commands share, built from the config classes; and how a checkpoint is found."""
 
-import contextlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from charnn.cli.terminal import tell
 from charnn.config import Settings
 from charnn.errors import CheckpointError
 from charnn.folder import ABOUT, RUNS, best_of, find_runs, is_run
+
+if TYPE_CHECKING:
+    from charnn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,13 +80,6 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def tell(message: str, quiet: bool = False) -> None:
-    """One line of the story, on stderr."""
-    if not quiet:
-        with contextlib.suppress(BrokenPipeError):  # its reader has gone away; the product counts
-            click.echo(message, err=True)
-
-
 def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple[str, ...]]:
     """The checkpoint that the arguments begin with, and the rest of them.
 
@@ -97,7 +93,10 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
         return named, tuple(arguments[1:])
     for argument in arguments:
         if (Path(argument) / ABOUT).exists():
-            raise CheckpointError(f"{argument}: a run folder without a checkpoint in it")
+            raise CheckpointError(
+                f"{argument}: a run that was stopped before its first save; begin it again: "
+                f"`charnn train TEXT --out {argument}`"
+            )
     runs = find_runs()
     if not runs:
         named_what = f"{arguments[0]} is no checkpoint" if arguments else "no checkpoint named"
@@ -118,6 +117,17 @@ def one_checkpoint(arguments: Sequence[str], quiet: bool) -> Path:
             f"{arguments[0]}: no run folder and no .safetensors file; `charnn runs` lists the runs"
         )
     return split_checkpoint(arguments, quiet)[0]
+
+
+def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
+    """What is in a run folder or a checkpoint file, or in the one before where it is damaged."""
+    from charnn.checkpoint import load_or_previous
+
+    path = best_of(path) if is_run(path) else path
+    loaded, read = load_or_previous(path)
+    if read != path:
+        tell(f"note: {path} could not be read; this is {read}, the one before it", quiet)
+    return loaded
 
 
 def _checkpoint(path: Path) -> Path | None:

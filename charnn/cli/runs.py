@@ -1,12 +1,15 @@
 """`charnn runs`: which runs are there?"""
 
 from datetime import datetime
+from pathlib import Path
 
 import click
 
-from charnn.cli.options import quiet_option, tell
+from charnn.cli.options import quiet_option
+from charnn.cli.terminal import show, tell
 from charnn.errors import CharnnError
-from charnn.folder import RUNS, best_of, find_runs
+from charnn.files import explained
+from charnn.folder import LAST, RUNS, best_of, find_runs
 
 
 @click.command("runs", short_help="List the runs under ./checkpoints.")
@@ -23,20 +26,27 @@ def command(quiet: bool) -> None:
         tell(f"no run under ./{RUNS}; begin with `charnn train TEXT`", quiet)
         return
 
-    from charnn import checkpoint
-
     width = max(len(str(folder)) for folder in runs)
     for folder in runs:
-        path = best_of(folder)
-        changed = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
         try:
-            loaded = checkpoint.load(path)
+            line = _line(folder)
         except CharnnError as error:
-            click.echo(f"{folder!s:<{width}}  {changed}  {error}")
-            continue
-        nats = loaded.figures.get("val_nats_per_char")
-        model = loaded.model
-        size = f"{model.num_layers} x {model.hidden_size} {model.cell}"
-        figure = "not validated" if nats is None else f"{nats:.4f} nats/char"
-        step = loaded.figures["step"]
-        click.echo(f"{folder!s:<{width}}  {changed}  {size:<13}  step {step:>9,}  {figure}")
+            line = str(error)
+        show(f"{folder!s:<{width}}  {line}")
+
+
+def _line(folder: Path) -> str:
+    """When, what, how far and how good."""
+    from charnn import checkpoint
+
+    path = best_of(folder)
+    with explained(f"looking at {path}", "is it being deleted?"):
+        changed = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    best = checkpoint.load(path, weights=False)
+    last = folder / LAST
+    newest = checkpoint.load(last, weights=False) if last.exists() else best
+    model, nats = best.model, best.figures.val_nats_per_char
+    size = f"{model.num_layers} x {model.hidden_size} {model.cell}"
+    steps = f"{newest.figures.step:,}/{newest.train.steps:,}"
+    figure = "not validated" if nats is None else f"{nats:.4f} nats/char"
+    return f"{changed}  {size:<13}  step {steps:>17}  {figure}"

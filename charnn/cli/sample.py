@@ -1,12 +1,20 @@
 """`charnn sample`: a model becomes text."""
 
+import functools
 import secrets
 import sys
 from dataclasses import replace
 
 import click
 
-from charnn.cli.options import device_option, one_checkpoint, quiet_option, settings, tell
+from charnn.cli.options import (
+    device_option,
+    one_checkpoint,
+    open_checkpoint,
+    quiet_option,
+    settings,
+)
+from charnn.cli.terminal import for_stream, tell
 from charnn.config import SampleConfig
 
 
@@ -15,6 +23,7 @@ from charnn.config import SampleConfig
 @click.option("--prime", metavar="TEXT", help="The text to go on from; it is printed too.")
 @click.option("--prime-file", metavar="FILE|-", help="Read the prime from a file, or stdin.")
 @settings(SampleConfig, "length", "temperature", "top_k", "seed")
+@click.option("--raw", is_flag=True, help="Send control characters to a terminal as they are.")
 @device_option
 @quiet_option
 def command(
@@ -25,6 +34,7 @@ def command(
     temperature: float,
     top_k: int | None,
     seed: int | None,
+    raw: bool,
     device: str,
     quiet: bool,
 ) -> None:
@@ -42,12 +52,11 @@ def command(
     config = SampleConfig(length, temperature, top_k, seed)
     path = one_checkpoint(checkpoint, quiet)
 
-    from charnn import checkpoint as checkpoints
     from charnn.device import pick_device
     from charnn.sampling.generate import single_stream_threads, stream
     from charnn.text.sources import read_text
 
-    loaded = checkpoints.load(path)
+    loaded = open_checkpoint(path, quiet)
     start = prime or "" if prime_file is None else read_text(prime_file, loaded.text)
     loaded.tokenizer.check(start)
     network = loaded.network(pick_device(device))
@@ -55,10 +64,11 @@ def command(
         config = replace(config, seed=secrets.randbits(32))
         tell(f"seed: {config.seed}", quiet)
     out = sys.stdout
-    out.write(start)
+    shown = str if raw else functools.partial(for_stream, stream=out)
+    out.write(shown(start))
     with single_stream_threads():
         for piece in stream(network, loaded.tokenizer, config, start):
-            out.write(piece)
+            out.write(shown(piece))
             out.flush()
     out.write("\n")
     out.flush()

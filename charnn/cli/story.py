@@ -12,15 +12,17 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from charnn.cli.options import tell
+from charnn.cli.terminal import for_stream, tell
 from charnn.config import SampleConfig
 from charnn.folder import BEST
 from charnn.model.evaluate import Score
 from charnn.sampling.generate import stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
-from charnn.training.loop import StepReport
-from charnn.training.run import Run, Validation
+from charnn.training.loop import Rollback, StepReport
+from charnn.training.memory import memory_explained
+from charnn.training.plan import Plan, lanes_and_window
+from charnn.training.run import Run, Trouble, Validation
 
 SAMPLE_LENGTH = 70
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
@@ -32,21 +34,39 @@ def tell_notes(corpus: Corpus, quiet: bool) -> None:
         tell(f"note: {note}", quiet)
 
 
-class Stop:
-    """Remembers SIGINT and SIGTERM until the step is done; a second one acts at once."""
+def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool) -> None:
+    """What was chosen, and what of the user's wishes could not be had."""
+    lanes, usual = run.batches.batch_size, lanes_and_window(len(run.corpus.train))[0]
+    if lanes < (wanted := asked or usual):
+        room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
+        tell(f"note: the text has room for {room} characters, not for {wanted}", quiet)
+    if drawn:
+        tell(f"seed: {run.train.seed}", quiet)
+    tell(f"plan: {plan.why}", quiet)
+    tell(f"run: {run.folder}", quiet)
 
-    def __init__(self) -> None:
+
+class Stop:
+    """Lets a run end, saved, after its step at SIGINT, SIGTERM or SIGHUP; a second one acts at
+    once. One that was to be ignored (`nohup`) still is."""
+
+    def __init__(self, run: Run) -> None:
         self.signal = 0
+        self._run = run
 
     def __enter__(self) -> "Stop":
-        self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+        handlers = {s: signal.getsignal(s) for s in wanted if s is not None}  # Windows lacks one
+        self._before = {s: h for s, h in handlers.items() if h is not signal.SIG_IGN}
         for number in self._before:
             signal.signal(number, self._remember)
         return self
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        signal.signal(number, self._before[signal.Signals(number)])
+        self._run.stopping = True
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -56,37 +76,48 @@ class Stop:
 def follow(run: Run, quiet: bool) -> None:
     """Train `run` to its end while telling about it; print the path of its best checkpoint."""
     window = run.batches.batch_size * run.batches.seq_len
-    with Stop() as stop, _bar(run, window, quiet) as bar:
+    model = run.state.network.config
+    with Stop(run) as stop, memory_explained(model, run.train), _bar(run, window, quiet) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():
-            if isinstance(report, Validation):
-                if not quiet:
+            match report:
+                case StepReport():
+                    pace.take(report)
+                    nats, bits = pace.loss, pace.loss / math.log(2)
+                    bar.set_postfix_str(f"loss {nats:.3f}, {bits:.3f} bits/char", False)
+                    bar.update(window)
+                case Validation() if not quiet:
                     _write(bar, _line(report, run, pace, window))
                     _write(bar, _sample(report, run))
-                if stop.signal:
-                    break
-                continue
-            pace.take(report)
-            bar.set_postfix_str(
-                f"loss {pace.loss:.3f}, {pace.loss / math.log(2):.3f} bits/char", False
-            )
-            bar.update(window)
-            if stop.signal:
-                break
-        if stop.signal:
-            run.save()
+                case Rollback():
+                    bar.n = report.to * window
+                    _write(bar, f"warning: {_rolled_back(report)}")
+                case Trouble():
+                    _write(bar, f"warning: {report.problem}")
+    _tell_end(run, stop.signal, quiet)
+
+
+def _rolled_back(report: Rollback) -> str:
+    return (
+        f"step {report.step:,}: {report.problem}; back to step {report.to:,} with the learning "
+        f"rate halved, to at most {report.learning_rate:.2g}"
+    )
+
+
+def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
     folder = shlex.quote(str(run.folder))
-    if stop.signal and not run.finished:
+    if stopped and not run.finished:
         text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
         tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
         tell(f"  charnn train {text}--out {folder} --resume", quiet)
-        sys.exit(128 + stop.signal)
+        sys.exit(128 + stopped)
+    best = run.record
     if run.state.step < run.train.steps:
-        patience = f"no better validation in {run.train.patience}"
+        patience = f"no better validation in {run.validation.patience}"
         tell(f"ended early, after step {run.state.step:,}: {patience}", quiet)
-    tell(f"best: {_figure(run.best_nats)} at step {run.best_step:,}; next:", quiet)
+    tell(f"best: {_figure(best.best_nats)} at step {best.best_step:,}; next:", quiet)
     tell(f"  charnn sample {folder}", quiet)
-    if run.best_nats is not None and STDIN_NAME not in run.corpus.sources:
+    if best.best_nats is not None and STDIN_NAME not in run.corpus.sources:
         tell(f"  charnn eval {folder}", quiet)
     click.echo(run.folder / BEST)
 
@@ -94,7 +125,15 @@ def follow(run: Run, quiet: bool) -> None:
 def _write(bar: "tqdm[Any]", line: str) -> None:
     """A line above the bar; a reader of stderr that has gone away does not end the training."""
     with contextlib.suppress(BrokenPipeError):
-        bar.write(line, file=sys.stderr)
+        bar.write(for_stream(line, sys.stderr), file=sys.stderr)
+
+
+def spoken(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 class Pace:

@@ -1,25 +1,40 @@
 """`charnn train`: a text becomes a model."""
 
+import contextlib
 import functools
+import math
 import shlex
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.options import device_option, quiet_option, settings, tell
-from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig
+from charnn.cli.options import device_option, open_checkpoint, quiet_option, settings
+from charnn.cli.terminal import tell
+from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
-from charnn.folder import LAST, find_runs, free_folder, run_name, runs_called
+from charnn.folder import find_runs, free_folder, run_name, runs_called
 
 if TYPE_CHECKING:
+    import torch
+
+    from charnn.checkpoint import Checkpoint
+    from charnn.text.corpus import Corpus
+    from charnn.training.plan import Plan
     from charnn.training.run import Run
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
-TRAIN = ("seq_len", "batch_size", "learning_rate", "clip", "patience")
+TRAIN = ("seq_len", "batch_size", "learning_rate", "clip", "max_rollbacks", "deterministic")
+VALIDATION = ("val_every", "patience")
 TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
-ALLOWED_ON_RESUME = ("corpus", "val", "out", "resume", "device", "quiet")
+BUDGET = ("minutes", "epochs", "steps")
+ALLOWED_ON_RESUME = (
+    *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
+)  # fmt: skip
+NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer", "min_count")
 
 
 @click.command("train", short_help="Train a model on a text.")
@@ -37,11 +52,29 @@ ALLOWED_ON_RESUME = ("corpus", "val", "out", "resume", "device", "quiet")
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with a run, with its settings: --out, or the newest of CORPUS.",
+    help="Go on with a run, with its settings: --out, or the newest of CORPUS. A larger budget "
+    "makes it longer.",
 )
+@click.option(
+    "--init-from",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Begin with the weights of this run, its sizes and its vocabulary.",
+)
+@click.option(
+    "--save-every",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Time between two saves of the newest state.  [default: 1, rarer where it would cost]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be trained, its memory and time, and stop."
+)
+@click.option("--force", is_flag=True, help="Try it although the memory may not be enough.")
 @click.option("--val", multiple=True, metavar="FILE", help="Validate on this text instead.")
 @settings(ModelConfig, *MODEL, chosen="chosen")
 @settings(TrainConfig, *TRAIN, chosen="chosen")
+@settings(ValidationConfig, *VALIDATION, chosen="chosen")
 @settings(TrainConfig, "seed", chosen="drawn")
 @settings(TextConfig, *TEXT)
 @device_option
@@ -61,103 +94,151 @@ def command(context: click.Context, /, **options: Any) -> None:
     """
     from charnn.cli.story import follow
 
+    if sum(options[name] is not None for name in BUDGET) > 1:
+        raise click.UsageError("give one of --minutes, --epochs and --steps")
     if options["resume"]:
         if options["val"] and not options["corpus"]:
             raise click.UsageError("--val on a resumed run needs the CORPUS too")
-        _refuse_changes(context)
-        run = _resumed(options)
-    else:
-        run = _begun(options)
-    if run.finished:
-        tell(f"{run.folder}: finished already, after {run.state.step:,} steps", options["quiet"])
-    follow(run, options["quiet"])
+        _refuse(context, [name for name in options if name not in ALLOWED_ON_RESUME], _KEEPS)
+    if options["init_from"]:
+        _refuse(context, NOT_WITH_WEIGHTS, "with --init-from it is that run's; leave it out")
+    with _resumed(options) if options["resume"] else _begun(options) as run:
+        if run is None:
+            return
+        if run.finished:
+            tell(
+                f"{run.folder}: finished already, after {run.state.step:,} steps", options["quiet"]
+            )
+        follow(run, options["quiet"])
 
 
-def _begun(options: dict[str, Any]) -> "Run":
-    given = {name: options[name] for name in (*MODEL, *TRAIN) if options[name] is not None}
-    budget = {name: options[name] for name in ("minutes", "epochs", "steps")}
-    if all(value is None for value in budget.values()):
-        budget["minutes"] = DEFAULT_MINUTES
-    if sum(value is not None for value in budget.values()) > 1:
-        raise click.UsageError("give one of --minutes, --epochs and --steps")
-    if options["out"] is not None and options["out"].exists():
-        raise SettingError(
-            f"{options['out']}: exists already; --resume goes on with it, another --out begins anew"
-        )
+_KEEPS = "a resumed run keeps its settings; leave it out or begin a new run"
+
+
+def _refuse(context: click.Context, names: Iterable[str], why: str) -> None:
+    """A setting that was typed and would silently be ignored."""
+    typed = [
+        "--" + name.replace("_", "-")
+        for name in names
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise click.UsageError(f"{', '.join(typed)}: {why}")
+
+
+@contextlib.contextmanager
+def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
+    """A new run; None where it was only asked what it would be."""
+    given = {
+        name: options[name]
+        for name in (*MODEL, *TRAIN, *VALIDATION)
+        if options[name] is not None and options[name] is not False
+    }
     text = TextConfig(**{name: options[name] for name in TEXT})
+    limits = {name: options[name] for name in BUDGET}
+    if all(value is None for value in limits.values()):
+        limits["minutes"] = DEFAULT_MINUTES
 
-    from charnn.api import begin
-    from charnn.cli.story import tell_notes
+    from charnn.cli.story import tell_plan
     from charnn.device import pick_device
-    from charnn.text.corpus import open_corpus
-    from charnn.training.plan import lanes_and_window
+    from charnn.training.plan import Budget
+    from charnn.training.start import begin, new_folder, plan_run, refuse_existing
 
+    if options["out"] is not None:
+        refuse_existing(options["out"])
     say = functools.partial(tell, quiet=options["quiet"])
-    device = pick_device(options["device"])
-    corpus = open_corpus(options["corpus"], text, val=options["val"])
+    device, budget = pick_device(options["device"]), Budget(**limits)
+    trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
+    corpus = _corpus(options, text, trained)
+    if budget.minutes is not None:
+        say(f"timing this machine ({device}) for a few seconds")
+    plan = functools.partial(
+        plan_run, corpus, budget, given, options["seed"], device, trained, options["force"]
+    )
+    if options["dry_run"]:
+        _tell_dry_run(plan(), corpus, device)
+        yield None
+        return
+    folder = options["out"] or free_folder(run_name(options["corpus"]))
+    with new_folder(folder):
+        chosen = plan()
+        command, every = shlex.join(["charnn", *sys.argv[1:]]), _seconds(options["save_every"])
+        run = begin(folder, corpus, text, chosen, budget, device, command, every, trained)
+        tell_plan(run, chosen, options["batch_size"], options["seed"] is None, options["quiet"])
+        yield run
+
+
+def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | None") -> "Corpus":
+    """The text to learn, in the vocabulary of the weights where there are any."""
+    from charnn.cli.story import tell_notes
+    from charnn.errors import VocabularyError
+    from charnn.text.corpus import open_corpus
+
+    if trained is not None:
+        text = replace(text, tokenizer=trained.text.tokenizer)
+    try:
+        tokenizer = None if trained is None else trained.tokenizer
+        corpus = open_corpus(options["corpus"], text, val=options["val"], tokenizer=tokenizer)
+    except VocabularyError as error:
+        problem = str(error).partition("; --skip-unknown")[0]
+        raise VocabularyError(f"{problem}; replace them, or train without --init-from") from error
     tell_notes(corpus, options["quiet"])
     unit = "bytes" if text.tokenizer == "byte" else "characters"
-    say(
+    tell(
         f"text: {len(corpus.train):,} {unit} to train on, {len(corpus.validation):,} to validate; "
-        f"{corpus.tokenizer.vocabulary_size:,} symbols"
+        f"{corpus.tokenizer.vocabulary_size:,} symbols",
+        options["quiet"],
     )
-    if budget["minutes"] is not None:
-        say(f"timing this machine ({device}) for a few seconds")
-    folder = options["out"] or free_folder(run_name(options["corpus"]))
-    run, why = begin(
-        corpus,
-        text,
-        folder,
-        budget,
-        given,
-        options["seed"],
-        device,
-        shlex.join(["charnn", *sys.argv[1:]]),
-    )
-    lanes, usual = run.batches.batch_size, lanes_and_window(len(corpus.train))[0]
-    if lanes < (asked := options["batch_size"] or usual):
-        room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
-        say(f"note: the text has room for {room} characters, not for {asked}")
-    if options["seed"] is None:
-        say(f"seed: {run.train.seed}")
-    say(f"plan: {why}")
-    say(f"run: {folder}")
-    return run
+    return corpus
 
 
-def _resumed(options: dict[str, Any]) -> "Run":
-    from charnn import checkpoint
+def _tell_dry_run(plan: "Plan", corpus: "Corpus", device: "torch.device") -> None:
+    """On stdout, because here it is the product."""
+    from charnn.cli.story import spoken
+    from charnn.training.measure import Stopwatch
+    from charnn.training.memory import available, estimate, parameters, readable
+
+    speed = Stopwatch(corpus.train, device).measure(plan.model, plan.train, 1.0)
+    there = available(device)
+    of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
+    for name, value in (
+        ("plan", plan.why),
+        ("parameters", f"{parameters(plan.model):,}"),
+        ("memory", f"about {readable(estimate(plan.model, plan.train))}{of}"),
+        ("time", f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"),
+    ):
+        click.echo(f"{name:<12} {value}")
+    for config in (plan.model, plan.train, plan.validation):
+        for name, value in config.to_json().items():
+            click.echo(f"{name:<16} {value}")
+
+
+@contextlib.contextmanager
+def _resumed(options: dict[str, Any]) -> Iterator["Run"]:
     from charnn.device import pick_device
-    from charnn.training.origin import reopen_corpus, update_about
-    from charnn.training.run import Run
+    from charnn.training.plan import Budget
+    from charnn.training.start import resumed
 
     named = options["corpus"]
     runs = [] if options["out"] else runs_called(run_name(named)) if named else find_runs()
     if not runs and not options["out"]:
         raise SettingError("no such run under ./checkpoints to go on with; name one with --out")
-    folder = options["out"] or runs[0]
-    if not (folder / LAST).exists():
-        raise SettingError(
-            f"{folder}: no {LAST} in it to go on from; begin again with another --out"
-        )
-    last = checkpoint.load(folder / LAST)
-    corpus = reopen_corpus(folder, last, options["corpus"], options["val"])
-    if options["corpus"]:
-        update_about(folder, corpus)
-    run = Run.resume(folder, last, corpus, pick_device(options["device"]))
-    tell(f"run: {folder}, from step {run.state.step:,} of {run.train.steps:,}", options["quiet"])
-    return run
+    limits = {name: options[name] for name in BUDGET}
+    with resumed(
+        options["out"] or runs[0],
+        pick_device(options["device"]),
+        texts=named,
+        val=options["val"],
+        budget=Budget(**limits) if any(limits.values()) else None,
+        patience=options["patience"],
+        save_every=_seconds(options["save_every"]),
+    ) as (run, notes):
+        for note in notes:
+            tell(f"note: {note}", options["quiet"])
+        steps = f"from step {run.state.step:,} of {run.train.steps:,}"
+        tell(f"run: {run.folder}, {steps}", options["quiet"])
+        yield run
 
 
-def _refuse_changes(context: click.Context) -> None:
-    """A resumed run keeps its settings; one that was typed would silently be ignored."""
-    typed = [
-        "--" + name.replace("_", "-")
-        for name in context.params
-        if name not in ALLOWED_ON_RESUME
-        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if typed:
-        raise click.UsageError(
-            f"{', '.join(typed)}: a resumed run keeps its settings; leave it out or begin a new run"
-        )
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes

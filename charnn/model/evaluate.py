@@ -1,7 +1,7 @@
 """How well a model predicts a text: nats per character, by the protocol the number is named for."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,19 @@ class Score:
         return self.nats_per_char / math.log(2)
 
 
-def evaluate(network: CharNetwork, indices: Indices, protocol: str, window: int = 256) -> Score:
+def evaluate(
+    network: CharNetwork,
+    indices: Indices,
+    protocol: str,
+    window: int = 256,
+    between: Callable[[], None] = lambda: None,
+) -> Score:
     """The score of the N - 1 targets of a text of N symbols.
 
     `stream`: one pass from zero state, state carried to the last character. `window`: consecutive
     windows of `window` targets, each from zero state, the last one shorter. `lanes`: at most 64
     parallel lanes over at most the first million characters, each warmed on 256 that do not
-    count; close to `stream` and much cheaper.
+    count; close to `stream` and much cheaper. `between` is called every so often, and may raise.
     """
     if len(indices) < 2:
         raise TextError(
@@ -59,7 +65,10 @@ def evaluate(network: CharNetwork, indices: Indices, protocol: str, window: int 
     if window < 1:
         raise SettingError(f"a window of {window} characters has no target; 256 is usual")
     with predicting(network):
-        nats = sum(protocols[protocol]())
+        nats = 0.0
+        for part in protocols[protocol]():
+            nats += part
+            between()
     counted = lanes_layout(len(indices)).counted if protocol == "lanes" else len(indices) - 1
     return Score(nats, counted)
 

@@ -9,7 +9,9 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.model.evaluate import evaluate, lanes_layout
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import Indices
-from charnn.training.loop import TrainState, train_steps
+from charnn.training.loop import train_steps
+from charnn.training.memory import memory_explained
+from charnn.training.state import TrainState
 
 WARM_UP_STEPS = 5
 VALIDATION_SYMBOLS = 33_024  # 64 lanes
@@ -39,6 +41,10 @@ class Stopwatch:
 
     def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
         """Train a copy that is thrown away, for about `seconds` after a warm-up."""
+        with memory_explained(model, train):
+            return self._measure(model, train, seconds)
+
+    def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
         batches = Batches(self._text, train.batch_size, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)

@@ -2,14 +2,16 @@
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from charnn.checkpoint import Checkpoint
+from charnn.config import ValidationConfig
 from charnn.errors import CharnnError, TextError
 from charnn.files import explained, write_json
 from charnn.folder import ABOUT, read_about
@@ -18,10 +20,20 @@ from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
 
 
-def write_about(folder: Path, corpus: Corpus, command: str, device: torch.device) -> None:
-    """Write what may differ between equal runs: command, places, versions, machine, time."""
+def write_about(
+    folder: Path,
+    corpus: Corpus,
+    command: str,
+    budget: Mapping[str, float],
+    validation: ValidationConfig,
+    device: torch.device,
+) -> None:
+    """Write what may differ between runs that learn the same: command, budget, validations,
+    places, versions, machine, time."""
     about = {
         "command": command,
+        "budget": budget,
+        "validation": validation.to_json(),
         "corpus": corpus.sources,
         "val": corpus.val_sources,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -41,9 +53,9 @@ def write_about(folder: Path, corpus: Corpus, command: str, device: torch.device
     write_json(folder / ABOUT, about)
 
 
-def update_about(folder: Path, corpus: Corpus) -> None:
-    """Write down where the corpus lies now."""
-    about = read_about(folder) | {"corpus": corpus.sources, "val": corpus.val_sources}
+def update_about(folder: Path, **changes: Any) -> None:
+    """Write down what is another now."""
+    about = read_about(folder) | changes
     with explained(f"writing {folder / ABOUT}", "check the run folder"):
         write_json(folder / ABOUT, about)
 

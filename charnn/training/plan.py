@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from charnn.config import ModelConfig, TrainConfig
+from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
 from charnn.training.measure import Speed
+from charnn.training.memory import estimate, refuse_too_large
 
 VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
 MOST_VALIDATIONS = 20
@@ -75,6 +76,7 @@ class Facts:
     val_symbols: int
     vocabulary_size: int
     seed: int
+    memory: float = math.inf  # bytes that the run may take
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Plan:
 
     model: ModelConfig
     train: TrainConfig
+    validation: ValidationConfig
     why: str
 
 
@@ -99,7 +102,7 @@ class Speedometer(Protocol):
 def make_plan(
     facts: Facts, budget: Budget, given: Mapping[str, Any], speedometer: Speedometer
 ) -> Plan:
-    """Choose what is not `given` (fields of `ModelConfig` and `TrainConfig`).
+    """Choose what is not `given` (fields of the three configs of a plan).
 
     Equal arguments give equal plans; with a budget in minutes the measured speed is one of them.
     """
@@ -107,9 +110,10 @@ def make_plan(
     if "hidden_size" in given:
         candidates = [_given_size(given["hidden_size"], facts, given)]
     chosen = candidates[0]
+    refuse_too_large(*chosen, facts.memory)
     characters = _characters(chosen, facts, budget, speedometer)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
-        if size.text > facts.train_symbols:
+        if size.text > facts.train_symbols or estimate(*candidate) > facts.memory:
             break
         readable = _characters(candidate, facts, budget, speedometer)
         if readable < size.characters:
@@ -121,8 +125,9 @@ def make_plan(
     epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
     if "dropout" not in given:
         model = replace(model, dropout=next(rate for most, rate in DROPOUTS if epochs <= most))
-    train = _with_steps(model, train, facts, budget, speedometer)
-    return Plan(model, train, _why(model, train, facts, budget))
+    train = replace(train, steps=_steps(model, train, facts, budget, speedometer))
+    validation = plan_validation(train, facts.val_symbols, given)
+    return Plan(model, train, validation, _why(model, train, facts, budget))
 
 
 Candidate = tuple[ModelConfig, TrainConfig]
@@ -140,7 +145,6 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         "seq_len": window,
         "learning_rate": size.learning_rate,
         "seed": facts.seed,
-        "val_every": 1,
     }
     values = defaults | dict(given)
     both = [
@@ -178,27 +182,37 @@ def _characters(
     return seconds / speedometer.measure(model, train, probe).step * window
 
 
-def _with_steps(
+def _steps(
     model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget, speedometer: Speedometer
-) -> TrainConfig:
-    """Turn the budget into steps, and place the validations."""
+) -> int:
+    """The steps that the budget pays for."""
     window = train.batch_size * train.seq_len
     if budget.steps is not None:
-        steps = budget.steps
-    elif budget.epochs is not None:
-        steps = math.ceil(min(budget.epochs * facts.train_symbols / window, 1e15))
-    else:
-        seconds = _seconds(budget)
-        speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
-        left = max(0.0, seconds - speedometer.spent())
-        rough = math.ceil(left / speed.step)
-        every, _, read = _validations(rough, window, facts.val_symbols)
-        left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
-        most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)
-        steps = min(most, int(left / speed.step))
-    steps = max(1 if budget.minutes is None else STEPS_AT_LEAST, steps)
-    every, characters, _ = _validations(steps, window, facts.val_symbols)
-    return replace(train, steps=steps, val_every=every, val_characters=characters)
+        return budget.steps
+    if budget.epochs is not None:
+        return epoch_steps(budget.epochs, train, facts.train_symbols)
+    seconds = _seconds(budget)
+    speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
+    left = max(0.0, seconds - speedometer.spent())
+    rough = math.ceil(left / speed.step)
+    every, _, read = _validations(rough, window, facts.val_symbols)
+    left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
+    most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)
+    return max(STEPS_AT_LEAST, min(most, int(left / speed.step)))
+
+
+def epoch_steps(epochs: float, train: TrainConfig, symbols: int) -> int:
+    """The steps that read a text of so many symbols that often."""
+    steps = min(epochs * symbols / (train.batch_size * train.seq_len), 1e15)
+    return max(1, math.ceil(steps))
+
+
+def plan_validation(train: TrainConfig, symbols: int, given: Mapping[str, Any]) -> ValidationConfig:
+    """When a run is judged on a validation part of so many symbols."""
+    window = train.batch_size * train.seq_len
+    every, characters, _ = _validations(train.steps, window, symbols)
+    values = {"val_every": every, "val_characters": characters} | dict(given)
+    return ValidationConfig(**{k: v for k, v in values.items() if k in ValidationConfig.names()})
 
 
 def _validations(steps: int, window: int, symbols: int) -> tuple[int, int, int]:

@@ -1,29 +1,27 @@
 """A run folder: training with validations, the best and the last checkpoint, and the metrics."""
 
-import json
-import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
 
 import torch
+from torch import Tensor
 
 from charnn import checkpoint
-from charnn.checkpoint import Checkpoint, CorpusFacts
-from charnn.config import ModelConfig, TextConfig, TrainConfig
-from charnn.errors import CheckpointError, TrainingError
-from charnn.files import explained, replacing
-from charnn.folder import BEST, LAST, METRICS
+from charnn.checkpoint import Checkpoint, CorpusFacts, Figures
+from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.errors import CharnnError, CheckpointError
+from charnn.files import explained
+from charnn.folder import BEST, METRICS
 from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
-from charnn.training.loop import StepReport, TrainState, train_steps
+from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.record import Record
+from charnn.training.saver import Saver
+from charnn.training.state import TrainState
 
-SAVE_SECONDS = 300.0  # at most this much work is lost with the machine
-_PROGRESS = ("best_nats", "best_step", "stale", "validated")
 METRICS_LINES = 1000  # about this many steps of a run are written down
 
 
@@ -37,20 +35,34 @@ class Validation:
     network: CharNetwork
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Something that failed and that training outlives."""
+
+    problem: str
+
+
+class _StoppedError(Exception):
+    """A validation was given up, because the run is to stop."""
+
+
 @dataclass
 class Run:
-    """A run in its folder: iterate over `reports()`; `save()` at any step makes it resumable."""
+    """A run in its folder, which the caller has claimed: iterate over `reports()`.
+
+    `save()` at any step makes it resumable there.
+    """
 
     folder: Path
     corpus: Corpus
     text: TextConfig
     train: TrainConfig
+    validation: ValidationConfig
     state: TrainState
     batches: Batches
-    best_nats: float | None = None
-    best_step: int = 0
-    stale: int = 0  # validations since the best one
-    validated: int = 0  # the step of the newest validation
+    record: Record
+    saver: Saver
+    stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
 
     @classmethod
     def start(
@@ -60,138 +72,145 @@ class Run:
         text: TextConfig,
         model: ModelConfig,
         train: TrainConfig,
+        validation: ValidationConfig,
         device: torch.device,
+        save_every: float | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> "Run":
-        """A new run, its weights drawn from the seed."""
+        """A new run, its weights drawn from the seed unless they are given."""
         batches = Batches(corpus.train, train.batch_size, train.seq_len, train.seed)
-        state = TrainState.start(model, train, batches.batch_size, device)
-        return cls(folder, corpus, text, train, state, batches)
+        state = TrainState.start(model, train, batches.batch_size, device, weights)
+        record, saver = Record(folder / METRICS), Saver(folder, save_every)
+        return cls(folder, corpus, text, train, validation, state, batches, record, saver)
 
     @classmethod
-    def resume(cls, folder: Path, last: Checkpoint, corpus: Corpus, device: torch.device) -> "Run":
+    def resume(
+        cls,
+        folder: Path,
+        last: Checkpoint,
+        corpus: Corpus,
+        validation: ValidationConfig,
+        device: torch.device,
+        save_every: float | None = None,
+    ) -> "Run":
         """The run whose `last` checkpoint this is, exactly where it stopped."""
-        if not last.training_tensors:
+        if last.progress is None:
             raise CheckpointError(f"{folder}: holds a model, but nothing to go on from")
-        run = cls.start(folder, corpus, last.text, last.model, last.train, device)
-        run.state.network.load_state_dict(last.network().state_dict())
+        run = cls.start(
+            folder, corpus, last.text, last.model, last.train, validation, device, save_every
+        )
         try:
-            run.state.restore(last.progress, last.training_tensors)
-            for name in _PROGRESS:
-                setattr(run, name, last.progress[name])
-        except (KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}: its training state is damaged ({error})") from error
-        with explained(f"mending {folder / METRICS}", "check the run folder"):
-            _forget_after(folder / METRICS, run.state.step, run.validated)
+            run.state.restore(last.weights, last.progress, last.training_tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}; begin a new run") from error
+        if run.state.position.window >= run.batches.windows(run.state.position.epoch):
+            raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
+        run.record = Record.reopen(folder / METRICS, last.progress)
+        run._compare_best()
         return run
+
+    def _compare_best(self) -> None:
+        """Believe the record's best only if its model is there: a full disk may have lost it."""
+        if self.record.best_nats is None:
+            return
+        try:
+            nats = checkpoint.load(self.folder / BEST, weights=False).figures.val_nats_per_char
+        except CharnnError:
+            nats = None
+        if nats is None or nats > self.record.best_nats:
+            self.record.best_nats = nats
 
     @property
     def finished(self) -> bool:
         """Whether all steps are made and validated, or patience has ended the run."""
-        patience = self.train.patience
-        return self.validated >= self.train.steps or 0 < patience <= self.stale
+        patience = self.validation.patience
+        return self.record.validated >= self.train.steps or 0 < patience <= self.record.stale
 
-    def reports(self) -> Iterator[StepReport | Validation]:
-        """Train to the end; a `StepReport` for each step, a `Validation` at fixed steps."""
+    def reports(self) -> Iterator[StepReport | Validation | Rollback | Trouble]:
+        """Train to the end or until `stopping`, and save: a report for each step, validation,
+        rollback and failed save.
+
+        `CharnnError` when the run cannot be saved at its beginning or at its end.
+        """
         if self.finished:
             return
+        if self.state.step == 0:
+            self.save()  # from here on the folder can be resumed, whatever happens
         every = max(1, self.train.steps // METRICS_LINES)
-        saved = time.monotonic()
-        with explained("writing the metrics", "check the run folder"), self._metrics() as metrics:
-            if self.state.step == 0:
-                self.save()  # from here on the folder can be resumed, whatever happens
-            if self._due():  # the run was stopped between a step and its validation
-                yield self._validate(metrics)
-                self.save()
-                if self.finished:
-                    return
+        if self._due():  # the run was stopped between a step and its validation
+            yield from self._validate()
+        if not self.finished and not self.stopping:
             for report in train_steps(self.state, self.batches, self.train):
-                due = self._due()
-                if report.step % every == 0 or due:
-                    _write_line(metrics, vars(report))
+                if isinstance(report, StepReport):
+                    if report.step % every == 0 or self._due():
+                        self.record.step(report)
+                else:
+                    self.record.rollback(report)
                 yield report
-                if due:
-                    yield self._validate(metrics)
-                if due or time.monotonic() - saved > SAVE_SECONDS:
-                    self.save()
-                    saved = time.monotonic()
-                if self.finished:
-                    return
+                if self._due():
+                    yield from self._validate()
+                if self.saver.due:
+                    yield from self._try_to_save()
+                if self.finished or self.stopping:
+                    break
+        self.save()
 
     def _due(self) -> bool:
         """Whether a validation belongs here that has not been made."""
         step = self.state.step
-        fixed = step % self.train.val_every == 0 or step == self.train.steps
-        return fixed and step > self.validated
+        fixed = step % self.validation.val_every == 0 or step == self.train.steps
+        return fixed and step > self.record.validated
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write `last`: the model and all that is needed to go on."""
-        progress = self.state.progress() | {name: getattr(self, name) for name in _PROGRESS}
-        path = self.folder / LAST
-        checkpoint.save(path, self._checkpoint(progress, self.state.tensors()))
-        return path
+        with explained(f"writing {self.folder / METRICS}", "check its folder and the free space"):
+            self.record.sync()  # first, so that the record never lacks what `last` has done
+        figures = Figures(self.state.step, self.state.network.parameter_count())
+        self.saver.save_last(
+            replace(
+                self._checkpoint(figures),
+                progress=self.state.progress(),
+                training_tensors=self.state.tensors(),
+            )
+        )
 
-    def _validate(self, metrics: TextIO) -> Validation:
+    def _try_to_save(self) -> Iterator[Trouble]:
+        try:
+            self.save()
+        except CharnnError as error:
+            yield Trouble(f"{error}; training goes on and tries again")
+
+    def _validate(self) -> Iterator[Validation | Trouble]:
         score = None
         if len(self.corpus.validation) > 1:
-            text = self.corpus.validation[: self.train.val_characters]
-            score = evaluate(self.state.network, text, "lanes")
+            text = self.corpus.validation[: self.validation.val_characters]
+            try:
+                score = evaluate(self.state.network, text, "lanes", between=self._stop_here)
+            except _StoppedError:
+                return
         nats = None if score is None else score.nats_per_char
-        if nats is not None and not math.isfinite(nats):
-            raise TrainingError(
-                f"step {self.state.step}: the validation loss is {nats}; the last good checkpoint "
-                f"is kept; try --learning-rate {self.train.learning_rate / 2:.1g}"
-            )
-        if nats is not None:
-            _write_line(metrics, {"step": self.state.step, "val_nats_per_char": nats})
-        best = nats is None or self.best_nats is None or nats < self.best_nats
-        if best:
-            self.best_nats, self.best_step, self.stale = nats, self.state.step, 0
-            checkpoint.save(self.folder / BEST, self._checkpoint({}, {}))
-        else:
-            self.stale += 1
-        self.validated = self.state.step
-        return Validation(self.state.step, score, best, self.state.network)
+        best = self.record.is_best(nats)
+        if best:  # the model before its line: a line without the model would hide a lesser one
+            try:
+                parameters = self.state.network.parameter_count()
+                self.saver.save_best(self._checkpoint(Figures(self.state.step, parameters, nats)))
+            except CharnnError as error:
+                yield Trouble(f"{error}; training goes on and tries again")
+        self.record.validation(self.state.step, nats)
+        yield Validation(self.state.step, score, best, self.state.network)
 
-    def _checkpoint(self, progress: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Checkpoint:
-        figures = {
-            "step": self.state.step,
-            "best_step": self.best_step,
-            "val_nats_per_char": self.best_nats,
-            "parameters": self.state.network.parameter_count(),
-        }
-        facts = CorpusFacts(self.corpus.sha256, len(self.corpus.indices), self.corpus.split)
+    def _stop_here(self) -> None:
+        if self.stopping:
+            raise _StoppedError
+
+    def _checkpoint(self, figures: Figures) -> Checkpoint:
+        corpus = self.corpus
         return Checkpoint(
             self.state.network.config,
             self.text,
             self.train,
-            self.corpus.tokenizer,
-            facts,
+            corpus.tokenizer,
+            CorpusFacts(corpus.sha256, len(corpus.indices), corpus.split),
             figures,
             self.state.network.state_dict(),
-            progress,
-            tensors,
         )
-
-    def _metrics(self) -> TextIO:
-        return (self.folder / METRICS).open("a", encoding="utf-8")
-
-
-def _write_line(file: TextIO, values: dict[str, Any]) -> None:
-    file.write(json.dumps(values | {"time": round(time.time(), 3)}) + "\n")
-    file.flush()
-
-
-def _forget_after(path: Path, step: int, validated: int) -> None:
-    """Drop the metrics of steps and validations that will be made again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            values = json.loads(line)
-            if values["step"] <= (validated if "val_nats_per_char" in values else step):
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # the last line of a run whose machine went down may be cut short
-    with replacing(path) as file:
-        file.write("".join(kept).encode())

@@ -1,6 +1,7 @@
 """Training follows from the seed, carries its state, and stops before harm."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import torch.nn.functional as F
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import TrainingError
 from charnn.text.batches import Batches, Position
-from charnn.training.loop import StepReport, TrainState, train_steps
+from charnn.training import loop
+from charnn.training.loop import Rollback, StepReport, train_steps
 from charnn.training.schedule import learning_rate
+from charnn.training.state import TrainState
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4, dropout=0.2)
-TRAIN = TrainConfig(
-    steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, val_every=12, clip=0.5
-)
+TRAIN = TrainConfig(steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, clip=0.5)
 TEXT = np.random.default_rng(0).integers(5, size=150, dtype=np.uint8)
 CPU = torch.device("cpu")
 
@@ -26,7 +27,7 @@ def started(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> tuple[Tra
     return TrainState.start(model, train, batches.batch_size, CPU), batches
 
 
-def reports(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> list[StepReport]:
+def reports(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> list[StepReport | Rollback]:
     state, batches = started(model, train)
     return list(train_steps(state, batches, train))
 
@@ -95,22 +96,110 @@ def test_stopping_and_going_on_equals_never_stopping(cell: str) -> None:
 
     second, _ = started(model)
     torch.manual_seed(99)
-    second.network.load_state_dict(weights)
-    second.restore(first.progress(), kept)
+    second.restore(weights, first.progress(), kept)
     assert begun + list(train_steps(second, batches, TRAIN)) == straight
     for ours, theirs in zip(second.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
-    state, batches = started()
+def poison(state: TrainState) -> None:
+    """Make the next loss a number that is none."""
     with torch.no_grad():
         state.network.head.bias[0] = float("inf")
-    before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
-    with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*--learning-rate 0\.005"):
-        next(train_steps(state, batches, TRAIN))
+
+
+def everything(state: TrainState) -> dict[str, torch.Tensor]:
+    weights = {f"w.{name}": tensor for name, tensor in state.network.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in (weights | state.tensors()).items()}
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_loss_that_is_not_finite_takes_all_back_to_the_snapshot_at_half_the_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
+    state, batches = started()
+    steps = train_steps(state, batches, TRAIN)
+    for _ in range(4):
+        next(steps)
+    at_four = everything(state)
+    for _ in range(2):
+        next(steps)
+    poison(state)
+    report = next(steps)
+    assert isinstance(report, Rollback)
+    assert (report.step, report.to, report.learning_rate) == (7, 4, 0.005)
+    assert "loss nan" in report.problem
+    assert (state.step, state.rollbacks) == (4, 1)
+    assert_same(everything(state), at_four)
+    rest = list(steps)
+    assert [r.step for r in rest] == list(range(5, 13))
+    assert [r.learning_rate for r in rest] == [learning_rate(s, TRAIN) / 2 for s in range(4, 12)]
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_after_so_many_rollbacks_training_stops_with_untouched_weights(most: int) -> None:
+    train = replace(TRAIN, max_rollbacks=most)
+    state, batches = started(train=train)
+    poison(state)
+    state.keep()
+    before = everything(state)
+    steps = train_steps(state, batches, train)
+    for number in range(most):
+        assert isinstance(next(steps), Rollback)
+        assert state.rollbacks == number + 1
+        assert_same(everything(state), before)
+    with pytest.raises(TrainingError, match=r"step 1: loss nan.*--learning-rate 0\.005"):
+        next(steps)
     for name, tensor in state.network.state_dict().items():
-        assert torch.equal(tensor, before[name])
+        assert torch.equal(tensor, before[f"w.{name}"])
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_a_run_with_rollbacks_that_is_stopped_and_resumed_ends_as_a_straight_one(
+    stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An explosion at a fixed place of the text, so that it comes again after the return, until the
+    # learning rate is small enough.
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 3)
+    update = loop._update
+
+    def exploding(*arguments: Any) -> tuple[float, float, torch.Tensor]:
+        state, _, _, rate, _ = arguments
+        if state.step == 4 and rate > 0.003:
+            return float("nan"), 1.0, state.recurrent
+        return update(*arguments)
+
+    monkeypatch.setattr(loop, "_update", exploding)
+    whole, batches = started()
+    straight = list(train_steps(whole, batches, TRAIN))
+    assert sum(isinstance(report, Rollback) for report in straight) == whole.rollbacks == 2
+
+    first, _ = started()
+    begun = []
+    for report in train_steps(first, batches, TRAIN):
+        begun.append(report)
+        if report.step == stop and not isinstance(report, Rollback):
+            break
+    second, _ = started()
+    weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+    second.restore(weights, first.progress(), first.tensors())
+    assert begun + list(train_steps(second, batches, TRAIN)) == straight
+    assert_same(everything(second), everything(whole))
+
+
+def test_an_update_that_is_too_large_for_its_numbers_is_found_before_the_snapshot() -> None:
+    train = replace(TRAIN, steps=1, learning_rate=1e300, max_rollbacks=1)
+    state, batches = started(train=train)
+    with pytest.raises(TrainingError, match="weights that are not finite"):
+        list(train_steps(state, batches, train))
+    assert state.step == 0
+    assert all(torch.isfinite(tensor).all() for tensor in state.snapshot.tensors.values())
 
 
 def test_the_callers_random_numbers_and_the_runs_do_not_mix() -> None:

@@ -77,8 +77,8 @@ def test_training_validating_and_saving_fit_the_minutes(
     facts = Facts(symbols, val_symbols, 65, 1)
     plan = planned(Budget(minutes=minutes), facts)
     speed = Machine().measure(plan.model, plan.train, 1)
-    validations = -(-plan.train.steps // plan.train.val_every)
-    read = lanes_layout(min(val_symbols, plan.train.val_characters)).read
+    validations = -(-plan.train.steps // plan.validation.val_every)
+    read = lanes_layout(min(val_symbols, plan.validation.val_characters)).read
     seconds = 2.0 + plan.train.steps * speed.step
     seconds += validations * (read * speed.validated_character + speed.save)
     if plan.train.steps > module.STEPS_AT_LEAST:
@@ -89,13 +89,13 @@ def test_training_validating_and_saving_fit_the_minutes(
 def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     steps: int, val_symbols: int
 ) -> None:
-    train = planned(Budget(steps=steps), Facts(10**6, val_symbols, 65, 1)).train
-    assert 1 <= train.val_every <= steps
-    validations = -(-steps // train.val_every)
+    validation = planned(Budget(steps=steps), Facts(10**6, val_symbols, 65, 1)).validation
+    assert 1 <= validation.val_every <= steps
+    validations = -(-steps // validation.val_every)
     assert validations <= module.MOST_VALIDATIONS + 1
-    if train.val_every < steps:
-        forward = lanes_layout(min(val_symbols, train.val_characters)).read / 3
-        assert steps // train.val_every * forward < 0.1 * steps * 1024
+    if validation.val_every < steps:
+        forward = lanes_layout(min(val_symbols, validation.val_characters)).read / 3
+        assert steps // validation.val_every * forward < 0.1 * steps * 1024
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,13 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     [
         ("cell", "gru"), ("hidden_size", 77), ("num_layers", 3), ("embedding_size", 13),
         ("dropout", 0.33), ("seq_len", 21), ("batch_size", 5), ("learning_rate", 0.123),
-        ("clip", 0.4), ("patience", 4),
+        ("clip", 0.4), ("patience", 4), ("val_every", 7), ("max_rollbacks", 1),
     ],
 )  # fmt: skip
 def test_what_is_given_is_taken(name: str, value: Any) -> None:
     plan = planned(Budget(steps=100), **{name: value})
-    assert (plan.model.to_json() | plan.train.to_json())[name] == value
+    settings = plan.model.to_json() | plan.train.to_json() | plan.validation.to_json()
+    assert settings[name] == value
 
 
 def test_a_given_size_is_the_only_one_measured() -> None:

@@ -10,7 +10,7 @@ from charnn.training.schedule import learning_rate
 
 def config(steps: int, warmup: float = 0.1) -> TrainConfig:
     return TrainConfig(
-        steps=steps, batch_size=1, seq_len=1, learning_rate=0.5, seed=0, val_every=1, warmup=warmup
+        steps=steps, batch_size=1, seq_len=1, learning_rate=0.5, seed=0, warmup=warmup
     )
 
 

@@ -1,0 +1,135 @@
+"""metrics.jsonl: what was seen of a run, line by line, in the order in which it happened.
+
+A line for many steps, for each validation and for each rollback. After a rollback the steps since
+the snapshot come again. The validations are kept here and not in `last`, so that how often one
+validates changes nothing there.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from charnn.checkpoint import Progress
+from charnn.files import explained, replacing
+from charnn.training.loop import Rollback, StepReport
+
+_VALIDATION, _ROLLBACK = "val_nats_per_char", "rollback_to"
+
+
+class Record:
+    """The metrics of a run, and what follows from its validations."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unwritten: list[str] = []
+        self.best_nats: float | None = None
+        self.best_step = 0
+        self.stale = 0  # validations since the best one
+        self.validated = 0  # the step of the newest validation
+
+    @classmethod
+    def reopen(cls, path: Path, progress: Progress) -> "Record":
+        """The record of a run that goes on from `progress`: what came after it will come again."""
+        record = cls(path)
+        with explained(f"mending {path}", "check the run folder"):
+            text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            kept = []
+            for values in _until(text, progress):
+                kept.append(json.dumps(values) + "\n")
+                record._learn(values)
+            if "".join(kept) != text:
+                with replacing(path) as file:
+                    file.write("".join(kept).encode())
+        return record
+
+    def step(self, report: StepReport) -> None:
+        """Write down a step."""
+        self._append(vars(report))
+
+    def validation(self, step: int, nats: float | None) -> None:
+        """Write down a validation; None without a validation part."""
+        self._append({"step": step, _VALIDATION: nats})
+
+    def rollback(self, report: Rollback) -> None:
+        """Write down a rollback."""
+        self._append({"step": report.step, _ROLLBACK: report.to, "problem": report.problem})
+
+    def is_best(self, nats: float | None) -> bool:
+        """Whether a validation with this result would be the best one; without one, any is."""
+        if nats is None:
+            return True
+        return math.isfinite(nats) and (self.best_nats is None or nats < self.best_nats)
+
+    def sync(self) -> None:
+        """Write what could not be written before, and put all of it on the disk."""
+        self._write()
+        if self._path.exists():
+            with self._path.open("ab") as file:
+                os.fsync(file.fileno())
+
+    def _append(self, values: dict[str, Any]) -> None:
+        self._learn(values)
+        values = {k: _plain(v) for k, v in values.items()} | {"time": round(time.time(), 3)}
+        self._unwritten.append(json.dumps(values) + "\n")
+        try:
+            self._write()
+        except OSError:
+            return  # `sync` tries again, and says so
+
+    def _write(self) -> None:
+        if not self._unwritten:
+            return
+        with self._path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            data = "".join(self._unwritten).encode()
+            try:
+                if file.write(data) != len(data):
+                    raise OSError("no room for the metrics")
+            except OSError:
+                file.truncate(before)  # not half a line
+                raise
+        self._unwritten.clear()
+
+    def _learn(self, values: dict[str, Any]) -> None:
+        if _ROLLBACK in values:
+            self.validated = min(self.validated, values[_ROLLBACK])
+        elif _VALIDATION in values:
+            self.validated = values["step"]
+            nats = _number(values[_VALIDATION])
+            if self.is_best(nats):
+                self.best_nats, self.best_step, self.stale = nats, values["step"], 0
+            else:
+                self.stale += 1
+
+
+def _plain(value: Any) -> Any:
+    """A number that JSON knows, or the name of one that it does not."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:
+    """The lines up to the moment when a run had come as far as `progress`."""
+    rollbacks = 0
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            step = int(values["step"])
+            _number(values.get(_VALIDATION))
+            int(values.get(_ROLLBACK, 0))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # the last line of a run whose machine went down may be cut short
+        if _ROLLBACK in values:
+            rollbacks += 1
+        if rollbacks > progress.rollbacks:
+            return
+        if rollbacks == progress.rollbacks and step > progress.step and _ROLLBACK not in values:
+            return
+        yield values

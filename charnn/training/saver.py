@@ -1,0 +1,61 @@
+"""When `best` and `last` are written, and what happens when they cannot be."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from charnn.checkpoint import Checkpoint, check_finite, save
+from charnn.errors import CharnnError
+from charnn.folder import BEST, LAST
+
+SAVE_SECONDS = 60.0  # between two saves, unless told otherwise: at most so much work is lost
+SAVE_SHARE = 1 / 200  # of the time, where that means saving more rarely
+
+
+class Saver:
+    """Writes the two checkpoints of a run; a best one that cannot be written is tried again."""
+
+    def __init__(self, folder: Path, every: float | None = None) -> None:
+        """Save `last` every so many seconds; None: each minute, and not so often that it costs."""
+        self.folder = folder
+        self.seconds = 0.0  # spent on saving so far
+        self.unsaved_best: Checkpoint | None = None
+        self._every = every
+        self._longest = 0.0
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save `last`."""
+        every = self._every
+        if every is None:
+            every = max(SAVE_SECONDS, self._longest / SAVE_SHARE)
+        return time.monotonic() - self._saved >= every
+
+    def save_best(self, best: Checkpoint) -> None:
+        """Write `best`; if that fails, keep a copy of it for the next `save_last`."""
+        self.unsaved_best = None
+        try:
+            self._save(BEST, best)
+        except CharnnError:
+            weights = {name: tensor.detach().clone() for name, tensor in best.weights.items()}
+            self.unsaved_best = replace(best, weights=weights)
+            raise
+
+    def save_last(self, last: Checkpoint) -> None:
+        """Write `last`, and the best one that is still unwritten."""
+        self._saved = time.monotonic()
+        if self.unsaved_best is not None:
+            self.save_best(self.unsaved_best)
+        self._save(LAST, last)
+        self._saved = time.monotonic()
+
+    def _save(self, name: str, checkpoint: Checkpoint) -> None:
+        start = time.monotonic()
+        try:
+            check_finite(checkpoint.weights)
+            save(self.folder / name, checkpoint)
+        finally:
+            took = time.monotonic() - start
+            self.seconds += took
+            self._longest = max(self._longest, took)

@@ -1,0 +1,235 @@
+"""How a run begins, and how it goes on: the folder, the plan, the first or the last checkpoint."""
+
+import contextlib
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charnn.checkpoint import Checkpoint, load_or_previous
+from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.errors import SettingError
+from charnn.files import explained
+from charnn.folder import ABOUT, LOCK, METRICS, claimed, never_begun, newest, read_about
+from charnn.text.corpus import Corpus
+from charnn.training.measure import Stopwatch
+from charnn.training.memory import available, memory_explained
+from charnn.training.origin import reopen_corpus, update_about, write_about
+from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
+from charnn.training.run import Run
+from charnn.training.schedule import learning_rate
+
+# What may be given instead of chosen; the rest follows from corpus and budget.
+PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
+    "vocabulary_size", "steps", "seed", "val_characters",
+}  # fmt: skip
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
+
+
+def plan_run(
+    corpus: Corpus,
+    budget: Budget,
+    given: Mapping[str, Any],
+    seed: int | None,
+    device: torch.device,
+    init_from: Checkpoint | None = None,
+    force: bool = False,
+) -> Plan:
+    """What a run on the corpus will be like; the shape is that of `init_from`, if any.
+
+    `SettingError` when it would need more memory than there is, unless `force` is set.
+    """
+    if init_from is not None:
+        shape = {name: getattr(init_from.model, name) for name in SHAPE}
+        for name in SHAPE:
+            if given.get(name, shape[name]) != shape[name]:
+                raise SettingError(
+                    f"{name} {given[name]} does not fit the weights ({shape[name]}); leave it out"
+                )
+        given = {**given, **shape}
+    seed = secrets.randbits(32) if seed is None else seed
+    memory = math.inf if force else available(device)
+    symbols = corpus.tokenizer.vocabulary_size
+    facts = Facts(len(corpus.train), len(corpus.validation), symbols, seed, memory)
+    return make_plan(facts, budget, given, Stopwatch(corpus.train, device))
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make the run folder, and hold it; undo it if the block fails before anything is saved.
+
+    A folder of a run that was killed before its first save is begun again.
+    """
+    made = not folder.exists()
+    with explained(f"making the run folder {folder}", "name another --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+    refuse_existing(folder)
+    with claimed(folder):
+        refuse_existing(folder)
+        _empty(folder)
+        try:
+            yield
+        except BaseException:
+            if never_begun(folder):
+                _empty(folder, LOCK)
+                with contextlib.suppress(OSError):
+                    if made:
+                        folder.rmdir()
+            raise
+
+
+def refuse_existing(folder: Path) -> None:
+    """`SettingError` when there is something that a new run would overwrite."""
+    if folder.exists() and not (folder.is_dir() and never_begun(folder)):
+        raise SettingError(
+            f"{folder}: exists already; --resume goes on with it, another --out begins anew"
+        )
+
+
+def _empty(folder: Path, *others: str) -> None:
+    with contextlib.suppress(OSError):
+        for name in (ABOUT, METRICS, *others):
+            (folder / name).unlink(missing_ok=True)
+
+
+def begin(
+    folder: Path,
+    corpus: Corpus,
+    text: TextConfig,
+    plan: Plan,
+    budget: Budget,
+    device: torch.device,
+    command: str,
+    save_every: float | None = None,
+    init_from: Checkpoint | None = None,
+) -> Run:
+    """A new run in its folder, which the caller holds; with the weights of `init_from`, if any."""
+    weights = None if init_from is None else init_from.weights
+    with (
+        explained(f"writing to the run folder {folder}", "name another --out"),
+        memory_explained(plan.model, plan.train),
+    ):
+        run = Run.start(
+            folder, corpus, text, plan.model, plan.train, plan.validation, device,
+            save_every, weights,
+        )  # fmt: skip
+        write_about(folder, corpus, command, _as_json(budget, plan.train), plan.validation, device)
+    return run
+
+
+@contextlib.contextmanager
+def resumed(
+    folder: Path,
+    device: torch.device,
+    *,
+    texts: Sequence[str] = (),
+    val: Sequence[str] = (),
+    budget: Budget | None = None,
+    patience: int | None = None,
+    save_every: float | None = None,
+) -> Iterator[tuple[Run, list[str]]]:
+    """The run in a folder, held within the block, where it stopped; and what there is to know.
+
+    A larger `budget` makes the run longer; the same one changes nothing.
+    """
+    path = newest(folder)
+    with claimed(folder):
+        last, read = load_or_previous(path)
+        corpus = reopen_corpus(folder, last, texts, val)
+        about, notes = read_about(folder), []
+        if read != path:
+            with explained(f"renaming {read}", "check the run folder"):
+                os.replace(read, path)
+            notes.append(f"{path} could not be read; going on from the one before it")
+        validation = _validation(about, last.train, len(corpus.validation))
+        if patience is not None:
+            validation = replace(validation, patience=patience)
+        notes += _differences(about, device)
+        train = last.train if budget is None else _longer(last, about, budget, len(corpus.train))
+        longer = train != last.train
+        if longer:
+            notes.append(_stretched(last, train))
+            last = replace(last, train=train)
+        with memory_explained(last.model, last.train):
+            run = Run.resume(folder, last, corpus, validation, device, save_every)
+        if texts:
+            update_about(folder, corpus=corpus.sources, val=corpus.val_sources)
+        if longer and budget is not None:
+            run.save()  # with the longer schedule, before the budget is written down
+            update_about(folder, budget=_as_json(budget, train))
+        if patience is not None:
+            update_about(folder, validation=validation.to_json())
+        yield run, notes
+
+
+def _as_json(budget: Budget, train: TrainConfig) -> dict[str, float]:
+    """The budget, and the steps that it became."""
+    return {k: v for k, v in vars(budget).items() if v is not None} | {"steps": train.steps}
+
+
+def _validation(about: Mapping[str, Any], train: TrainConfig, symbols: int) -> ValidationConfig:
+    """As run.json says, or as a new run would be judged."""
+    if "validation" in about:
+        return ValidationConfig.from_json(about["validation"])
+    return plan_validation(train, symbols, {})
+
+
+def _longer(
+    last: Checkpoint, about: Mapping[str, Any], budget: Budget, symbols: int
+) -> TrainConfig:
+    if budget.steps is not None:
+        steps = budget.steps
+    elif budget.epochs is not None:
+        steps = epoch_steps(budget.epochs, last.train, symbols)
+    else:
+        before = about.get("budget")
+        minutes = before.get("minutes") if isinstance(before, dict) else None
+        known = before.get("steps") if isinstance(before, dict) else None
+        if not (isinstance(minutes, int | float) and minutes > 0 and isinstance(known, int)):
+            raise SettingError(
+                f"this run's budget is {last.train.steps:,} steps, not minutes; make it longer "
+                "with --steps or --epochs"
+            )
+        steps = round(known * min((budget.minutes or 0) / minutes, 1e6))
+    if steps < last.train.steps:
+        raise SettingError(
+            f"this run has {last.train.steps:,} steps and can be made longer, not shorter "
+            f"({steps:,}); begin a new run with another --out"
+        )
+    return replace(last.train, steps=steps)
+
+
+def _stretched(last: Checkpoint, train: TrainConfig) -> str:
+    step = 0 if last.progress is None else last.progress.step
+    before, after = (
+        learning_rate(min(step, config.steps - 1), config) for config in (last.train, train)
+    )
+    return (
+        f"{last.train.steps:,} steps become {train.steps:,}: the schedule is stretched over them, "
+        f"so that the learning rate goes from {before:.2g} to {after:.2g} here; the result is not "
+        "that of a run that was so long from its beginning"
+    )
+
+
+def _differences(about: Mapping[str, Any], device: torch.device) -> list[str]:
+    """What keeps the rest of the run from being bit for bit what it would have been."""
+    found = []
+    machine, versions = about.get("machine"), about.get("versions")
+    threads = machine.get("threads") if isinstance(machine, dict) else None
+    if device.type == "cpu" and isinstance(threads, int) and threads != torch.get_num_threads():
+        found.append(
+            f"{threads} threads then, {torch.get_num_threads()} now: the last bits will differ "
+            f"(OMP_NUM_THREADS={threads} keeps them)"
+        )
+    was = machine.get("device") if isinstance(machine, dict) else None
+    if isinstance(was, str) and (was == "cpu") != (device.type == "cpu"):
+        found.append(f"on {was} then, on {device} now: the last bits will differ")
+    version = versions.get("torch") if isinstance(versions, dict) else None
+    if isinstance(version, str) and version != torch.__version__:
+        found.append(f"PyTorch {version} then, {torch.__version__} now: the last bits may differ")
+    return found

@@ -1,0 +1,209 @@
+"""All that training needs to go on, in one object; and the snapshot that it can return to."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from charnn.checkpoint import Progress
+from charnn.config import ModelConfig, TrainConfig
+from charnn.device import make_deterministic
+from charnn.errors import CheckpointError
+from charnn.model.network import CharNetwork
+from charnn.text.batches import Position
+from charnn.training.allocator import keep_freed_memory
+
+_WEIGHTS, _SNAPSHOT = "weights.", "snapshot."
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of everything that changes, at a step."""
+
+    step: int
+    position: Position
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass
+class TrainState:
+    """All that training needs to go on, in one object."""
+
+    network: CharNetwork
+    optimizer: torch.optim.Optimizer
+    recurrent: Tensor  # the lanes' states [S, B, L, H]
+    step: int = 0
+    position: Position = field(default_factory=Position)
+    random: dict[str, Tensor] = field(default_factory=dict)  # generators' states, by device type
+    rollbacks: int = 0
+    snapshot: Snapshot = Snapshot(-1, Position(), {})  # set by `start`
+
+    @classmethod
+    def start(
+        cls,
+        model: ModelConfig,
+        config: TrainConfig,
+        lanes: int,
+        device: torch.device,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Self:
+        """The state before step 1: every random number from here on follows from the seed.
+
+        The weights are drawn too, unless they are given.
+        """
+        keep_freed_memory()
+        if config.deterministic:
+            make_deterministic(device)
+        theirs = _generators(device)
+        torch.manual_seed(config.seed)
+        network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
+        state = cls(network, _optimizer(network, config), network.zero_state(lanes))
+        state.random = _generators(device)
+        _set_generators(theirs, device)
+        if weights is not None:
+            network.load_state_dict(dict(weights))
+        state.keep()
+        return state
+
+    def keep(self) -> None:
+        """Take the snapshot that a rollback goes back to."""
+        copies = {name: tensor.detach().clone() for name, tensor in self._live().items()}
+        self.snapshot = Snapshot(self.step, self.position, copies)
+
+    def roll_back(self) -> None:
+        """Be as the snapshot was."""
+        self._put(self.snapshot)
+        self.rollbacks += 1
+
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that changes but the weights and the plain numbers, by name.
+
+        The snapshot is left out where it would say the same again.
+        """
+        tensors = {k: v for k, v in self._live().items() if not k.startswith(_WEIGHTS)}
+        if self.snapshot.step != self.step:
+            tensors |= {_SNAPSHOT + name: value for name, value in self.snapshot.tensors.items()}
+        return tensors
+
+    def progress(self) -> Progress:
+        """The plain numbers: which step, where in the text, and the same of the snapshot."""
+        here, there = self.position, self.snapshot.position
+        return Progress(
+            self.step, here.epoch, here.window, self.rollbacks,
+            self.snapshot.step, there.epoch, there.window,
+        )  # fmt: skip
+
+    def restore(
+        self, weights: Mapping[str, Tensor], progress: Progress, tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Take back what `progress` and `tensors` gave; `CheckpointError` if they do not fit."""
+        snapshot = {k.removeprefix(_SNAPSHOT): v for k, v in tensors.items() if _SNAPSHOT in k}
+        now = {k: v for k, v in tensors.items() if _SNAPSHOT not in k}
+        now |= {_WEIGHTS + name: value for name, value in weights.items()}
+        p = progress
+        saved = Snapshot(p.step, Position(p.epoch, p.window), now)
+        kept = Snapshot(p.snapshot_step, Position(p.snapshot_epoch, p.snapshot_window), snapshot)
+        self._check(saved)
+        if kept.step == saved.step:
+            kept = saved
+        elif kept.step > saved.step:
+            raise CheckpointError("the training state has a snapshot from a later step")
+        else:
+            self._check(kept)
+        try:
+            self._put(kept)
+            self.keep()
+            self._put(saved)
+        except RuntimeError as error:  # from torch's generator, when it is given nonsense
+            raise CheckpointError(f"the training state is damaged ({error})") from error
+        self.rollbacks = p.rollbacks
+
+    def _live(self) -> dict[str, Tensor]:
+        """The tensors that change, themselves."""
+        names = {id(p): name for name, p in self.network.named_parameters()}
+        tensors = {
+            f"optimizer.{names[id(parameter)]}.{key}": value
+            for parameter, values in self.optimizer.state.items()
+            for key, value in values.items()
+        }
+        tensors |= {_WEIGHTS + name: p for name, p in self.network.named_parameters()}
+        tensors |= {f"random.{kind}": value for kind, value in self.random.items()}
+        return tensors | {"recurrent": self.recurrent}
+
+    def _check(self, saved: Snapshot) -> None:
+        """Hold names and shapes against the network's."""
+        expected = {"recurrent": self.recurrent.shape, "random.cpu": self.random["cpu"].shape}
+        for name, parameter in self.network.named_parameters():
+            expected[_WEIGHTS + name] = parameter.shape
+            if saved.step > 0:  # the optimizer has none before its first step
+                expected[f"optimizer.{name}.step"] = torch.Size()
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    expected[f"optimizer.{name}.{moment}"] = parameter.shape
+        met = {name: t.shape for name, t in saved.tensors.items() if name != "random.cuda"}
+        if met != expected:
+            wrong = sorted(n for n in {*met, *expected} if met.get(n) != expected.get(n))
+            names = ", ".join(name[:80] for name in wrong[:3])
+            raise CheckpointError(f"the training state does not fit the model: {names}")
+
+    def _put(self, saved: Snapshot) -> None:
+        device = self.recurrent.device
+        self.step, self.position = saved.step, saved.position
+        self.recurrent = saved.tensors["recurrent"].to(device)
+        for name, parameter in self.network.named_parameters():
+            with torch.no_grad():
+                parameter.copy_(saved.tensors[_WEIGHTS + name])
+            prefix = f"optimizer.{name}."
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.to(device, copy=True)  # it is updated in place
+                for key, value in saved.tensors.items()
+                if key.startswith(prefix)
+            }
+        # a run that goes on on another kind of device begins that device's generator anew
+        self.random = {k: saved.tensors.get(f"random.{k}", own) for k, own in self.random.items()}
+        with own_random(self):
+            pass  # torch refuses nonsense here and not in the middle of a step
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on `device` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+@contextlib.contextmanager
+def own_random(state: TrainState) -> Iterator[None]:
+    """Within the block torch draws from the run's generators, and from the caller's after it."""
+    device = state.recurrent.device
+    theirs = _generators(device)
+    _set_generators(state.random, device)
+    try:
+        yield
+    finally:
+        state.random = _generators(device)
+        _set_generators(theirs, device)
+
+
+def _set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _optimizer(network: CharNetwork, config: TrainConfig) -> torch.optim.Optimizer:
+    # fused: one pass over the parameters instead of several
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
