@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from charnn.checkpoint import Checkpoint
     from charnn.text.corpus import Corpus
-    from charnn.training.plan import Plan
+    from charnn.training.plan import Budget, Plan
     from charnn.training.run import Run
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
@@ -156,7 +156,7 @@ def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
         plan_run, corpus, budget, given, options["seed"], device, trained, options["force"]
     )
     if options["dry_run"]:
-        _tell_dry_run(plan(), corpus, device)
+        _tell_dry_run(plan(), budget, corpus, device)
         yield None
         return
     folder = options["out"] or free_folder(run_name(options["corpus"]))
@@ -192,25 +192,27 @@ def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | No
     return corpus
 
 
-def _tell_dry_run(plan: "Plan", corpus: "Corpus", device: "torch.device") -> None:
+def _tell_dry_run(plan: "Plan", budget: "Budget", corpus: "Corpus", device: "torch.device") -> None:
     """On stdout, because here it is the product."""
     from charnn.cli.story import spoken
     from charnn.training.measure import Stopwatch
     from charnn.training.memory import available, estimate, parameters, readable
 
-    speed = Stopwatch(corpus.train, device).measure(plan.model, plan.train, 1.0)
+    if budget.minutes is None:
+        speed = Stopwatch(corpus.train, device).measure(plan.model, plan.train, 1.0)
+        time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
+    else:
+        time = f"{spoken(60 * budget.minutes)} at most, as asked"
     there = available(device)
     of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
     for name, value in (
         ("plan", plan.why),
         ("parameters", f"{parameters(plan.model):,}"),
         ("memory", f"about {readable(estimate(plan.model, plan.train))}{of}"),
-        ("time", f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"),
+        ("time", time),
+        *(pair for c in (plan.model, plan.train, plan.validation) for pair in c.to_json().items()),
     ):
-        click.echo(f"{name:<12} {value}")
-    for config in (plan.model, plan.train, plan.validation):
-        for name, value in config.to_json().items():
-            click.echo(f"{name:<16} {value}")
+        click.echo(f"{name:<16} {value}")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
-from charnn.files import cache_folder, explained, replacing, write_json
+from charnn.files import cache_folder, explained, remove_leftovers, replacing, write_json
 from charnn.text.check import warnings_about
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
 from charnn.text.tokenizer import (
@@ -170,6 +171,11 @@ def _fingerprint(surveys: Sequence[Survey]) -> str:
 def _make_tokenizer(counts: NDArray[np.int64], config: TextConfig) -> Tokenizer:
     if config.tokenizer == "byte":
         return ByteTokenizer()
+    if counts[0xD800:0xE000].any():  # UTF-7 and a few others let them through
+        raise TextError(
+            f"the text holds lone surrogates, which are no characters; is it {config.encoding}? "
+            "See --encoding"
+        )
     tokenizer = from_counts(counts, config.min_count)
     if not tokenizer.characters:
         raise TextError(
@@ -230,6 +236,8 @@ def _encode(
     path = cache_folder() / f"{key}.indices"
     with explained(f"writing {path}", "set CHARNN_CACHE to a folder with room"):
         if not _is_whole(path, total, dtype):
+            remove_leftovers(path.parent, older_than=_AT_REST)
+            _refuse_full_disk(path.parent, total * np.dtype(dtype).itemsize)
             with replacing(path) as file:
                 write(file)
             write_json(path.with_suffix(".json"), {"symbols": total, "crc32": _crc32(path)})
@@ -238,6 +246,16 @@ def _encode(
 
 _CHANGED = "the corpus changed while it was read; run the command again when it is at rest"
 _CACHE_FORMAT = 1
+_AT_REST = 3600.0  # seconds; a younger temporary file may be another process's
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise TextError(
+            f"the indices of this corpus take {needed / 1e9:,.1f} GB, and {folder} has "
+            f"{free / 1e9:,.1f} GB free; set CHARNN_CACHE to a folder with room"
+        )
 
 
 def index_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:

@@ -6,7 +6,6 @@ needs no decoding, which is what makes reading it faster.
 
 import bz2
 import codecs
-import glob
 import gzip
 import io
 import lzma
@@ -74,12 +73,30 @@ def _files(argument: str) -> list[Path]:
         return [path]
     if path.exists():
         raise TextError(f"{path}: neither a file nor a folder; to read a pipe, use `-`")
-    matches = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207
-    found = (_walk(match) if match.is_dir() else [match] for match in matches)
+    found = (_walk(match) if match.is_dir() else [match] for match in _matches(path))
     files = [file for some in found for file in some if file.is_file()]
     if not files:
         raise TextError(f"{path}: no such file or folder; `ls {path.parent}` shows what is there")
     return list(dict.fromkeys(files))  # `**` matches a folder and then what is in it
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a glob matches, sorted; hidden names only where it names them.
+
+    Not by the glob module, whose `**` follows links, round and round where one leads back.
+    """
+    relative = pattern.relative_to(pattern.anchor)
+    hidden = any(part.startswith(".") for part in relative.parts)
+    try:
+        matches = sorted(Path(pattern.anchor or ".").glob(str(relative)))
+    except ValueError:  # "**" beside other letters
+        return []
+    return [
+        match
+        for match in matches
+        if hidden
+        or not any(part.startswith(".") for part in match.relative_to(pattern.anchor).parts)
+    ]
 
 
 def _walk(folder: Path) -> Iterator[Path]:

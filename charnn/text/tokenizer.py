@@ -27,6 +27,8 @@ class CharTokenizer:
     def __init__(self, characters: str, unknown: bool = False) -> None:
         if list(characters) != sorted(set(characters)):
             raise CheckpointError("the vocabulary is not a list of distinct characters in order")
+        if any("\ud800" <= c <= "\udfff" for c in characters):  # no file can hold one as text
+            raise CheckpointError("the vocabulary holds surrogates, which are no characters")
         self.characters = characters
         self.unknown_index = len(characters) if unknown else None
         self.vocabulary_size = len(characters) + unknown

@@ -28,13 +28,12 @@ def parameters(model: ModelConfig) -> int:
 
 
 def estimate(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes that training takes at its peak, from the sizes; measured in BENCHMARKS.md."""
+    """Bytes that training takes at its peak: a formula fitted to what scripts/bench_memory.py
+    measures, on the safe side."""
     G, H, V = GATES[model.cell], model.hidden_size, model.vocabulary_size
-    few = model.embedding_size >= V
-    per_symbol = (
-        model.num_layers * H * (2 * G + 6) + V * (5 if few else 3) + 2 * model.embedding_size
-    )
-    return 4.0 * (PER_PARAMETER * parameters(model) + per_symbol * train.batch_size * train.seq_len)
+    per_symbol = model.num_layers * H * (2.5 * G + 7) + 6 * V + 2 * model.embedding_size
+    numbers = PER_PARAMETER * parameters(model) + per_symbol * train.batch_size * train.seq_len
+    return 4.0 * numbers
 
 
 def available(device: torch.device) -> float:

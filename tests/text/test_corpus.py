@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,6 +289,25 @@ class TestCache:
             open_corpus([name], TextConfig())
         assert cached() == []
 
+    def test_a_disk_without_room_is_told_before_anything_is_written(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = shutil.disk_usage(".")._replace(free=8)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(TextError, match=r"take 0\.0 GB.*CHARNN_CACHE to a folder with room"):
+            open_corpus([make("text", "some text")], TextConfig())
+        assert list(Path(os.environ["CHARNN_CACHE"]).iterdir()) == []
+
+    def test_what_a_killed_process_left_is_removed_and_a_running_ones_is_not(
+        self, make: Make
+    ) -> None:
+        cache = Path(os.environ["CHARNN_CACHE"])
+        for name in (".old.indices.x.tmp", ".new.indices.y.tmp"):
+            (cache / name).write_bytes(b"half")
+        os.utime(cache / ".old.indices.x.tmp", (1, 1))
+        open_corpus([make("text", "some text")], TextConfig())
+        assert [path.name for path in cache.glob(".*")] == [".new.indices.y.tmp"]
+
     def test_a_text_that_vanishes_between_the_two_readings_is_told(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -300,6 +320,19 @@ class TestCache:
         monkeypatch.setattr(module, "cache_folder", vanishing)
         with pytest.raises(TextError, match="No such file"):
             open_corpus([name], TextConfig())
+
+
+def test_lone_surrogates_are_no_characters(make: Make) -> None:
+    with pytest.raises(TextError, match=r"lone surrogates.*utf-7.*--encoding"):
+        open_corpus([make("text", b"ab +2AA- ab")], TextConfig(encoding="utf-7"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that cannot be read")
+def test_a_folder_with_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    (tmp_path / "b.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(TextError, match=r"b\.txt: cannot be read \(Input/output error\)"):
+        open_corpus([str(tmp_path)], TextConfig())
 
 
 def test_an_empty_text_is_refused_by_name(make: Make) -> None:

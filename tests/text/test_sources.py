@@ -188,6 +188,24 @@ def test_a_glob_that_the_shell_left_alone_names_files_once_each(tmp_path: Path) 
     assert sorted(opened(find_sources([str(tmp_path / "**")]))) == everything
 
 
+def test_a_glob_goes_round_no_circle_of_links_and_skips_what_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.txt").write_text("a")
+    (tmp_path / "sub/.b.txt").write_text("b")
+    (tmp_path / "sub/.git").mkdir()
+    (tmp_path / "sub/.git/c.txt").write_text("c")
+    for name, target in (("self", "."), ("up", "../sub"), ("again", "../sub")):
+        (tmp_path / "sub" / name).symlink_to(target)
+    for pattern in ("**", "**/*.txt", "s*", "*/*.txt"):
+        assert opened(find_sources([str(tmp_path / pattern)])) == [b"a"], pattern
+    assert opened(find_sources([str(tmp_path / "sub/.b*")])) == [b"b"]
+
+
+def test_a_pattern_that_is_none_matches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="no such file or folder"):
+        find_sources([str(tmp_path / "a**b*")])
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "a[1].txt").write_text("one")
     assert opened(find_sources([str(tmp_path / "a[1].txt")])) == [b"one"]
@@ -201,6 +219,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
         ("empty", "no file in this folder"),
         ("pipe", "neither a file nor a folder"),
         ("gone", "no such file or folder"),
+        ("circle", "no such file or folder"),
         ("x" * 300, "File name too long"),
         ("file/below", "no such file or folder"),
     ],
@@ -210,6 +229,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> 
     (tmp_path / "empty/.hidden").write_text("secret")
     (tmp_path / "file").write_text("text")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CharnnError, match=words) as caught:
         find_sources([str(tmp_path / name)])
