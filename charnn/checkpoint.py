@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, setting
-from charnn.errors import CharnnError, CheckpointError
+from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.files import explained, replace_proven, replacing
 from charnn.folder import LAST, PREVIOUS
 from charnn.model.network import CharNetwork
@@ -33,7 +33,9 @@ HEADER_AT_MOST = 1 << 25  # bytes; a vocabulary of all of Unicode takes half of 
 _KEY = "charnn"
 _WEIGHTS = "model."
 _TRAINING = "training."
+_NAME = re.compile(r"(model|training)\.[a-z0-9_.]+")
 _DTYPES = {"F32", "U8"}
+_DIMENSIONS = 4  # the lanes' states have most
 FIELDS = {
     "format", "version", "model", "text", "train", "tokenizer", "corpus", "figures", "progress",
     "crc32",
@@ -51,6 +53,11 @@ class CorpusFacts(Settings):
     sha256: str = setting("Of the text.")
     characters: int = _count("Of the whole text.")
     train_characters: int = _count("Of the part to learn from.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise SettingError("sha256 is not 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -142,15 +149,21 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
             try:
                 return _read(file, json.loads(text), weights)
             except CharnnError as error:
-                raise CheckpointError(f"{path}: {error}") from error
+                raise CheckpointError(f"{path}: {_line(error)}") from error
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 problem = f"the checkpoint's metadata is damaged ({type(error).__name__})"
                 raise CheckpointError(f"{path}: {problem}; use another checkpoint") from error
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; `charnn runs` lists what there is") from error
     except (OSError, safetensors.SafetensorError) as error:
-        problem = str(error)[:200]
-        raise CheckpointError(f"{path}: not a checkpoint ({problem}); name a run folder") from error
+        problem = f"not a checkpoint ({_line(error)}); name a run folder"
+        raise CheckpointError(f"{path}: {problem}") from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, fit for one line whatever the file put into it."""
+    line = "".join(c if c.isprintable() else "\ufffd" for c in str(error))
+    return line if len(line) <= 300 else f"{line[:300]}…"
 
 
 def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
@@ -182,10 +195,12 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         raise CheckpointError(
             f"the vocabulary has {symbols} symbols, the model {model.vocabulary_size}"
         )
-    progress = about["progress"]
+    text, progress = TextConfig.from_json(about["text"]), about["progress"]
+    if text.tokenizer != tokenizer.kind:
+        raise CheckpointError(f"a {tokenizer.kind} vocabulary for a text of {text.tokenizer}s")
     loaded = Checkpoint(
         model,
-        TextConfig.from_json(about["text"]),
+        text,
         TrainConfig.from_json(about["train"]),
         tokenizer,
         CorpusFacts.from_json(about["corpus"]),
@@ -221,7 +236,7 @@ def _check_sizes(file: Any, model: ModelConfig) -> None:
     """Hold the tensors' names, types and shapes against the model, before any memory is taken."""
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     met = {name: tuple(part.get_shape()) for name, part in slices.items()}
-    odd = [n for n in met if not n.startswith((_WEIGHTS, _TRAINING))]
+    odd = [n for n, shape in met.items() if not _NAME.fullmatch(n) or len(shape) > _DIMENSIONS]
     odd += [n for n, part in slices.items() if part.get_dtype() not in _DTYPES]
     odd += [n for n in met if n.startswith(_WEIGHTS) and slices[n].get_dtype() != "F32"]
     if odd:

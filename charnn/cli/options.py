@@ -91,12 +91,6 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
         raise click.UsageError(f"one checkpoint at most, and it comes first: {others[0]}")
     if arguments and (named := _checkpoint(Path(arguments[0]))):
         return named, tuple(arguments[1:])
-    for argument in arguments:
-        if (Path(argument) / ABOUT).exists():
-            raise CheckpointError(
-                f"{argument}: a run that was stopped before its first save; begin it again: "
-                f"`charnn train TEXT --out {argument}`"
-            )
     runs = find_runs()
     if not runs:
         named_what = f"{arguments[0]} is no checkpoint" if arguments else "no checkpoint named"
@@ -133,4 +127,9 @@ def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
 def _checkpoint(path: Path) -> Path | None:
     if path.suffix == ".safetensors":
         return path
+    if (path / ABOUT).exists() and not is_run(path):
+        raise CheckpointError(
+            f"{path}: a run that was stopped before its first save; begin it again: "
+            f"`charnn train TEXT --out {path}`"
+        )
     return best_of(path) if is_run(path) else None

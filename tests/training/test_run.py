@@ -1,18 +1,24 @@
 """A run folder can be made twice with the same bytes, and left and taken up at any step."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from charnn import checkpoint
+from charnn import checkpoint, files
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
+from charnn.folder import METRICS
 from charnn.text.corpus import Corpus, open_corpus
+from charnn.training import loop
 from charnn.training.loop import StepReport
-from charnn.training.run import Run, Validation
+from charnn.training.run import Run, Trouble, Validation
+from charnn.training.saver import Saver
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
 VALIDATION, EACH = ValidationConfig(val_every=2), ValidationConfig(val_every=1)
@@ -206,3 +212,172 @@ def test_damaged_metrics_do_not_keep_a_run_from_going_on(
     path.write_bytes(b"\xff\xfe\n")
     finish(again(run))
     assert metrics(tmp_path / "run")[0]["step"] == 4
+
+
+def test_validating_at_every_step_or_never_makes_the_same_last(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    for name, every in (("each", 1), ("end", 6)):
+        finish(begun(tmp_path / name, corpus, validation=ValidationConfig(val_every=every)))
+    lasts = [(tmp_path / name / FILES[1]).read_bytes() for name in ("each", "end")]
+    assert lasts[0] == lasts[1]
+
+
+def test_saving_after_every_step_makes_the_same_files(tmp_path: Path, corpus: Corpus) -> None:
+    finish(begun(tmp_path / "rarely", corpus))
+    run = begun(tmp_path / "often", corpus)
+    for _ in run.reports():
+        run.save()
+    for file in FILES:
+        assert (tmp_path / "often" / file).read_bytes() == (tmp_path / "rarely" / file).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "often").iterdir()) == [*FILES, METRICS]
+
+
+def saves(run: Run) -> int:
+    """How often `last` was written while the run went on."""
+    written = set()
+    for _ in run.reports():
+        written.add((run.folder / FILES[1]).stat().st_mtime_ns)
+    return len(written)
+
+
+def test_last_is_saved_as_often_as_asked(tmp_path: Path, corpus: Corpus) -> None:
+    often, rarely = begun(tmp_path / "often", corpus), begun(tmp_path / "rarely", corpus)
+    often.saver = Saver(often.folder, every=0.0)
+    assert saves(often) >= 6
+    assert saves(rarely) == 1  # at its beginning; a minute is not over
+
+
+def test_a_best_model_that_was_lost_does_not_keep_the_next_one_away(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    run = begun(tmp_path / "run", corpus, validation=EACH)
+    stop_at(run, 3)
+    (tmp_path / "run" / FILES[0]).unlink()  # as after a full disk and a power cut
+    run = again(run)
+    next_one = next(report for report in run.reports() if isinstance(report, Validation))
+    assert next_one.best
+    assert (tmp_path / "run" / FILES[0]).exists()
+
+
+def test_a_validation_that_fails_to_be_a_number_is_never_the_best(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    run = begun(tmp_path / "run", corpus, replace(TRAIN, steps=1, max_rollbacks=0))
+    with torch.no_grad():
+        run.state.network.head.bias[0] = float("nan")
+    run.state.step = 1
+    found = list(run._validate())
+    assert [report.best for report in found if isinstance(report, Validation)] == [False]
+    assert not (tmp_path / "run" / FILES[0]).exists()
+    assert metrics(tmp_path / "run") == [{"step": 1, "val_nats_per_char": "nan"}]
+
+
+def full(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Let the disk be full for files called `name` while the list that comes back is not empty."""
+    state = [True]
+    real = files.os.fsync  # type: ignore[attr-defined]
+
+    def failing(handle: int) -> None:
+        target = Path(f"/proc/self/fd/{handle}").readlink()
+        if state and name in target.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", failing)  # type: ignore[attr-defined]
+    return state
+
+
+proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+
+
+@proc
+@pytest.mark.parametrize("name", ["last", "best", "metrics"])
+def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    finish(begun(tmp_path / "straight", corpus))
+    run = begun(tmp_path / "run", corpus)
+    run.saver = Saver(run.folder, every=0.0)
+    reports = run.reports()
+    next(reports)
+    state = full(run, name, monkeypatch)
+    troubles = []
+    for report in reports:
+        if isinstance(report, Trouble):
+            troubles.append(report.problem)
+        if len(troubles) == 3:
+            state.clear()
+    assert len(troubles) >= 3
+    assert all("No space left" in problem and "goes on" in problem for problem in troubles)
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "run" / file).read_bytes() == expected
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+
+
+@proc
+def test_a_run_whose_last_save_failed_ends_with_an_error(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tmp_path / "run", corpus)
+    reports = run.reports()
+    next(reports)
+    full(run, "last", monkeypatch)
+    with pytest.raises(CharnnError, match=r"saving .*last.*No space left on device"):
+        list(reports)
+    progress = checkpoint.load(tmp_path / "run" / FILES[1]).progress
+    assert progress is not None
+    assert progress.step == 0  # the one that could be saved is still there
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
+    tmp_path: Path, corpus: Corpus, at: int
+) -> None:
+    finish(begun(tmp_path / "straight", corpus))
+    run = begun(tmp_path / "run", corpus)
+    for report in run.reports():
+        if isinstance(report, StepReport) and report.step == at:
+            run.stopping = True  # comes before the validation of this step
+    assert run.state.step == at
+    assert run.record.validated < at
+    finish(again(run))
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "run" / file).read_bytes() == expected
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4, 5])
+def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 2)
+    update = loop._update
+
+    def exploding(*arguments: Any) -> tuple[float, float, torch.Tensor]:
+        state, _, _, rate, _ = arguments
+        if state.step == 3 and rate > 0.004:
+            return float("inf"), 1.0, state.recurrent
+        return update(*arguments)
+
+    monkeypatch.setattr(loop, "_update", exploding)
+    straight = begun(tmp_path / "straight", corpus, validation=EACH)
+    finish(straight)
+    assert straight.state.rollbacks > 0
+    run = begun(tmp_path / "run", corpus, validation=EACH)
+    for report in run.reports():
+        if isinstance(report, StepReport) and report.step == stop:
+            run.save()
+            break
+    reports = again(run).reports()  # killed a little later, without a save
+    for _, _ in zip(range(3), reports, strict=False):
+        pass
+    finish(again(run))
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "run" / file).read_bytes() == expected
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+    told = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
+    assert [line["rollback_to"] for line in told] == [2] * straight.state.rollbacks

@@ -1,0 +1,337 @@
+"""A run begins in a folder of its own, and goes on exactly, longer, or from another's weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import charnn
+from charnn import checkpoint
+from charnn.errors import CharnnError
+from charnn.folder import claimed
+from charnn.training import loop, plan
+from charnn.training.memory import estimate
+from tests.conftest import TINY, words
+from tests.conftest import charnn as command
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 6, "embedding_size": 5, "num_layers": 2, "batch_size": 3, "seq_len": 8,
+    "dropout": 0.2, "seed": 1, "val_every": 2,
+}  # fmt: skip
+FILES = ("best.safetensors", "last.safetensors")
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def stopped(folder: Path, text: Path, step: int, **settings: Any) -> Path:
+    """A run of six steps that was stopped after `step` of them."""
+    from charnn.training.run import Run
+
+    with pytest.MonkeyPatch.context() as patch:
+        reports = Run.reports
+
+        def some(run: Run) -> Any:
+            for report in reports(run):
+                yield report
+                if run.state.step == step:
+                    run.stopping = True
+
+        patch.setattr(Run, "reports", some)
+        charnn.train(text, out=folder, steps=6, **SIZES | settings)
+    assert checkpoint.load(folder / FILES[1]).figures.step == step
+    return folder
+
+
+CASES = [
+    {"cell": cell, "tokenizer": tokenizer}
+    for cell in ("lstm", "gru", "rnn")
+    for tokenizer in ("char", "byte")
+]
+
+
+def test_three_steps_then_three_in_a_new_process_are_six_for_each_cell_and_tokenizer(
+    text_file: Path, tmp_path: Path
+) -> None:
+    folders = []
+    for number, case in enumerate(CASES):
+        charnn.train(text_file, out=tmp_path / f"{number}-straight", steps=6, **SIZES | case)
+        folders.append(stopped(tmp_path / str(number), text_file, 3, **case))
+    code = "import sys, charnn\nfor folder in sys.argv[1:]: charnn.resume(folder)"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, *folders], check=True, env=environment)
+    for number, case in enumerate(CASES):
+        assert contents(folders[number]) == contents(tmp_path / f"{number}-straight"), case
+
+
+def test_a_budget_typed_again_changes_nothing(text_file: Path, tmp_path: Path) -> None:
+    straight, run = tmp_path / "straight", stopped(tmp_path / "run", text_file, 3)
+    charnn.train(text_file, out=straight, steps=6, **SIZES)
+    result = command("train", "--resume", "--out", run, "--steps", "6")
+    assert result.exit_code == 0
+    assert "note" not in result.stderr
+    assert contents(run) == contents(straight)
+
+
+def test_a_larger_budget_lengthens_a_finished_run_and_tells_what_that_means(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    charnn.train(text_file, out=run, steps=6, **SIZES)
+    result = command("train", "--resume", "--out", run, "--steps", "10")
+    assert result.exit_code == 0, result.stderr
+    assert "6 steps become 10" in result.stderr
+    assert "learning rate goes from" in result.stderr
+    last = checkpoint.load(run / FILES[1])
+    assert (last.figures.step, last.train.steps) == (10, 10)
+    assert json.loads((run / "run.json").read_text())["budget"] == {"steps": 10}
+    assert "finished already" in command("train", "--resume", "--out", run).stderr
+
+
+def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_path: Path) -> None:
+    for name in ("straight", "run"):
+        charnn.train(text_file, out=tmp_path / name, steps=6, **SIZES)
+    charnn.resume(tmp_path / "straight", epochs=0.2)
+    from charnn.config import TrainConfig
+    from charnn.training.plan import epoch_steps
+
+    train = TrainConfig(1, SIZES["batch_size"], SIZES["seq_len"], 1.0, 1)
+    steps = epoch_steps(0.2, train, 1800)
+    assert checkpoint.load(tmp_path / "straight" / FILES[1]).train.steps == steps > 9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_steps", lambda *_: iter(()))
+        patch.setattr("charnn.training.run.train_steps", lambda *_: iter(()))
+        charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
+    charnn.resume(tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "straight")
+
+
+def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    charnn.train(text_file, out=run, minutes=0.02, **SIZES)
+    steps = checkpoint.load(run / FILES[1]).train.steps
+    charnn.resume(run, minutes=0.02)
+    assert checkpoint.load(run / FILES[1]).train.steps == steps
+    charnn.resume(run, minutes=0.03)
+    assert checkpoint.load(run / FILES[1]).train.steps == round(1.5 * steps)
+
+
+def test_patience_may_be_given_to_a_resumed_run(text_file: Path, tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    result = command("train", "--resume", "--out", run, "--patience", "7", "-q")
+    assert result.exit_code == 0
+    assert json.loads((run / "run.json").read_text())["validation"]["patience"] == 7
+
+
+def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
+    text_file: Path, tmp_path: Path
+) -> None:
+    straight, run = tmp_path / "straight", stopped(tmp_path / "run", text_file, 3)
+    charnn.train(text_file, out=straight, steps=6, **SIZES)
+    last, previous = run / FILES[1], run / "last.previous.safetensors"
+    shutil.copy(last, previous)
+    last.write_bytes(last.read_bytes()[:1000])
+    sampled = command("sample", last, "--length", "5", "--seed", "1")
+    assert sampled.exit_code == 0
+    assert "the one before it" in sampled.stderr
+    result = command("train", "--resume", "--out", run)
+    assert result.exit_code == 0
+    assert "could not be read; going on from the one before it" in result.stderr
+    assert contents(run) == contents(straight)
+    assert not previous.exists()
+
+
+def test_a_run_whose_last_was_being_renamed_goes_on(text_file: Path, tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    (run / FILES[1]).rename(run / "last.previous.safetensors")
+    charnn.resume(run)
+    assert checkpoint.load(run / FILES[1]).figures.step == 6
+
+
+def test_a_folder_that_was_never_begun_says_so_and_is_begun_again(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "metrics.jsonl", ".lock", ".last.safetensors.abc.tmp"):
+        (run / name).write_text("{}")
+    result = command("train", "--resume", "--out", run)
+    assert result.exit_code == 1
+    assert f"begin it again: `charnn train TEXT --out {run}`" in result.stderr
+    result = command("sample", run)
+    assert result.exit_code == 1
+    assert "stopped before its first save" in result.stderr
+    assert command("train", text_file, "--steps", "2", *TINY, "--out", run).exit_code == 0
+    assert sorted(path.name for path in run.iterdir()) == [
+        ".lock", "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json",
+    ]  # fmt: skip
+
+
+def test_a_folder_with_anything_else_in_it_is_left_alone(text_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    result = command("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    (run / ".best.safetensors.x1y2.tmp").write_bytes(b"half")
+    (run / "notes.tmp").write_text("mine")
+    charnn.resume(run)
+    assert sorted(path.name for path in run.glob("*.tmp")) == ["notes.tmp"]
+    assert list(run.glob(".*.tmp")) == []
+
+
+def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    before = contents(run)
+    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.folder import claimed\n"
+    code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    result = command("train", "--resume", "--out", run)
+    assert result.exit_code == 1
+    assert f"in use by process {holder.pid}" in result.stderr
+    assert command("sample", run, "--length", "3").exit_code == 0  # reading is for all
+    assert contents(run) == before
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    assert command("train", "--resume", "--out", run).exit_code == 0
+
+
+def test_a_new_run_holds_its_folder_while_it_is_planned(text_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with claimed(tmp_path / "run"):
+        result = command("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "in use by process" in result.stderr
+
+
+def test_init_from_begins_with_the_weights_and_the_vocabulary_of_another_run(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(words(900, seed=5).replace("e", "a"))  # lacks a character of the vocabulary
+    small = ("--steps", "1", "--learning-rate", "1e-30", "--out", tmp_path / "run")
+    result = command("train", text, "--init-from", run_folder, *small, *TINY[4:])
+    assert result.exit_code == 0, result.stderr
+    ours, theirs = (checkpoint.load(f / FILES[0]) for f in (tmp_path / "run", run_folder))
+    assert ours.model.hidden_size == theirs.model.hidden_size
+    assert ours.tokenizer.to_json() == theirs.tokenizer.to_json()
+    for name, weight in ours.weights.items():
+        torch.testing.assert_close(weight, theirs.weights[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("--hidden-size 7", 2, "--hidden-size: with --init-from"),
+        ("--tokenizer byte", 2, "--tokenizer: with --init-from"),
+        ("--resume", 2, "--init-from: a resumed run"),
+    ],
+)
+def test_what_the_weights_decide_cannot_be_given_too(
+    run_folder: Path, text_file: Path, tmp_path: Path, options: str, code: int, said: str
+) -> None:
+    out = ("--out", tmp_path / "run")
+    result = command("train", text_file, "--init-from", run_folder, *options.split(), *out)
+    assert result.exit_code == code
+    assert said in result.stderr
+
+
+def test_init_from_refuses_characters_that_the_weights_do_not_know(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("steep É " * 100)
+    out = ("--steps", "1", "--out", tmp_path / "run")
+    result = command("train", tmp_path / "text.txt", "--init-from", run_folder, *out)
+    assert result.exit_code == 1
+    assert "'É' (U+00C9) x 100" in result.stderr
+    assert "train without --init-from" in result.stderr
+
+
+def test_sizes_that_do_not_fit_the_weights_are_refused_from_python_too(
+    run_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CharnnError, match="hidden_size 9 does not fit the weights"):
+        charnn.train(text_file, out=tmp_path / "x", init_from=run_folder, steps=1, hidden_size=9)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_dry_run_tells_the_plan_and_leaves_nothing(text_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = command("train", text_file, "--steps", "9", *TINY, "--dry-run", "--out", out)
+    assert result.exit_code == 0
+    told = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert told["parameters"] == "408"
+    assert told["memory"].startswith("about ")
+    assert "seconds" in told["time"]
+    assert (told["hidden_size"], told["steps"], told["cell"]) == ("6", "9", "lstm")
+    assert not out.exists()
+    command("train", text_file, "--steps", "9", *TINY, "--out", out)
+    assert checkpoint.load(out / FILES[0]).figures.parameters == 408
+
+
+def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charnn.training.start.available", lambda device: 20_000.0)
+    out = ("--steps", "2", "--out", tmp_path / "run")
+    result = command("train", text_file, *TINY, *out)
+    assert result.exit_code == 1
+    assert "would need about" in result.stderr
+    assert result.stderr.count("--") >= 4  # three options that help, and --force
+    assert not (tmp_path / "run").exists()
+    assert command("train", text_file, *TINY, *out, "--force").exit_code == 0
+
+
+def test_a_plan_takes_no_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = plan.Facts(10**8, 10**7, 65, 1)
+    large = plan.make_plan(facts, plan.Budget(epochs=3), {}, NoSpeed())
+    less = plan.Facts(10**8, 10**7, 65, 1, memory=2e8)
+    small = plan.make_plan(less, plan.Budget(epochs=3), {}, NoSpeed())
+    assert small.model.hidden_size < large.model.hidden_size
+    assert estimate(small.model, small.train) <= 2e8
+
+
+class NoSpeed:
+    """Stands for a machine that is not asked."""
+
+    def measure(self, *_: Any) -> Any:
+        raise AssertionError
+
+    def spent(self) -> float:
+        return 0.0
+
+
+def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
+    text_file: Path, tmp_path: Path
+) -> None:
+    arguments = ["train", text_file, "--minutes", "5", "--out", tmp_path / "run"]
+    code = [sys.executable, "-m", "charnn", *map(str, arguments)]
+    training = subprocess.Popen(code, stderr=subprocess.PIPE, text=True)
+    assert training.stderr is not None
+    for line in training.stderr:
+        if "timing this machine" in line:
+            break
+    time.sleep(0.2)
+    training.send_signal(signal.SIGINT)
+    rest = training.communicate(timeout=60)[1]
+    assert training.returncode == 130
+    assert "Traceback" not in rest
+    assert not (tmp_path / "run").exists()
