@@ -1,16 +1,19 @@
 """Small real things that many tests use."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
-from charnn import checkpoint
+from charnn import api, checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.cli.main import main
+from charnn.training.run import Run
 
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
@@ -67,6 +70,20 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Pat
     result = charnn("train", text_file, "--steps", "4", *TINY, "--out", folder, "--quiet")
     assert result.exit_code == 0, result.stderr
     return folder
+
+
+def stopped_run(folder: Path, text: Path, step: int, **settings: Any) -> None:
+    """Train as `charnn.train` does, but be interrupted after so many steps."""
+    reports = Run.reports
+
+    def some(run: Run) -> Iterator[Any]:
+        for report in reports(run):
+            yield report
+            run.stopping = run.state.step == step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "reports", some)
+        api.train(text, out=folder, **settings)
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """On a CUDA device: the same program, and models that open on a CPU without a flag."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from charnn import checkpoint
+from charnn import api, checkpoint
 from charnn.config import ModelConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.stepper import Stepper
-from tests.conftest import TINY, charnn
+from tests.conftest import TINY, charnn, stopped_run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,6 +26,22 @@ def test_a_model_trained_on_cuda_opens_on_a_cpu(cell: str, text_file: Path, tmp_
     assert all(not w.is_cuda for w in checkpoint.load(out / "best.safetensors").weights.values())
     assert charnn("eval", out, "--device", "cpu").exit_code == 0
     assert charnn("sample", out, "--device", "cuda", "--length", "20").exit_code == 0
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_deterministic_run_that_was_stopped_ends_with_the_bytes_of_a_straight_one(
+    cell: str, text_file: Path, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {
+        "cell": cell, "hidden_size": 128, "num_layers": 2, "batch_size": 8, "seq_len": 16,
+        "dropout": 0.2, "seed": 1, "steps": 6, "device": "cuda", "deterministic": True,
+    }  # fmt: skip
+    api.train(text_file, out=tmp_path / "straight", **sizes)
+    stopped_run(tmp_path / "stopped", text_file, 3, **sizes)
+    api.resume(tmp_path / "stopped", device="cuda")
+    for file in ("best.safetensors", "last.safetensors"):
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "stopped" / file).read_bytes() == expected
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

@@ -9,10 +9,9 @@ import time
 from types import FrameType
 from typing import Any
 
-import click
 from tqdm import tqdm
 
-from charnn.cli.terminal import for_stream, tell
+from charnn.cli.terminal import for_stream, show, tell
 from charnn.config import SampleConfig
 from charnn.folder import BEST
 from charnn.model.evaluate import Score
@@ -119,7 +118,7 @@ def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
     tell(f"  charnn sample {folder}", quiet)
     if best.best_nats is not None and STDIN_NAME not in run.corpus.sources:
         tell(f"  charnn eval {folder}", quiet)
-    click.echo(run.folder / BEST)
+    show(str(run.folder / BEST))
 
 
 def _write(bar: "tqdm[Any]", line: str) -> None:

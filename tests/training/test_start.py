@@ -19,7 +19,7 @@ from charnn.errors import CharnnError
 from charnn.folder import claimed
 from charnn.training import loop, plan
 from charnn.training.memory import estimate
-from tests.conftest import TINY, words
+from tests.conftest import TINY, stopped_run, words
 from tests.conftest import charnn as command
 
 SIZES: dict[str, Any] = {
@@ -35,19 +35,7 @@ def contents(folder: Path) -> list[bytes]:
 
 def stopped(folder: Path, text: Path, step: int, **settings: Any) -> Path:
     """A run of six steps that was stopped after `step` of them."""
-    from charnn.training.run import Run
-
-    with pytest.MonkeyPatch.context() as patch:
-        reports = Run.reports
-
-        def some(run: Run) -> Any:
-            for report in reports(run):
-                yield report
-                if run.state.step == step:
-                    run.stopping = True
-
-        patch.setattr(Run, "reports", some)
-        charnn.train(text, out=folder, steps=6, **SIZES | settings)
+    stopped_run(folder, text, step, steps=6, **SIZES | settings)
     assert checkpoint.load(folder / FILES[1]).figures.step == step
     return folder
 

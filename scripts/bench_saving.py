@@ -1,0 +1,52 @@
+"""What share of the time of a training run goes into saving it?
+
+    python scripts/bench_saving.py data/tinyshakespeare.txt --minutes 10
+
+Trains as `charnn train` would, in a folder that is removed again, and prints a Markdown row:
+`saving` is the time in which `best` and `last` were written, synced and read back.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from charnn.config import TextConfig
+from charnn.device import pick_device
+from charnn.text.corpus import open_corpus
+from charnn.training.plan import Budget
+from charnn.training.start import begin, new_folder, plan_run
+
+
+def main() -> None:
+    """Train for the minutes that were asked for and print the row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("corpus")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    text, budget, device = TextConfig(), Budget(options.minutes), pick_device(options.device)
+    corpus = open_corpus([options.corpus], text)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, "run")
+        with new_folder(folder):
+            plan = plan_run(corpus, budget, {}, 1, device)
+            run = begin(folder, corpus, text, plan, budget, device, "scripts/bench_saving.py")
+            start = time.monotonic()
+            for _ in run.reports():
+                pass
+            seconds = time.monotonic() - start
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6
+    saving = run.saver.seconds
+    print("| model | parameters | minutes | best and last, MB | saving, s | share |")
+    print("|---|---|---|---|---|---|")
+    model = f"{plan.model.num_layers}x{plan.model.hidden_size} {plan.model.cell}"
+    parameters = run.state.network.parameter_count()
+    print(
+        f"| {model} | {parameters:,} | {seconds / 60:.1f} | {size:.0f} | {saving:.2f} "
+        f"| {saving / seconds:.2%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

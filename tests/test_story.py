@@ -1,0 +1,137 @@
+"""Signals end a run after its step, saved; a second one acts at once."""
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from charnn import checkpoint
+from charnn.cli.story import Stop
+from charnn.training.run import Run
+from tests.conftest import TINY, stopped_run
+from tests.conftest import charnn as command
+from tests.test_cli import process
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture
+def run() -> Run:
+    return cast(Run, SimpleNamespace(stopping=False))
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_remembered_until_the_step_is_done(run: Run, number: signal.Signals) -> None:
+    before = [signal.getsignal(s) for s in SIGNALS]
+    with Stop(run) as stop:
+        assert not run.stopping
+        os.kill(os.getpid(), number)
+        assert run.stopping
+        assert stop.signal == number
+    assert [signal.getsignal(s) for s in SIGNALS] == before
+
+
+def test_a_second_interrupt_leaves_at_once(run: Run) -> None:
+    with Stop(run):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_was_to_be_ignored_still_is(run: Run) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop(run) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.signal
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_saves_the_run(text_file: Path, tmp_path: Path) -> None:
+    training = process(
+        "train", text_file, "--steps", "100000", *TINY, "--val-every", "1000", "--out",
+        tmp_path / "run",
+    )  # fmt: skip
+    assert training.stderr is not None
+    for line in training.stderr:
+        if "val" in line and "/100,000" in line:
+            break
+    training.send_signal(signal.SIGHUP)
+    training.communicate(timeout=60)
+    assert training.returncode == 129
+    assert checkpoint.load(tmp_path / "run/last.safetensors").figures.step >= 1000
+
+
+def test_two_interrupts_in_a_row_damage_no_file(text_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # Saves all the time, so that the second interrupt comes while a file is being written.
+    training = process(
+        "train", text_file, "--steps", "100000", *TINY, "--val-every", "50", "--save-every", "0",
+        "--out", run,
+    )  # fmt: skip
+    assert training.stderr is not None
+    for line in training.stderr:
+        if "/100,000" in line:
+            break
+    for _ in range(2):
+        training.send_signal(signal.SIGINT)
+    rest = training.communicate(timeout=60)[1]
+    assert training.returncode == 130
+    assert "Traceback" not in rest
+    checkpoint.load_or_previous(run / "last.safetensors")
+    checkpoint.load(run / "best.safetensors")
+    assert list(run.glob(".*.tmp")) == []
+    resumed = process("train", "--out", run, "--resume")
+    assert resumed.stderr is not None
+    assert "from step" in resumed.stderr.readline()
+    resumed.send_signal(signal.SIGKILL)
+    resumed.communicate(timeout=60)
+
+
+def test_rollbacks_are_told_and_written_down(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from charnn.training import loop
+
+    update = loop._update
+
+    def exploding(*arguments: Any) -> Any:
+        state = arguments[0]
+        if state.step == 3 and not state.rollbacks:
+            return float("inf"), 1.0, state.recurrent
+        return update(*arguments)
+
+    monkeypatch.setattr(loop, "_update", exploding)
+    run = tmp_path / "run"
+    result = command("train", text_file, "--steps", "5", *TINY, "--out", run, "--quiet")
+    assert result.exit_code == 0
+    assert "warning: step 4: loss inf, gradient norm 1; back to step 0" in result.stderr
+    assert "rate halved" in result.stderr
+    assert '"rollback_to": 0' in (run / "metrics.jsonl").read_text()
+    assert checkpoint.load(run / "last.safetensors").figures.step == 5
+
+
+def test_a_run_that_explodes_again_and_again_ends_with_an_error(
+    text_file: Path, tmp_path: Path
+) -> None:
+    options = ("--steps", "3", "--learning-rate", "1e300", "--max-rollbacks", "2")
+    result = command("train", text_file, *options, *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr.count("warning: ") == 2
+    assert "after 2 returns to a snapshot" in result.stderr
+    checkpoint.load(tmp_path / "run/last.safetensors")
+
+
+def test_runs_tells_how_far_each_has_come(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command("train", text_file, "--steps", "4", *TINY, "--out", "checkpoints/whole", "-q")
+    stopped_run(Path("checkpoints/part"), text_file, 3, steps=9, hidden_size=6)
+    lines = dict(line.split(maxsplit=1) for line in command("runs").stdout.splitlines())
+    assert " 4/4 " in lines["checkpoints/whole"]
+    assert " 3/9 " in lines["checkpoints/part"]
