@@ -154,6 +154,11 @@ class TrainConfig(Settings):
         low=0,
         high=100,
     )
+    precision: str = setting(
+        "Numbers that activations are computed in; weights stay fp32. fp16 is for CUDA.",
+        default="fp32",
+        choices=("fp32", "bf16", "fp16"),
+    )
     deterministic: bool = setting(
         "On CUDA, use only kernels that give the same bits each time, so that a resumed run ends "
         "as an uninterrupted one; slower. A CPU does so always.",

@@ -128,6 +128,12 @@ SETTINGS: list[Row] = [
     ("--learning-rate inf", 1, ["learning_rate", "inf"]),
     ("--clip 0", 2, ["--clip", "0"]),
     ("--patience -1", 2, ["--patience", "-1"]),
+    ("--precision fp16", 1, ["fp16 needs CUDA", "bf16"]),
+    ("--precision int8", 2, ["--precision", "int8", "bf16"]),
+    ("--val-every 0", 2, ["--val-every", "0"]),
+    ("--save-every -1", 2, ["--save-every", "-1"]),
+    ("--max-rollbacks -1", 2, ["--max-rollbacks", "-1"]),
+    ("--hidden-size 60000", 1, ["60000 lstm", "GB", "--hidden-size 30000", "--force"]),
     ("--seed -1", 2, ["--seed", "-1"]),
     (f"--seed {2**63}", 2, ["--seed"]),
     ("--steps 0", 2, ["--steps", "0"]),
@@ -146,6 +152,15 @@ BUDGET: list[Row] = [
     ("--minutes nan", 1, ["minutes", "nan"]),
     ("--epochs inf", 1, ["epochs", "inf"]),
     ("--epochs 1e300", 1, ["steps"]),
+]
+
+INIT_FROM: list[Row] = [
+    ("missing", 1, ["missing", "no such file"]),
+    ("text.txt", 1, ["text.txt", "not a checkpoint"]),
+    ("folder", 1, ["folder", "not a checkpoint"]),
+    ("halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
+    ("run --hidden-size 7", 2, ["--hidden-size", "that run's"]),
+    ("run --min-count 2", 2, ["--min-count", "that run's"]),
 ]
 
 RESUME: list[Row] = [
@@ -223,6 +238,10 @@ ROWS: list[Row] = [
     *[(f"{TRAIN.replace('text.txt', given)}", code, said) for given, code, said in CORPUS],
     *[(f"{TRAIN} {given}", code, said) for given, code, said in SETTINGS],
     *[(f"{TRAIN.replace('--steps 2', given)}", code, said) for given, code, said in BUDGET],
+    *[
+        (f"train text.txt --steps 2 --out new --init-from {given}", code, said)
+        for given, code, said in INIT_FROM
+    ],
     *[(f"train --resume {given}", code, said) for given, code, said in RESUME],
     *[
         (f"{command} {given}", code, said)

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from charnn.training.run import Run
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
-TRAIN = ("seq_len", "batch_size", "learning_rate", "clip", "max_rollbacks", "deterministic")
+TRAIN = (
+    "seq_len",
+    "batch_size",
+    "learning_rate",
+    "clip",
+    "max_rollbacks",
+    "precision",
+    "deterministic",
+)
 VALIDATION = ("val_every", "patience")
 TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
 BUDGET = ("minutes", "epochs", "steps")

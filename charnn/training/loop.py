@@ -14,6 +14,7 @@ from charnn.text.batches import Batches
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState, own_random
 
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SNAPSHOT_EVERY = 100  # steps; a return to it costs little, and so does the copy
 
 
@@ -45,7 +46,8 @@ def train_steps(
     A loss or gradient that is not finite does not reach the weights: the state becomes that of
     the last snapshot, and the learning rate is halved from there on. `TrainingError` when that
     happens once more than `config.max_rollbacks` times. Snapshots are taken at fixed steps, so
-    that a resumed run rolls back as an uninterrupted one does.
+    that a resumed run rolls back as an uninterrupted one does. In float16 a gradient that
+    overflows only skips its update and lowers the loss scale, unless that goes on and on.
     """
     while state.step < config.steps:
         inputs, targets, after = batches.at(state.position)
@@ -54,11 +56,11 @@ def train_steps(
             loss, norm, recurrent = _update(state, inputs, targets, rate, config)
         step = state.step + 1
         snapshot_due = step % SNAPSHOT_EVERY == 0 or step == config.steps
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            yield _rolled_back(state, config, f"loss {loss:.4g}, gradient norm {norm:.4g}")
-            continue
-        if snapshot_due and not state.finite():  # an update too large for its numbers
-            yield _rolled_back(state, config, "weights that are not finite")
+        problem = _problem(state, loss, norm)
+        if not problem and snapshot_due and not state.finite():
+            problem = "weights that are not finite"  # an update too large for its numbers
+        if problem:
+            yield _rolled_back(state, config, problem)
             continue
         fresh_epoch = after.epoch != state.position.epoch  # its text starts elsewhere
         state.recurrent = torch.zeros_like(recurrent) if fresh_epoch else recurrent
@@ -67,6 +69,18 @@ def train_steps(
         if snapshot_due:
             state.keep()
         yield StepReport(step, loss, rate, norm)
+
+
+def _problem(state: TrainState, loss: float, norm: float) -> str:
+    """Why a step must not count, or nothing."""
+    numbers = f"loss {loss:.4g}, gradient norm {norm:.4g}"
+    if not math.isfinite(loss):
+        return numbers
+    if state.loss_scale is None:
+        return "" if math.isfinite(norm) else numbers
+    scale = state.loss_scale  # whose overflows are skipped
+    lost = f"{numbers} at a loss scale of {scale.scale:g}, {scale.skipped} overflows in a row"
+    return lost if scale.lost else ""
 
 
 def _rolled_back(state: TrainState, config: TrainConfig, problem: str) -> Rollback:
@@ -88,15 +102,24 @@ def _update(
 
     Without the update where loss or norm is not finite.
     """
-    device = state.recurrent.device
-    logits, recurrent = state.network(inputs.to(device), state.recurrent)
-    loss = F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten())
+    device, parameters = state.recurrent.device, list(state.network.parameters())
+    dtype = _DTYPES[config.precision]
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        logits, recurrent = state.network(inputs.to(device), state.recurrent)
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.to(device).flatten())
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip, foreach=True).item()
+    if state.loss_scale is None:
+        loss.backward()
+    else:
+        (loss * state.loss_scale.scale).backward()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_div_(gradients, state.loss_scale.scale)
+    norm = nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True).item()
     nats = loss.item()
     if math.isfinite(nats) and math.isfinite(norm):
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()
-    return nats, norm, recurrent.detach()
+    if state.loss_scale is not None and math.isfinite(nats):
+        state.loss_scale = state.loss_scale.after(overflow=not math.isfinite(norm))
+    return nats, norm, recurrent.detach().float()

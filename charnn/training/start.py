@@ -52,6 +52,7 @@ def plan_run(
                     f"{name} {given[name]} does not fit the weights ({shape[name]}); leave it out"
                 )
         given = {**given, **shape}
+    _check_precision(given.get("precision", ""), device)
     seed = secrets.randbits(32) if seed is None else seed
     memory = math.inf if force else available(device)
     symbols = corpus.tokenizer.vocabulary_size
@@ -146,6 +147,7 @@ def resumed(
             with explained(f"renaming {read}", "check the run folder"):
                 os.replace(read, path)
             notes.append(f"{path} could not be read; going on from the one before it")
+        _check_precision(last.train.precision, device)
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
@@ -165,6 +167,12 @@ def resumed(
         if patience is not None:
             update_about(folder, validation=validation.to_json())
         yield run, notes
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    """oneDNN has no LSTM in float16, and a CPU would gain nothing from it."""
+    if precision == "fp16" and device.type != "cuda":
+        raise SettingError(f"precision fp16 needs CUDA, not {device}; train in bf16 or fp32")
 
 
 def _as_json(budget: Budget, train: TrainConfig) -> dict[str, float]:

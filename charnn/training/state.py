@@ -15,6 +15,7 @@ from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
 from charnn.training.allocator import keep_freed_memory
+from charnn.training.scaling import LossScale
 
 _WEIGHTS, _SNAPSHOT = "weights.", "snapshot."
 
@@ -39,6 +40,7 @@ class TrainState:
     position: Position = field(default_factory=Position)
     random: dict[str, Tensor] = field(default_factory=dict)  # generators' states, by device type
     rollbacks: int = 0
+    loss_scale: LossScale | None = None  # of float16
     snapshot: Snapshot = Snapshot(-1, Position(), {})  # set by `start`
 
     @classmethod
@@ -63,6 +65,8 @@ class TrainState:
         state = cls(network, _optimizer(network, config), network.zero_state(lanes))
         state.random = _generators(device)
         _set_generators(theirs, device)
+        if config.precision == "fp16":
+            state.loss_scale = LossScale()
         if weights is not None:
             network.load_state_dict(dict(weights))
         state.keep()
@@ -135,11 +139,15 @@ class TrainState:
         }
         tensors |= {_WEIGHTS + name: p for name, p in self.network.named_parameters()}
         tensors |= {f"random.{kind}": value for kind, value in self.random.items()}
+        if self.loss_scale is not None:
+            tensors["loss_scale"] = self.loss_scale.to_tensor()
         return tensors | {"recurrent": self.recurrent}
 
     def _check(self, saved: Snapshot) -> None:
         """Hold names and shapes against the network's."""
         expected = {"recurrent": self.recurrent.shape, "random.cpu": self.random["cpu"].shape}
+        if self.loss_scale is not None:
+            expected["loss_scale"] = self.loss_scale.to_tensor().shape
         for name, parameter in self.network.named_parameters():
             expected[_WEIGHTS + name] = parameter.shape
             if saved.step > 0:  # the optimizer has none before its first step
@@ -155,6 +163,8 @@ class TrainState:
     def _put(self, saved: Snapshot) -> None:
         device = self.recurrent.device
         self.step, self.position = saved.step, saved.position
+        if self.loss_scale is not None:
+            self.loss_scale = LossScale.from_tensor(saved.tensors["loss_scale"])
         self.recurrent = saved.tensors["recurrent"].to(device)
         for name, parameter in self.network.named_parameters():
             with torch.no_grad():

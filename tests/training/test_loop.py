@@ -1,5 +1,6 @@
 """Training follows from the seed, carries its state, and stops before harm."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from charnn.errors import TrainingError
 from charnn.text.batches import Batches, Position
 from charnn.training import loop
 from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.scaling import LossScale
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState
 
@@ -215,3 +217,96 @@ def test_the_callers_random_numbers_and_the_runs_do_not_mix() -> None:
             drawn.append(torch.rand(1))
     assert mixed == undisturbed
     assert torch.equal(torch.cat(drawn), expected)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_less_precise_activations_learn_nearly_the_same(precision: str) -> None:
+    model = replace(MODEL, cell="gru", dropout=0.0)
+    exact = reports(model)
+    rough = reports(model, replace(TRAIN, precision=precision))
+    for one, other in zip(exact, rough, strict=True):
+        assert isinstance(one, StepReport)
+        assert isinstance(other, StepReport)
+        assert other.loss == pytest.approx(one.loss, rel=0.02)
+        assert other.loss != one.loss
+
+
+HALF = replace(TRAIN, precision="fp16", steps=60)
+
+
+def overflowing(
+    monkeypatch: pytest.MonkeyPatch, when: Callable[[TrainState], bool]
+) -> list[tuple[int, float]]:
+    """Make gradients overflow; where and at which scale they did."""
+    clip, seen, states = torch.nn.utils.clip_grad_norm_, [], []
+    update = loop._update
+
+    def watched(*arguments: Any) -> tuple[float, float, torch.Tensor]:
+        states.append(arguments[0])
+        return update(*arguments)
+
+    def clipped(parameters: Any, limit: float, **options: Any) -> torch.Tensor:
+        norm = clip(parameters, limit, **options)
+        state = states[-1]
+        if not when(state):
+            return norm
+        seen.append((state.step, state.loss_scale.scale))
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(loop, "_update", watched)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clipped)
+    return seen
+
+
+def half() -> tuple[TrainState, Batches]:
+    return started(replace(MODEL, cell="gru"), HALF)
+
+
+def test_an_overflow_skips_its_update_and_halves_the_scale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overflowing(monkeypatch, lambda state: state.step == 3)
+    state, batches = half()
+    steps = train_steps(state, batches, HALF)
+    for _ in range(3):
+        next(steps)
+    before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+    report = next(steps)
+    assert isinstance(report, StepReport)
+    assert report.gradient_norm == float("inf")
+    for name, tensor in state.network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert state.loss_scale == LossScale(2.0**15, 0, 1)
+    next(steps)
+    assert state.loss_scale == LossScale(2.0**15, 1, 0)
+    assert state.rollbacks == 0
+
+
+def test_overflows_that_do_not_end_take_training_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = overflowing(monkeypatch, lambda state: state.rollbacks == 0 and state.step >= 5)
+    state, batches = half()
+    made = list(train_steps(state, batches, HALF))
+    rollbacks = [report for report in made if isinstance(report, Rollback)]
+    # 2**16 halved 17 times is below 1, before 20 steps in a row have overflowed
+    assert [(r.step, r.to) for r in rollbacks] == [(22, 0)]
+    assert "17 overflows in a row" in rollbacks[0].problem
+    assert [scale for _, scale in seen] == [2.0**p for p in range(16, -1, -1)]
+    assert state.step == 60
+
+
+@pytest.mark.parametrize("stop", [4, 7, 23])
+def test_a_half_precise_run_that_is_stopped_and_resumed_ends_as_a_straight_one(
+    monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 5)
+    overflowing(monkeypatch, lambda state: state.rollbacks == 0 and state.step >= 6)
+    whole, batches = half()
+    straight = list(train_steps(whole, batches, HALF))
+    first, _ = half()
+    steps = train_steps(first, batches, HALF)
+    begun = [next(steps) for _ in range(stop)]
+    second, _ = half()
+    weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+    second.restore(weights, first.progress(), first.tensors())
+    assert begun + list(train_steps(second, batches, HALF)) == straight
+    assert_same(everything(second), everything(whole))

@@ -1,0 +1,45 @@
+"""Loss scaling, which keeps float16's gradients from vanishing: three numbers and one rule."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from charnn.errors import CheckpointError
+
+GROW_AFTER = 2000  # updates without an overflow; as torch.amp.GradScaler
+MOST_SKIPPED = 20
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What the loss is multiplied with before its gradient is taken."""
+
+    scale: float = 2.0**16
+    good: int = 0  # updates since it last changed
+    skipped: int = 0  # steps in a row whose gradient overflowed
+
+    def after(self, overflow: bool) -> "LossScale":
+        """The scale for the next step: half of it after an overflow, twice after many good ones."""
+        if overflow:
+            return LossScale(self.scale / 2, 0, self.skipped + 1)
+        if self.good + 1 == GROW_AFTER:
+            return LossScale(self.scale * 2)
+        return LossScale(self.scale, self.good + 1)
+
+    @property
+    def lost(self) -> bool:
+        """Whether smaller scales do not help: it is not the scale that overflows."""
+        return self.skipped >= MOST_SKIPPED or self.scale < 1
+
+    def to_tensor(self) -> Tensor:
+        """The three numbers, exactly."""
+        return torch.tensor([self.scale, self.good, self.skipped])
+
+    @classmethod
+    def from_tensor(cls, tensor: Tensor) -> "LossScale":
+        """Read back what `to_tensor` gave."""
+        scale, good, skipped = tensor.tolist()
+        if not (scale >= 1 and 0 <= good < GROW_AFTER and 0 <= skipped < MOST_SKIPPED):
+            raise CheckpointError("the training state has an impossible loss scale")
+        return cls(scale, int(good), int(skipped))
