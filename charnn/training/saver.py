@@ -44,11 +44,12 @@ class Saver:
 
     def save_last(self, last: Checkpoint) -> None:
         """Write `last`, and the best one that is still unwritten."""
-        self._saved = time.monotonic()
-        if self.unsaved_best is not None:
-            self.save_best(self.unsaved_best)
-        self._save(LAST, last)
-        self._saved = time.monotonic()
+        try:
+            self._save(LAST, last)
+            if self.unsaved_best is not None:
+                self.save_best(self.unsaved_best)
+        finally:
+            self._saved = time.monotonic()
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
         start = time.monotonic()
