@@ -103,9 +103,9 @@ def read_about(folder: Path) -> dict[str, Any]:
         return {}
     if not isinstance(about, dict):
         return {}
-    places = ("corpus", "val")
-    lists = all(isinstance(about.get(name, []), list) for name in places)
-    return about if lists and all(isinstance(p, str) for n in places for p in about[n]) else {}
+    places = [about.get("corpus", []), about.get("val", [])]
+    lists = all(isinstance(part, list) for part in places)
+    return about if lists and all(isinstance(path, str) for p in places for path in p) else {}
 
 
 def _time(path: Path) -> int:

@@ -19,7 +19,6 @@ from charnn.sampling.generate import stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport
-from charnn.training.memory import memory_explained
 from charnn.training.plan import Plan, lanes_and_window
 from charnn.training.run import Run, Trouble, Validation
 
@@ -75,8 +74,7 @@ class Stop:
 def follow(run: Run, quiet: bool) -> None:
     """Train `run` to its end while telling about it; print the path of its best checkpoint."""
     window = run.batches.batch_size * run.batches.seq_len
-    model = run.state.network.config
-    with Stop(run) as stop, memory_explained(model, run.train), _bar(run, window, quiet) as bar:
+    with Stop(run) as stop, _bar(run, window, quiet) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():
             match report:

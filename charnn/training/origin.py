@@ -73,9 +73,9 @@ def reopen_corpus(
         texts = about.get("corpus", [])
         if STDIN_NAME in (*texts, *val):
             raise TextError(f"{folder}: was trained on standard input; name the text")
-        texts = [] if texts == [DEMO_NAME] else texts
-        if not texts and not about:
+        if not texts:
             raise TextError(f"{folder}: no {ABOUT} tells where its corpus is; name the text")
+        texts = [] if texts == [DEMO_NAME] else texts
     try:
         corpus = open_corpus(
             texts, trained.text, val=val, tokenizer=trained.tokenizer, skip_unknown=True

@@ -18,6 +18,7 @@ from charnn.model.network import CharNetwork
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
 from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.memory import memory_explained
 from charnn.training.record import Record
 from charnn.training.saver import Saver
 from charnn.training.state import TrainState
@@ -132,28 +133,32 @@ class Run:
 
         `CharnnError` when the run cannot be saved at its beginning or at its end.
         """
-        if self.finished:
-            return
+        if not self.finished:
+            with memory_explained(self.state.network.config, self.train):
+                yield from self._reports()
+            self.save()
+
+    def _reports(self) -> Iterator[StepReport | Validation | Rollback | Trouble]:
         if self.state.step == 0:
             self.save()  # from here on the folder can be resumed, whatever happens
-        every = max(1, self.train.steps // METRICS_LINES)
         if self._due():  # the run was stopped between a step and its validation
             yield from self._validate()
-        if not self.finished and not self.stopping:
-            for report in train_steps(self.state, self.batches, self.train):
-                if isinstance(report, StepReport):
-                    if report.step % every == 0 or self._due():
-                        self.record.step(report)
-                else:
-                    self.record.rollback(report)
-                yield report
-                if self._due():
-                    yield from self._validate()
-                if self.saver.due:
-                    yield from self._try_to_save()
-                if self.finished or self.stopping:
-                    break
-        self.save()
+        if self.finished or self.stopping:
+            return
+        every = max(1, self.train.steps // METRICS_LINES)
+        for report in train_steps(self.state, self.batches, self.train):
+            if isinstance(report, StepReport):
+                if report.step % every == 0 or self._due():
+                    self.record.step(report)
+            else:
+                self.record.rollback(report)
+            yield report
+            if self._due():
+                yield from self._validate()
+            if self.saver.due:
+                yield from self._try_to_save()
+            if self.finished or self.stopping:
+                return
 
     def _due(self) -> bool:
         """Whether a validation belongs here that has not been made."""

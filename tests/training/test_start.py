@@ -113,6 +113,48 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
     assert checkpoint.load(run / FILES[1]).train.steps == round(1.5 * steps)
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"machine": {"threads": 99}}, "99 threads then, 1 now"),
+        ({"machine": {"device": "NVIDIA"}}, "on NVIDIA then, on cpu now"),
+        ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 then"),
+    ],
+)
+def test_what_keeps_a_resumed_run_from_being_exact_is_told(
+    text_file: Path, tmp_path: Path, part: dict[str, Any], said: str
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | part))
+    assert said in command("train", "--resume", "--out", run).stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[]", '{"corpus": 3}', '{"validation": {"val_every": 0}}', '{"budget": "much"}'],
+)
+def test_a_damaged_run_json_is_no_traceback(text_file: Path, tmp_path: Path, damage: str) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    (run / "run.json").write_text(damage)
+    for options in ((), (text_file,)):
+        result = command("train", *options, "--resume", "--out", run)
+        assert isinstance(result.exception, SystemExit | None), result.exception
+
+
+def test_memory_that_runs_out_while_training_is_one_line_with_the_sizes(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(loop, "_update", refuse)
+    result = command("train", text_file, "--steps", "3", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "error: not enough memory for 1 x 6 lstm over" in result.stderr
+    assert "3 lanes x 8; try --" in result.stderr
+
+
 def test_patience_may_be_given_to_a_resumed_run(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     result = command("train", "--resume", "--out", run, "--patience", "7", "-q")
