@@ -15,7 +15,7 @@ from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.files import explained
-from charnn.folder import ABOUT, LOCK, METRICS, claimed, never_begun, newest, read_about
+from charnn.folder import ABOUT, LOCK, METRICS, PREVIOUS, claimed, never_begun, newest, read_about
 from charnn.text.corpus import Corpus
 from charnn.training.measure import Stopwatch
 from charnn.training.memory import available, memory_explained
@@ -143,10 +143,11 @@ def resumed(
         last, read = load_or_previous(path)
         corpus = reopen_corpus(folder, last, texts, val)
         about, notes = read_about(folder), []
-        if read != path:
-            with explained(f"renaming {read}", "check the run folder"):
+        with explained(f"tidying up {folder}", "check the run folder"):
+            if read != path:
                 os.replace(read, path)
-            notes.append(f"{path} could not be read; going on from the one before it")
+                notes.append(f"{path} could not be read; going on from the one before it")
+            path.with_name(PREVIOUS).unlink(missing_ok=True)  # `last` has just been read
         _check_precision(last.train.precision, device)
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
