@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def train(
     budget, where = Budget(minutes, epochs, steps), pick_device(device)
     weights = None if init_from is None else _open(init_from)
     tokenizer = None if weights is None else weights.tokenizer
+    text = text if weights is None else replace(text, tokenizer=weights.text.tokenizer)
     parts = [_names(corpus), _names(val)]
     opened = open_corpus(parts[0], text, val=parts[1], tokenizer=tokenizer)
     folder = free_folder(run_name(parts[0])) if out is None else Path(out)

@@ -157,6 +157,7 @@ def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
     say = functools.partial(tell, quiet=options["quiet"])
     device, budget = pick_device(options["device"]), Budget(**limits)
     trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
+    text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
     corpus = _corpus(options, text, trained)
     if budget.minutes is not None:
         say(f"timing this machine ({device}) for a few seconds")
@@ -182,8 +183,6 @@ def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | No
     from charnn.errors import VocabularyError
     from charnn.text.corpus import open_corpus
 
-    if trained is not None:
-        text = replace(text, tokenizer=trained.text.tokenizer)
     try:
         tokenizer = None if trained is None else trained.tokenizer
         corpus = open_corpus(options["corpus"], text, val=options["val"], tokenizer=tokenizer)

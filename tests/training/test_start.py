@@ -252,6 +252,15 @@ def test_a_new_run_holds_its_folder_while_it_is_planned(text_file: Path, tmp_pat
     assert "in use by process" in result.stderr
 
 
+def test_init_from_a_run_of_bytes_is_a_run_of_bytes_that_can_be_resumed(
+    text_file: Path, tmp_path: Path
+) -> None:
+    charnn.train(text_file, out=tmp_path / "one", steps=2, **SIZES, tokenizer="byte")
+    charnn.train(text_file, out=tmp_path / "two", steps=2, init_from=tmp_path / "one", seed=1)
+    charnn.resume(tmp_path / "two", steps=3)
+    assert checkpoint.load(tmp_path / "two" / FILES[1]).tokenizer.kind == "byte"
+
+
 def test_init_from_begins_with_the_weights_and_the_vocabulary_of_another_run(
     run_folder: Path, tmp_path: Path
 ) -> None:
