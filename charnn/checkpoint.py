@@ -29,7 +29,7 @@ from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 
 FORMAT = 1
-HEADER_AT_MOST = 1 << 25  # bytes; a vocabulary of all of Unicode takes half of it
+HEADER_AT_MOST = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
 _KEY = "charnn"
 _WEIGHTS = "model."
 _TRAINING = "training."

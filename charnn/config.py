@@ -13,6 +13,7 @@ from charnn.errors import SettingError
 
 DEFAULT_MINUTES = 5.0  # of training, when no budget is given
 LARGEST = sys.float_info.max
+LONGEST = 200  # characters of a setting that is a text: it is shown in messages
 
 
 def setting(
@@ -74,6 +75,8 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
     if float in types and not (-LARGEST <= value <= LARGEST):  # so that arithmetic cannot overflow
         raise SettingError(f"{name} {value!r} is not a finite number")
     low, high, above, choices = (limits[k] for k in ("low", "high", "above", "choices"))
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise SettingError(f"{name} is longer than {LONGEST} characters")
     if choices and value not in choices:
         raise SettingError(f"{name} {value!r} is none of {', '.join(choices)}")
     if low is not None and value < low:

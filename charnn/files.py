@@ -4,9 +4,10 @@ import contextlib
 import errno
 import json
 import os
+import re
+import secrets
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import IO, Any, BinaryIO
 
 from charnn.errors import CharnnError
 
-_SUFFIX = ".tmp"
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextlib.contextmanager
@@ -26,13 +27,12 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     old file or the new one. On an exception the temporary file is removed and `path` is untouched.
     With `previous` the old file is kept under that name instead of being overwritten.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
         if previous and path.exists():
             os.replace(path, previous)
         os.replace(temporary, path)
@@ -58,6 +58,8 @@ def replace_proven(path: Path, data: bytes, previous: Path) -> None:
     if not equal:
         if previous.exists():
             os.replace(previous, path)
+        else:
+            path.unlink()
         raise OSError(errno.EIO, "the disk gave back other bytes than were written", str(path))
     previous.unlink(missing_ok=True)
 
@@ -68,9 +70,14 @@ def _holds(file: BinaryIO, data: bytes) -> bool:
     return same and not file.read(1)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a process that was killed while in `replacing` left this file."""
+    return bool(_LEFTOVER.fullmatch(path.name))
+
+
 def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
-    """Remove what a process that was killed while in `replacing` left in `folder`."""
-    for path in folder.glob(f".*{_SUFFIX}"):
+    """Remove such files in `folder`, unless somebody has written to them in so many seconds."""
+    for path in filter(is_leftover, folder.iterdir()):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime <= time.time() - older_than:
                 path.unlink()
@@ -126,12 +133,6 @@ def explained(doing: str, then: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise CharnnError(f"{doing}: {error.strerror or error}; {then}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from charnn.errors import CharnnError
-from charnn.files import locked, remove_leftovers
+from charnn.files import is_leftover, locked, remove_leftovers
 
 BEST, LAST, METRICS, ABOUT = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
 PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
@@ -49,7 +49,7 @@ def never_begun(folder: Path) -> bool:
     """Whether a folder is empty, or that of a run which was killed before its first save."""
     ours = {METRICS, ABOUT, LOCK}
     return folder.is_dir() and all(
-        path.name in ours or re.fullmatch(r"\..+\.tmp", path.name) for path in folder.iterdir()
+        path.name in ours or is_leftover(path) for path in folder.iterdir()
     )
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +30,9 @@ def run_child(pipe: int, call: int, arguments: list[str]) -> None:
     run: Any = importlib.import_module("charnn.training.run")
     run.train_steps = functools.partial(_tell_first, pipe, run.train_steps)
     halt = Halt(pipe, call)
-    for name in ("fsync", "chmod", "replace", "unlink", "posix_fadvise"):
+    for name in ("fsync", "replace", "unlink", "posix_fadvise"):
         setattr(os, name, halt.before(getattr(os, name)))
-    tempfile.mkstemp = halt.before(tempfile.mkstemp)
-    os.fdopen = functools.partial(_open, halt, os.fdopen)
+    Path.open = functools.partialmethod(_open, halt=halt, plain=Path.open)  # type: ignore[assignment]
     try:
         main(arguments, prog_name="charnn")
     finally:  # the program is over: a stop that comes now is none of its business
@@ -53,7 +51,7 @@ class Halt:
     def __init__(self, pipe: int, call: int) -> None:
         self._pipe, self._left = pipe, call
 
-    def count(self, name: str, what: str | int) -> None:
+    def count(self, name: str, what: str | int | Path) -> None:
         """Take one call, and what it is made on: a path or a file's number."""
         self._left -= 1
         if self._left == 0:
@@ -65,7 +63,7 @@ class Halt:
 
         @functools.wraps(function)
         def counted(*arguments: Any, **named: Any) -> Any:
-            what = named.get("prefix") or arguments[function.__name__ == "replace"]
+            what = arguments[function.__name__ == "replace"]
             self.count(function.__name__, what)
             return function(*arguments, **named)
 
@@ -75,8 +73,8 @@ class Halt:
 class Halves(io.FileIO):
     """A file that takes half of what it is first given, and tells of each write."""
 
-    def __init__(self, halt: Halt, handle: int) -> None:
-        super().__init__(handle, "wb")
+    def __init__(self, halt: Halt, path: Path) -> None:
+        super().__init__(path, "x")
         self._halt, self._empty = halt, True
 
     def write(self, data: Any) -> int:
@@ -87,10 +85,11 @@ class Halves(io.FileIO):
         return super().write(view[:half])
 
 
-def _open(halt: Halt, fdopen: Any, handle: int, mode: str = "r", *more: Any, **named: Any) -> Any:
-    if mode == "wb":
-        return io.BufferedWriter(Halves(halt, handle))
-    return fdopen(handle, mode, *more, **named)
+def _open(path: Path, mode: str = "r", *more: Any, halt: Halt, plain: Any, **named: Any) -> Any:
+    if mode != "xb":
+        return plain(path, mode, *more, **named)
+    halt.count("open", path)
+    return io.BufferedWriter(Halves(halt, path))
 
 
 def _called(what: str | int | Path) -> str:

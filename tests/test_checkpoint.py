@@ -3,6 +3,7 @@
 import ast
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,27 @@ import safetensors.torch
 import torch
 
 from charnn import checkpoint
-from charnn.checkpoint import Checkpoint
+from charnn.api import LanguageModel
+from charnn.checkpoint import FORMAT, Checkpoint
+from charnn.config import ValidationConfig
 from charnn.errors import CheckpointError
+from charnn.text.corpus import open_corpus
 from charnn.text.tokenizer import CharTokenizer
+from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
+from charnn.training.run import Run
 from tests.conftest import TINY, charnn
+from tests.hostile import with_fields
 
 PACKAGE = Path(__file__).parent.parent / "charnn"
+
+# One run's checkpoints in every format that there was. In an empty folder:
+#   printf '%.0sto be, or not to be: é → ü\n' $(seq 40) > text.txt
+#   charnn train text.txt --out run --steps 1000 --seed 1 --hidden-size 8 --num-layers 1 \
+#     --embedding-size 3 --batch-size 2 --seq-len 16 --learning-rate 0.03 --dropout 0 \
+#     --val-every 30 --patience 1 --device cpu
+# It ends at step 330; run/best and run/last became format-N-best and format-N-last.
+KEPT = Path(__file__).parent / "data"
+LINE = "to be, or not to be: é → ü\n"
 
 
 def test_what_is_saved_is_what_is_loaded(trained: Checkpoint, tmp_path: Path) -> None:
@@ -140,3 +156,55 @@ def test_weights_that_do_not_fit_the_sizes_are_named(trained: Checkpoint, tmp_pa
 def test_a_vocabulary_out_of_order_is_refused() -> None:
     with pytest.raises(CheckpointError, match="distinct characters in order"):
         CharTokenizer("ba")
+
+
+def test_a_vocabulary_with_half_a_character_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="surrogates"):
+        CharTokenizer("a\ud800")
+
+
+def kept(name: str) -> list[Path]:
+    return sorted(KEPT.glob(f"format-*-{name}.safetensors"))
+
+
+def test_the_present_format_has_its_files_among_those_kept() -> None:
+    names = {f"format-{FORMAT}-best.safetensors", f"format-{FORMAT}-last.safetensors"}
+    assert names <= {path.name for path in KEPT.iterdir()}
+
+
+@pytest.mark.parametrize("path", [*kept("best"), *kept("last")], ids=lambda path: path.name)
+def test_a_checkpoint_of_every_format_so_far_writes_what_it_wrote(path: Path) -> None:
+    loaded = checkpoint.load(path)
+    model = LanguageModel(loaded, "cpu")
+    step, nats = (300, 0.01156) if "best" in path.name else (330, 0.01507)
+    assert loaded.figures.step == step
+    assert loaded.figures.parameters == sum(t.numel() for t in loaded.weights.values())
+    assert loaded.tokenizer.to_json()["characters"] == "".join(sorted(set(LINE)))
+    assert model.sample("to be", temperature=0, length=40) == (LINE * 2)[5:45]
+    assert model.score(LINE * 4).nats_per_char == pytest.approx(nats, rel=0.01)
+
+
+@pytest.mark.parametrize("path", kept("last"), ids=lambda path: path.name)
+def test_a_run_of_every_format_so_far_goes_on(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes((LINE * 40).encode())
+    last, text = checkpoint.load(path), str(tmp_path / "text.txt")
+    corpus = open_corpus([text], last.text, tokenizer=last.tokenizer)
+    assert corpus.sha256 == last.corpus.sha256
+    run = Run.resume(tmp_path, last, corpus, ValidationConfig(val_every=30), torch.device("cpu"))
+    first = next(train_steps(run.state, run.batches, run.train))
+    assert isinstance(first, StepReport)
+    assert first.step == 331
+    assert first.loss < 0.1  # as one who has learned the line by heart
+    run.state.roll_back()
+    assert run.state.step == 330 - 330 % SNAPSHOT_EVERY
+
+
+@pytest.mark.parametrize("path", kept("last"), ids=lambda path: path.name)
+def test_a_newer_format_is_refused_with_the_version_that_reads_it(
+    path: Path, tmp_path: Path
+) -> None:
+    newer = with_fields(path.read_bytes(), {}, format=FORMAT + 1, version="12.3")
+    (tmp_path / "newer").write_bytes(newer)
+    words = f"charnn 12.3 in format {FORMAT + 1}, and this charnn reads format {FORMAT}; `pip inst"
+    with pytest.raises(CheckpointError, match=re.escape(words)):
+        checkpoint.load(tmp_path / "newer")

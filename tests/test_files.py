@@ -1,13 +1,34 @@
 """A file is the old one or the new one, whatever happens in between."""
 
+import contextlib
+import errno
+import io
 import os
 import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from charnn import checkpoint
+from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.errors import CharnnError
-from charnn.files import cache_folder, explained, replacing, write_json
+from charnn.files import (
+    cache_folder,
+    explained,
+    locked,
+    remove_leftovers,
+    replace_proven,
+    replacing,
+    write_json,
+)
+from charnn.folder import LAST, PREVIOUS
 
 
 def names(folder: Path) -> list[str]:
@@ -105,3 +126,248 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
     monkeypatch.setenv("CHARNN_CACHE", str(tmp_path / "file/cache"))
     with pytest.raises(CharnnError, match="file/cache: Not a directory; set CHARNN_CACHE"):
         cache_folder()
+
+
+SYSTEM = ("open", "close", "stat", "fsync", "replace", "unlink", "posix_fadvise")
+Note = Callable[[Any, Any], Any]  # of a call's first argument and its result
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "full": lambda: OSError(errno.ENOSPC, "full"),
+    "broken": lambda: OSError(errno.EIO, "broken"),
+    "forbidden": lambda: PermissionError(errno.EACCES, "forbidden"),
+    "interrupted": KeyboardInterrupt,
+}
+
+
+@dataclass
+class Faults:
+    """Within `with`, a call to the system fails: the one that is the `at`-th, before or after it
+    has done its work; if `lasting`, all from there on."""
+
+    at: int
+    error: Callable[[], BaseException]
+    after: bool = False
+    lasting: bool = False
+    calls: int = 0
+    kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    handles: set[int] = field(default_factory=set)
+
+    def __enter__(self) -> "Faults":
+        patch = self.kept.enter_context(pytest.MonkeyPatch.context())
+        notes: dict[str, Note] = {"open": self.opened, "close": self.closed}
+        for name in SYSTEM:
+            if hasattr(os, name):
+                patch.setattr(os, name, self.failing(getattr(os, name), notes.get(name)))
+        patch.setattr(io, "open", self.failing(io.open, self.made))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what an interrupted save could not, as the end of its process would."""
+        self.kept.close()
+        for handle in self.handles:
+            os.close(handle)
+
+    def failing(self, call: Callable[..., Any], note: Note | None = None) -> Callable[..., Any]:
+        def fails(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            now = self.calls == self.at or (self.lasting and self.calls > self.at)
+            if now and not self.after:
+                raise self.error()
+            result = call(*arguments, **options)
+            if note:
+                result = note(arguments[0], result)
+            if now:
+                raise self.error()
+            return result
+
+        return fails
+
+    def opened(self, _: object, handle: int) -> int:
+        self.handles.add(handle)
+        return handle
+
+    def closed(self, handle: int, _: None) -> None:
+        self.handles.discard(handle)
+
+    def made(self, place: object, file: io.IOBase) -> "FaultyFile":
+        if isinstance(place, int):
+            self.handles.discard(place)
+        self.kept.callback(file.close)
+        return FaultyFile(file, self)
+
+
+class FaultyFile:
+    """A file whose calls are among those that may fail."""
+
+    def __init__(self, file: io.IOBase, faults: Faults) -> None:
+        self.file, self.faults = file, faults
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.file, name)
+        return self.faults.failing(value) if name in ("write", "flush", "read", "close") else value
+
+    def __enter__(self) -> "FaultyFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Version:
+    """A checkpoint, told from others by its step, and its bytes."""
+
+    checkpoint: Checkpoint
+    data: bytes
+
+    @property
+    def step(self) -> int:
+        return self.checkpoint.figures.step
+
+
+@pytest.fixture(scope="module")
+def versions(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Version]:
+    """Three checkpoints of which one can go on."""
+    last, folder, made = checkpoint.load(run_folder / LAST), tmp_path_factory.mktemp("made"), []
+    for step in (1, 2, 3):
+        path = folder / str(step)
+        one = replace(last, figures=replace(last.figures, step=step))
+        checkpoint.save(path, one)
+        made.append(Version(one, path.read_bytes()))
+    return made
+
+
+def save_replacing(path: Path, new: Version) -> None:
+    with replacing(path) as file:
+        file.write(new.data)
+
+
+def save_proven(path: Path, new: Version) -> None:
+    replace_proven(path, new.data, path.with_name(PREVIOUS))
+
+
+def save_last(path: Path, new: Version) -> None:
+    checkpoint.save(path, new.checkpoint)
+
+
+def interrupted_saves(
+    folder: Path, save: Callable[[Path, Version], None], versions: list[Version], **how: Any
+) -> Iterator[tuple[Path, bool]]:
+    """The folder after each save of the second version over the first that is disturbed at its
+    first, second, … call to the system, and whether the save says that it failed."""
+    for at in count(1):
+        path = folder / str(at) / LAST
+        path.parent.mkdir()
+        save(path, versions[0])
+        failed = False
+        with Faults(at, **how) as faults:
+            try:
+                save(path, versions[1])
+            except (OSError, CharnnError, KeyboardInterrupt):
+                failed = True
+        if faults.calls < at:
+            assert at > 8  # the calls were seen
+            return
+        yield path, failed
+
+
+def disturbances() -> Iterator[Any]:
+    """How a save is disturbed; the most likely ways are tried always."""
+    likely = {(save_last, "full"), (save_last, "interrupted"), (save_replacing, "full")}
+    for save in (save_replacing, save_proven, save_last):
+        for error in ERRORS:
+            for after, lasting in product([False, True], repeat=2):
+                marks = () if (save, error) in likely and not lasting else pytest.mark.slow
+                words = [save.__name__, error, *["after"] * after, *["lasting"] * lasting]
+                yield pytest.param(save, error, after, lasting, marks=marks, id=" ".join(words))
+
+
+@pytest.mark.parametrize(("save", "error", "after", "lasting"), list(disturbances()))
+def test_a_save_disturbed_at_any_call_leaves_a_whole_checkpoint_and_room_for_the_next(
+    save: Callable[[Path, Version], None],
+    error: str,
+    after: bool,
+    lasting: bool,
+    versions: list[Version],
+    tmp_path: Path,
+) -> None:
+    how = {"error": ERRORS[error], "after": after, "lasting": lasting}
+    for path, failed in interrupted_saves(tmp_path, save, versions, **how):
+        loaded, _ = load_or_previous(path)  # its checksum says that it is whole
+        assert loaded.figures.step in ([1, 2] if failed else [2])
+        remove_leftovers(path.parent)
+        assert {*names(path.parent)} <= {LAST, PREVIOUS}
+        save_last(path, versions[2])
+        assert names(path.parent) == [LAST]
+        assert path.read_bytes() == versions[2].data
+
+
+def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(
+    versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / LAST, os.fsync
+    save_last(path, versions[0])
+
+    def sync_and_forget(handle: int) -> None:
+        sync(handle)
+        with contextlib.suppress(OSError):  # a folder
+            os.pwrite(handle, b"?", 100)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync_and_forget)
+        with pytest.raises(CharnnError, match="the disk gave back other bytes than were written"):
+            save_last(path, versions[1])
+    assert names(tmp_path) == [LAST]
+    assert path.read_bytes() == versions[0].data
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from charnn.files import locked
+with locked(Path(sys.argv[1]), "it", "wait"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_has_one_holder_and_dies_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        held = rf"^it: in use by process {holder.pid} on .+; wait$"
+        with pytest.raises(CharnnError, match=held), locked(path, "it", "wait"):
+            pass
+        holder.kill()
+    with locked(path, "it", "wait"):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    with locked(path, "it", "wait"):
+        pass
+
+
+def test_a_lock_has_one_holder_within_a_process_too(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    held = rf"^it: in use by process {os.getpid()} on .+; wait$"
+    with (
+        locked(path, "it", "wait"),
+        pytest.raises(CharnnError, match=held),
+        locked(path, "it", "wait"),
+    ):
+        pass
+    with locked(path, "it", "wait"):
+        pass
+
+
+def test_only_leftovers_of_some_age_are_removed(tmp_path: Path) -> None:
+    others = [LAST, PREVIOUS, ".lock", "notes.tmp", ".hidden", ".vim.tmp", "x.tmp.txt"]
+    young, old = ".last.safetensors.0123abcd.tmp", ".last.safetensors.ffffffff.tmp"
+    for name in (*others, young, old):
+        (tmp_path / name).touch()
+    minutes_ago = time.time() - 300
+    os.utime(tmp_path / old, (minutes_ago, minutes_ago))
+    remove_leftovers(tmp_path, older_than=60)
+    assert names(tmp_path) == sorted([*others, young])
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(others)

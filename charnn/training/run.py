@@ -104,8 +104,9 @@ class Run:
             run.state.restore(last.weights, last.progress, last.training_tensors)
         except CheckpointError as error:
             raise CheckpointError(f"{folder}: {error}; begin a new run") from error
-        if run.state.position.window >= run.batches.windows(run.state.position.epoch):
-            raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
+        for position in (run.state.position, run.state.snapshot.position):
+            if position.window >= run.batches.windows(position.epoch):
+                raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
         run.record = Record.reopen(folder / METRICS, last.progress)
         run._compare_best()
         return run
@@ -115,7 +116,7 @@ class Run:
         if self.record.best_nats is None:
             return
         try:
-            nats = checkpoint.load(self.folder / BEST, weights=False).figures.val_nats_per_char
+            nats = checkpoint.load(self.folder / BEST).figures.val_nats_per_char
         except CharnnError:
             nats = None
         if nats is None or nats > self.record.best_nats:

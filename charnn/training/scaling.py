@@ -8,6 +8,7 @@ from torch import Tensor
 from charnn.errors import CheckpointError
 
 GROW_AFTER = 2000  # updates without an overflow; as torch.amp.GradScaler
+LARGEST = 2.0**24
 MOST_SKIPPED = 20
 
 
@@ -24,7 +25,7 @@ class LossScale:
         if overflow:
             return LossScale(self.scale / 2, 0, self.skipped + 1)
         if self.good + 1 == GROW_AFTER:
-            return LossScale(self.scale * 2)
+            return LossScale(min(self.scale * 2, LARGEST))
         return LossScale(self.scale, self.good + 1)
 
     @property
@@ -40,6 +41,6 @@ class LossScale:
     def from_tensor(cls, tensor: Tensor) -> "LossScale":
         """Read back what `to_tensor` gave."""
         scale, good, skipped = tensor.tolist()
-        if not (scale >= 1 and 0 <= good < GROW_AFTER and 0 <= skipped < MOST_SKIPPED):
+        if not (1 <= scale <= LARGEST and 0 <= good < GROW_AFTER and 0 <= skipped < MOST_SKIPPED):
             raise CheckpointError("the training state has an impossible loss scale")
         return cls(scale, int(good), int(skipped))

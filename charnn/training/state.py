@@ -144,17 +144,21 @@ class TrainState:
         return tensors | {"recurrent": self.recurrent}
 
     def _check(self, saved: Snapshot) -> None:
-        """Hold names and shapes against the network's."""
-        expected = {"recurrent": self.recurrent.shape, "random.cpu": self.random["cpu"].shape}
+        """Hold names, shapes and types against the network's."""
+        expected = {"recurrent": _kind(self.recurrent), "random.cpu": _kind(self.random["cpu"])}
         if self.loss_scale is not None:
-            expected["loss_scale"] = self.loss_scale.to_tensor().shape
+            expected["loss_scale"] = _kind(self.loss_scale.to_tensor())
         for name, parameter in self.network.named_parameters():
-            expected[_WEIGHTS + name] = parameter.shape
+            expected[_WEIGHTS + name] = _kind(parameter)
             if saved.step > 0:  # the optimizer has none before its first step
-                expected[f"optimizer.{name}.step"] = torch.Size()
+                expected[f"optimizer.{name}.step"] = (torch.Size(), torch.float32)
                 for moment in ("exp_avg", "exp_avg_sq"):
-                    expected[f"optimizer.{name}.{moment}"] = parameter.shape
-        met = {name: t.shape for name, t in saved.tensors.items() if name != "random.cuda"}
+                    expected[f"optimizer.{name}.{moment}"] = _kind(parameter)
+        met = {name: _kind(t) for name, t in saved.tensors.items()}
+        if "cuda" in self.random and "random.cuda" in met:
+            expected["random.cuda"] = _kind(self.random["cuda"])
+        else:  # that of a device which is not used now
+            met.pop("random.cuda", None)
         if met != expected:
             wrong = sorted(n for n in {*met, *expected} if met.get(n) != expected.get(n))
             names = ", ".join(name[:80] for name in wrong[:3])
@@ -179,6 +183,10 @@ class TrainState:
         self.random = {k: saved.tensors.get(f"random.{k}", own) for k, own in self.random.items()}
         with own_random(self):
             pass  # torch refuses nonsense here and not in the middle of a step
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
@@ -213,7 +221,7 @@ def _optimizer(network: CharNetwork, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(
         network.parameters(),
         lr=config.learning_rate,
-        betas=(0.9, config.beta2),
+        betas=(0.9, float(config.beta2)),
         weight_decay=config.weight_decay,
         fused=True,
     )

@@ -302,11 +302,11 @@ class TestCache:
         self, make: Make
     ) -> None:
         cache = Path(os.environ["CHARNN_CACHE"])
-        for name in (".old.indices.x.tmp", ".new.indices.y.tmp"):
+        for name in (".old.indices.0123abcd.tmp", ".new.indices.0123abcd.tmp"):
             (cache / name).write_bytes(b"half")
-        os.utime(cache / ".old.indices.x.tmp", (1, 1))
+        os.utime(cache / ".old.indices.0123abcd.tmp", (1, 1))
         open_corpus([make("text", "some text")], TextConfig())
-        assert [path.name for path in cache.glob(".*")] == [".new.indices.y.tmp"]
+        assert [path.name for path in cache.glob(".*")] == [".new.indices.0123abcd.tmp"]
 
     def test_a_text_that_vanishes_between_the_two_readings_is_told(
         self, make: Make, monkeypatch: pytest.MonkeyPatch

@@ -192,7 +192,7 @@ def test_a_folder_that_was_never_begun_says_so_and_is_begun_again(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("run.json", "metrics.jsonl", ".lock", ".last.safetensors.abc.tmp"):
+    for name in ("run.json", "metrics.jsonl", ".lock", ".last.safetensors.0123abcd.tmp"):
         (run / name).write_text("{}")
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
@@ -218,7 +218,7 @@ def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
     text_file: Path, tmp_path: Path
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
-    (run / ".best.safetensors.x1y2.tmp").write_bytes(b"half")
+    (run / ".best.safetensors.0123abcd.tmp").write_bytes(b"half")
     (run / "notes.tmp").write_text("mine")
     charnn.resume(run)
     assert sorted(path.name for path in run.glob("*.tmp")) == ["notes.tmp"]

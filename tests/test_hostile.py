@@ -1,0 +1,261 @@
+"""Whatever file one is handed: a model that works, or one line that says what is wrong."""
+
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from charnn import checkpoint
+from charnn.checkpoint import Checkpoint
+from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.errors import CharnnError
+from charnn.sampling.generate import stream
+from charnn.text.corpus import open_corpus
+from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
+from charnn.training.origin import write_about
+from charnn.training.run import Run
+from charnn.training.start import resumed
+from tests.conftest import words
+from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
+
+CPU = torch.device("cpu")
+STOP = SNAPSHOT_EVERY + 1  # so that `last` holds a snapshot beside the newest state
+TRAIN = TrainConfig(steps=STOP + 9, batch_size=2, seq_len=4, learning_rate=0.01, seed=4)
+VALIDATION = ValidationConfig(val_every=50)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A real checkpoint: its name, its bytes, and what is in them."""
+
+    name: str
+    data: bytes
+    loaded: Checkpoint
+
+
+def made(folder: Path, kind: str) -> list[Victim]:
+    """A run that was stopped; its two checkpoints. The folder can be resumed."""
+    text = folder.with_suffix(".txt")
+    text.write_text(words(400) + "é→\n")
+    config = TextConfig(tokenizer=kind)
+    corpus = open_corpus([str(text)], config)
+    model = ModelConfig(corpus.tokenizer.vocabulary_size, 4, 2, 3)
+    folder.mkdir()
+    run = Run.start(folder, corpus, config, model, TRAIN, VALIDATION, CPU)
+    write_about(folder, corpus, "a test", {}, VALIDATION, CPU)
+    for report in run.reports():
+        if isinstance(report, StepReport) and report.step == STOP:
+            break
+    run.save()
+    paths = [folder / f"{name}.safetensors" for name in ("best", "last")]
+    return [Victim(path.stem, path.read_bytes(), checkpoint.load(path)) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, list[Victim]]:
+    """Run folders and what lay in them."""
+    there = tmp_path_factory.mktemp("hostile")
+    return {there / kind: made(there / kind, kind) for kind in ("char", "byte")}
+
+
+def equal(a: Checkpoint, b: Checkpoint) -> bool:
+    plain = ("model", "text", "train", "corpus", "figures", "progress")
+    tensors = [(getattr(a, n), getattr(b, n)) for n in ("weights", "training_tensors")]
+    return (
+        all(getattr(a, name) == getattr(b, name) for name in plain)
+        and a.tokenizer.to_json() == b.tokenizer.to_json()
+        and all(x.keys() == y.keys() for x, y in tensors)
+        and all(torch.equal(x[name], y[name]) for x, y in tensors for name in x)
+    )
+
+
+@contextlib.contextmanager
+def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
+    """Count how the block ends; nothing but a `CharnnError` of one short line may end it early."""
+    try:
+        yield
+    except CharnnError as error:
+        line = str(error)
+        assert line.isprintable(), f"{line!r} is no line"
+        assert len(line) < 1000, f"{line[:200]!r}… is {len(line)} characters long"
+        met[f"{what}: refused"] += 1
+    else:
+        met[f"{what}: worked"] += 1
+
+
+def use(loaded: Checkpoint) -> None:
+    """What one does with a model."""
+    text = "".join(stream(loaded.network(), loaded.tokenizer, SampleConfig(length=4, seed=1)))
+    text.encode()  # it can be written to a file
+
+
+def go_on(folder: Path) -> None:
+    """What one does with a run: a step, a return to the snapshot, another step, a save."""
+    with resumed(folder, CPU) as (run, _):
+        for report in run.reports():
+            if isinstance(report, StepReport):
+                break
+        run.state.roll_back()
+        next(train_steps(run.state, run.batches, run.train), None)
+        run.save()
+    checkpoint.load(folder / "last.safetensors")
+
+
+def meet(case: Hostile, victim: Victim, attack: str, folder: Path, met: Counter[str]) -> None:
+    """Load a hostile file and use what is in it."""
+    path = folder / f"{victim.name}.safetensors"
+    path.write_bytes(case.data)
+    for other in ("metrics.jsonl", "last.previous.safetensors"):
+        (folder / other).unlink(missing_ok=True)
+    loaded = None
+    with refused_in_one_line(met, "load"):
+        loaded = checkpoint.load(path)
+    with refused_in_one_line(Counter(), "load without weights"):
+        checkpoint.load(path, weights=False)
+    if loaded is None:
+        return
+    if attack == "bytes":
+        assert equal(loaded, victim.loaded)
+    use(loaded)
+    if victim.name == "last":
+        with refused_in_one_line(met, "resume"):
+            go_on(folder)
+
+
+@settings(max_examples=1)
+@given(st.text())
+def ready_hypothesis(_: str) -> None:
+    """At the first text it makes a table of all characters, which takes 200 MB."""
+
+
+@contextlib.contextmanager
+def bounded_memory(megabytes: int) -> Iterator[list[float]]:
+    """Hold the growth of the most memory that was resident against a limit; gives it in MB."""
+    ready_hypothesis()
+    with contextlib.suppress(OSError):  # Linux forgets what was taken until now
+        Path("/proc/self/clear_refs").write_text("5")
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    before, grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [0.0]
+    yield grown
+    grown[0] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    assert grown[0] < megabytes
+
+
+@pytest.mark.parametrize("each", [8, pytest.param(250, marks=pytest.mark.slow)])
+def test_a_hostile_file_is_a_working_model_or_refused_in_one_line(
+    folders: dict[Path, list[Victim]], each: int
+) -> None:
+    met: Counter[str] = Counter()
+    start = monotonic()
+    with bounded_memory(200) as grown:
+        for folder, victims in folders.items():
+            for victim in victims:
+                for attack, strategy in ATTACKS.items():
+
+                    @settings(max_examples=each, suppress_health_check=list(HealthCheck))
+                    @given(strategy(victim.data))
+                    def meet_each(case: Hostile) -> None:
+                        meet(case, victim, attack, folder, met)  # noqa: B023 - called at once
+
+                    meet_each()
+    cases = met["load: worked"] + met["load: refused"]
+    figures = f"{cases:,} cases, {dict(met)}, {monotonic() - start:.0f} s, {grown[0]:.0f} MB more"
+    print(f"\n{figures}")  # noqa: T201 - `pytest -s` shows it, for BENCHMARKS.md
+    assert cases >= 15 * each  # of four checkpoints and four attacks
+    assert len(met) == 4  # each way out was taken
+
+
+FAR = 2**62
+HARD = [
+    {"progress": {"window": FAR}},
+    {"progress": {"snapshot_window": FAR}},
+    {"progress": {"snapshot_window": 10_000}},
+    {"progress": {"epoch": 2**63 - 1, "snapshot_epoch": 2**63 - 1}},
+    {"progress": {"step": 2**63 - 1, "rollbacks": 1000}},
+    {"progress": {"snapshot_step": STOP + 1}},
+    {"train": {"beta2": 0, "clip": 1, "warmup": 1, "final_rate": 0}},
+    {"train": {"learning_rate": 1e308, "weight_decay": 10**308}},
+    {"train": {"learning_rate": 5e-324, "clip": 1e-320, "deterministic": True}},
+    {"train": {"steps": 10**12, "batch_size": 10**6}},
+    {"train": {"steps": 1, "seq_len": 10**9}},
+    {"train": {"seq_len": 1, "seed": 2**63 - 1}},
+    {"text": {"encoding": "x" * 100_000}},
+    {"text": {"encoding": "\x1b[2J\n", "min_count": 10**30}},
+    {"text": {"tokenizer": "char"}, "tokenizer": {"kind": "byte"}},
+    {"text": {"tokenizer": "byte"}},
+    {"tokenizer": {"characters": "\n abcdefg\ud800"}},
+    {"model": {"hidden_size": 65_536, "num_layers": 64}},
+    {"model": {"vocabulary_size": 1_114_113}},
+    {"corpus": {"sha256": "\x1b[2J\n"}},
+]
+
+
+@pytest.mark.parametrize("changes", HARD, ids=lambda changes: json.dumps(changes)[:60])
+def test_single_absurd_values_are_refused_or_harmless(
+    folders: dict[Path, list[Victim]], changes: dict[str, dict[str, object]]
+) -> None:
+    for folder, (_, last) in folders.items():
+        case = Hostile(str(changes), with_fields(last.data, changes))
+        meet(case, last, "metadata", folder, Counter())
+
+
+def test_training_state_of_another_type_is_refused(folders: dict[Path, list[Victim]]) -> None:
+    folder, (_, last) = next(iter(folders.items()))
+    tensors, met = safetensors.torch.load(last.data), Counter[str]()
+    state = [n for n in tensors if n.startswith("training.") and "layers" not in n]
+    for name in state:
+        other = torch.float32 if tensors[name].dtype == torch.uint8 else torch.uint8
+        data = with_tensors(last.data, tensors | {name: tensors[name].to(other)})
+        meet(Hostile(name, data), last, "tensors", folder, met)
+    assert met == {"load: worked": len(state), "resume: refused": len(state)}
+
+
+LISTEN = """
+import sys
+from pathlib import Path
+from charnn import checkpoint
+from charnn.config import SampleConfig
+from charnn.sampling.generate import stream
+
+def use(path):
+    loaded = checkpoint.load(path)
+    return "".join(stream(loaded.network(), loaded.tokenizer, SampleConfig(length=9, seed=1)))
+
+def listen(event, arguments):
+    if listening and event.startswith(("open", "os.", "socket.", "subprocess.", "import", "exec")):
+        heard.add(f"{event} {arguments[0]}")
+
+use(Path(sys.argv[1]))  # what is imported late is imported now
+heard, listening = set(), []
+sys.addaudithook(listen)
+listening.append(True)
+use(Path(sys.argv[2]))
+listening.clear()
+print(*heard, sep="\\n")
+"""
+
+
+def test_nothing_but_the_file_itself_is_opened_or_run(
+    folders: dict[Path, list[Victim]], tmp_path: Path
+) -> None:
+    _, (best, _) = next(iter(folders.items()))
+    changes = {"text": {"encoding": "../../../../etc/passwd"}}
+    hostile = with_fields(best.data, changes, version="file:///etc/passwd")
+    paths = [tmp_path / "good", tmp_path / "hostile"]
+    for path, data in zip(paths, (best.data, hostile), strict=True):
+        path.write_bytes(data)
+    command = [sys.executable, "-c", LISTEN, *map(str, paths)]
+    heard = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert heard.stdout.splitlines() == [f"open {paths[1]}"]
