@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charnn import checkpoint
-from charnn.checkpoint import Checkpoint
+from charnn.checkpoint import Checkpoint, open_model
 from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
-from charnn.folder import BEST, PREVIOUS, best_of, free_folder, is_run, run_name
+from charnn.folder import BEST, free_folder, run_name
 from charnn.model.evaluate import Score, evaluate
 from charnn.sampling.generate import stream
 from charnn.text.corpus import open_corpus
+from charnn.training.loop import Rollback
 from charnn.training.plan import Budget
-from charnn.training.run import Run
-from charnn.training.start import PLANNED, begin, new_folder, plan_run, resumed
+from charnn.training.run import Run, Trouble
+from charnn.training.start import PLANNED, STRANGE, begin, new_folder, plan_run, resumed
 
 
 class LanguageModel:
@@ -80,7 +80,7 @@ def train(
     tokenizer = None if weights is None else weights.tokenizer
     text = text if weights is None else replace(text, tokenizer=weights.text.tokenizer)
     parts = [_names(corpus), _names(val)]
-    opened = open_corpus(parts[0], text, val=parts[1], tokenizer=tokenizer)
+    opened = open_corpus(parts[0], text, val=parts[1], tokenizer=tokenizer, strange=STRANGE)
     folder = free_folder(run_name(parts[0])) if out is None else Path(out)
     with new_folder(folder):
         plan = plan_run(opened, budget, settings, seed, where, weights, force)
@@ -98,6 +98,8 @@ def resume(
     val: str | Path | Sequence[str | Path] = (),
     device: str = "auto",
     save_every: float | None = None,
+    patience: int | None = None,
+    force: bool = False,
 ) -> Path:
     """Go on with the run in a folder as `charnn train --resume` does; the best checkpoint's path.
 
@@ -107,14 +109,18 @@ def resume(
     budget = Budget(minutes, epochs, steps) if longer else None
     with resumed(
         Path(folder), pick_device(device), texts=_names(corpus), val=_names(val), budget=budget,
-        save_every=save_every and 60 * save_every,
-    ) as (run, _):  # fmt: skip
+        save_every=save_every and 60 * save_every, patience=patience, force=force,
+    ) as (run, notes):  # fmt: skip
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         return _finish(run)
 
 
 def _finish(run: Run) -> Path:
-    for _ in run.reports():
-        pass
+    """Train to the end; what the commands tell on stderr becomes a warning."""
+    for report in run.reports():
+        if isinstance(report, Rollback | Trouble):
+            warnings.warn(str(report), stacklevel=3)
     return run.folder / BEST
 
 
@@ -123,9 +129,7 @@ def _names(paths: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def _open(path: str | Path) -> Checkpoint:
-    """The checkpoint in a run folder (the best) or in a file, or the one that it replaced."""
-    path = Path(path)
-    loaded, read = checkpoint.load_or_previous(best_of(path) if is_run(path) else path)
-    if read != path and read.name == PREVIOUS:
-        warnings.warn(f"{path} could not be read; this is {read}, the one before it", stacklevel=3)
+    loaded, note = open_model(Path(path))
+    if note:
+        warnings.warn(note, stacklevel=3)
     return loaded

@@ -7,6 +7,7 @@ before anything is parsed, a checksum over all of it, every field checked agains
 classes, every weight against the sizes, and nothing that is not finite.
 """
 
+import errno
 import json
 import re
 import zlib
@@ -21,9 +22,9 @@ import torch
 from torch import Tensor
 
 from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, setting
-from charnn.errors import CharnnError, CheckpointError, SettingError
+from charnn.errors import CharnnError, CheckpointError, DamagedError, SettingError
 from charnn.files import explained, replace_proven, replacing
-from charnn.folder import LAST, PREVIOUS
+from charnn.folder import LAST, PREVIOUS, best_of, is_run
 from charnn.model.network import CharNetwork
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
@@ -133,37 +134,58 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, *, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint, onto the CPU wherever it was trained; `CheckpointError` if it is none.
+    """Read a checkpoint, onto the CPU wherever it was trained; `CheckpointError` if it is none,
+    and `DamagedError` if it may have been one.
 
     Without `weights` the tensors are left out: what the file says of itself, quickly.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: not a checkpoint (no regular file); name a run folder")
         with path.open("rb") as plain:
             header = int.from_bytes(plain.read(8), "little")
         if header > HEADER_AT_MOST:
-            raise CheckpointError(f"{path}: not a checkpoint (a header of {header:,} bytes)")
+            raise DamagedError(f"{path}: not a checkpoint (a header of {header:,} bytes)")
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(_KEY)
             if text is None:
                 raise CheckpointError(f"{path}: a safetensors file, but not one that charnn wrote")
-            try:
-                return _read(file, json.loads(text), weights)
-            except CharnnError as error:
-                raise CheckpointError(f"{path}: {_line(error)}") from error
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                problem = f"the checkpoint's metadata is damaged ({type(error).__name__})"
-                raise CheckpointError(f"{path}: {problem}; use another checkpoint") from error
+            return _checked(path, file, text, weights)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; `charnn runs` lists what there is") from error
+        raise DamagedError(f"{path}: no such file; `charnn runs` lists what there is") from error
     except (OSError, safetensors.SafetensorError) as error:
-        problem = f"not a checkpoint ({_line(error)}); name a run folder"
-        raise CheckpointError(f"{path}: {problem}") from error
+        passing = isinstance(error, OSError) and error.errno not in (None, errno.EIO)
+        kind = CheckpointError if passing else DamagedError
+        raise kind(f"{path}: not a checkpoint ({_line(error)}); name a run folder") from error
+
+
+def _checked(path: Path, file: Any, text: str, weights: bool) -> Checkpoint:
+    """What the open file holds, or an error that names the file."""
+    try:
+        about = json.loads(text)
+        other = _other_format(about)
+        if not other:
+            return _read(file, about, weights)
+    except CharnnError as error:
+        raise DamagedError(f"{path}: {_line(error)}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"the checkpoint's metadata is damaged ({type(error).__name__})"
+        raise DamagedError(f"{path}: {problem}; use another checkpoint") from error
+    raise CheckpointError(f"{path}: {other}")
 
 
 def _line(error: Exception) -> str:
     """What an error says, fit for one line whatever the file put into it."""
     line = "".join(c if c.isprintable() else "\ufffd" for c in str(error))
     return line if len(line) <= 300 else f"{line[:300]}…"
+
+
+def open_model(path: Path) -> tuple[Checkpoint, str]:
+    """The checkpoint in a run folder (the best one) or in a file, or the one before a damaged
+    `last`; and what there is to say about that, or nothing."""
+    path = best_of(path) if is_run(path) else path
+    loaded, read = load_or_previous(path)
+    return loaded, "" if read == path else f"{path} could not be read; this is {read}, an older one"
 
 
 def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
@@ -174,7 +196,7 @@ def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
     previous = path.with_name(PREVIOUS)
     try:
         return load(path), path
-    except CheckpointError:
+    except DamagedError:
         if path.name != LAST or not previous.exists():
             raise
         return load(previous), previous
@@ -184,9 +206,7 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
     """The checkpoint in an open file whose metadata is `about`, checked field by field."""
     if not isinstance(about, dict):
         raise CheckpointError("the metadata is not a table; use another checkpoint")
-    if about.get("format") != FORMAT:
-        raise CheckpointError(_other_format(about))
-    if about.keys() != FIELDS:
+    if about.keys() != FIELDS or type(about["format"]) is not int:
         raise CheckpointError("the metadata has other fields than this format")
     model = ModelConfig.from_json(about["model"])
     tokenizer = from_json(about["tokenizer"])
@@ -223,13 +243,18 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
     return Checkpoint(**vars(loaded) | {"weights": parts[0], "training_tensors": parts[1]})
 
 
-def _other_format(about: Mapping[str, Any]) -> str:
-    version, number = str(about.get("version")), about.get("format")
-    line = f"in another format than this charnn reads ({FORMAT})"
-    if isinstance(number, int) and re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", version):
-        line = f"written by charnn {version} in format {number}, and this charnn reads format "
-        line += f"{FORMAT}; `pip install charnn=={version}`"
-    return line
+def _other_format(about: Any) -> str:
+    """What to say of a file in another format, or nothing."""
+    number = about.get("format") if isinstance(about, dict) else None
+    if type(number) is not int or number == FORMAT:
+        return ""
+    version = str(about.get("version"))
+    if not re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", version):
+        return f"in format {number}, and this charnn reads {FORMAT}; a newer one may read it"
+    return (
+        f"written by charnn {version} in format {number}, and this charnn reads format {FORMAT}; "
+        f"`pip install charnn=={version}`"
+    )
 
 
 def _check_sizes(file: Any, model: ModelConfig) -> None:

@@ -25,7 +25,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     The file is written in the same folder (a rename across file systems is not atomic), synced,
     renamed over `path`, and the folder is synced, so that after a power cut `path` is either the
     old file or the new one. On an exception the temporary file is removed and `path` is untouched.
-    With `previous` the old file is kept under that name instead of being overwritten.
+    With `previous` the old file is kept under that name too, unless one is there already.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -33,17 +33,25 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if previous and path.exists():
-            os.replace(path, previous)
+        if previous:
+            _keep(path, previous)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if previous and not path.exists():
-            with contextlib.suppress(OSError):
-                os.replace(previous, path)
         raise
     _sync_folder(path.parent)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name. One that bears it already stays: it is there because nobody has
+    shown yet that the newer one can be read."""
+    if previous.exists() or not path.exists():
+        return
+    try:
+        os.link(path, previous)
+    except OSError:  # not every file system has links; then there is an instant without `path`
+        os.replace(path, previous)
 
 
 def replace_proven(path: Path, data: bytes, previous: Path) -> None:
@@ -51,23 +59,27 @@ def replace_proven(path: Path, data: bytes, previous: Path) -> None:
     been read back from the disk; a new one that reads otherwise is dropped for the old again."""
     with replacing(path, previous) as file:
         file.write(data)
-    with path.open("rb") as file:
-        if hasattr(os, "posix_fadvise"):  # ask the disk, not the memory that was just written
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        equal = _holds(file, data)
-    if not equal:
+    try:
+        proven, problem = _holds(path, data), "other bytes than were written"
+    except OSError as error:
+        proven, problem = False, error.strerror or "an error"
+    if not proven:
         if previous.exists():
             os.replace(previous, path)
         else:
             path.unlink()
-        raise OSError(errno.EIO, "the disk gave back other bytes than were written", str(path))
+        raise OSError(errno.EIO, f"reading it back gave {problem}", str(path))
     previous.unlink(missing_ok=True)
 
 
-def _holds(file: BinaryIO, data: bytes) -> bool:
-    view, size = memoryview(data), 1 << 22
-    same = all(file.read(size) == view[at : at + size] for at in range(0, len(data), size))
-    return same and not file.read(1)
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the disk gives these bytes back."""
+    size = 1 << 22
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):  # ask the disk, not the memory that was just written
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        same = all(file.read(size) == data[at : at + size] for at in range(0, len(data), size))
+        return same and not file.read(1)
 
 
 def is_leftover(path: Path) -> bool:
@@ -93,13 +105,13 @@ def locked(path: Path, what: str, then: str) -> Iterator[None]:
     with explained(f"locking {path}", then):
         file = path.open("a+", encoding="utf-8")
     with file:
-        if not _lock(file):
+        # The inode: one that was removed in this instant is no longer the lock of this name.
+        if not _lock(file) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.seek(0)
             raise CharnnError(f"{what}: in use by {file.read(200).strip() or 'a process'}; {then}")
         with contextlib.suppress(OSError):  # a full disk does not matter here
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
@@ -122,8 +134,12 @@ def _lock(file: IO[str]) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
+    try:
+        data = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a file's name may hold bytes that are no text
+        data = json.dumps(value, indent=2, sort_keys=True).encode()
     with replacing(path) as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        file.write(data + b"\n")
 
 
 @contextlib.contextmanager

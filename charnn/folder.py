@@ -53,6 +53,14 @@ def never_begun(folder: Path) -> bool:
     )
 
 
+def begin_again(folder: Path) -> str:
+    """What to say of such a folder."""
+    return (
+        f"{folder}: a run that was stopped before its first save; begin it again: "
+        f"`charnn train TEXT --out {folder}`"
+    )
+
+
 def newest(folder: Path) -> Path:
     """The file that a run goes on from: `last`, or what a power cut left of it.
 
@@ -61,8 +69,7 @@ def newest(folder: Path) -> Path:
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         return folder / LAST
     if folder.is_dir() and never_begun(folder):
-        problem = "stopped before its first save; begin it again: `charnn train TEXT --out"
-        raise CharnnError(f"{folder}: {problem} {folder}`")
+        raise CharnnError(begin_again(folder))
     raise CharnnError(f"{folder}: no {LAST} in it to go on from; begin anew with another --out")
 
 
@@ -99,7 +106,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What run.json says; empty where there is none."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(about, dict):
         return {}

@@ -30,7 +30,7 @@ def run_child(pipe: int, call: int, arguments: list[str]) -> None:
     run: Any = importlib.import_module("charnn.training.run")
     run.train_steps = functools.partial(_tell_first, pipe, run.train_steps)
     halt = Halt(pipe, call)
-    for name in ("fsync", "replace", "unlink", "posix_fadvise"):
+    for name in ("fsync", "link", "replace", "unlink", "posix_fadvise"):
         setattr(os, name, halt.before(getattr(os, name)))
     Path.open = functools.partialmethod(_open, halt=halt, plain=Path.open)  # type: ignore[assignment]
     try:
@@ -63,7 +63,7 @@ class Halt:
 
         @functools.wraps(function)
         def counted(*arguments: Any, **named: Any) -> Any:
-            what = arguments[function.__name__ == "replace"]
+            what = arguments[function.__name__ in ("link", "replace")]
             self.count(function.__name__, what)
             return function(*arguments, **named)
 

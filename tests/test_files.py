@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import json
 import os
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from charnn import checkpoint
+from charnn import checkpoint, files
 from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.errors import CharnnError
 from charnn.files import (
@@ -82,6 +83,12 @@ def test_json_is_sorted_readable_and_ends_with_a_newline(tmp_path: Path) -> None
     assert (tmp_path / "file").read_text(encoding="utf-8") == expected
 
 
+def test_json_keeps_names_that_are_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    write_json(tmp_path / "file", [name])
+    assert json.loads((tmp_path / "file").read_text(encoding="utf-8")) == [name]
+
+
 def test_an_error_of_the_system_becomes_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(CharnnError, match=r"^saving it: No such file or directory; do this$"),
@@ -128,7 +135,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
         cache_folder()
 
 
-SYSTEM = ("open", "close", "stat", "fsync", "replace", "unlink", "posix_fadvise")
+SYSTEM = ("open", "close", "stat", "fsync", "link", "replace", "unlink", "posix_fadvise")
 Note = Callable[[Any, Any], Any]  # of a call's first argument and its result
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "full": lambda: OSError(errno.ENOSPC, "full"),
@@ -314,10 +321,65 @@ def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sync_and_forget)
-        with pytest.raises(CharnnError, match="the disk gave back other bytes than were written"):
+        with pytest.raises(CharnnError, match="reading it back gave other bytes than were written"):
             save_last(path, versions[1])
     assert names(tmp_path) == [LAST]
     assert path.read_bytes() == versions[0].data
+
+
+def test_a_file_that_cannot_be_read_back_never_takes_the_place_of_the_last_good_one(
+    versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / LAST
+    save_last(path, versions[0])
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for new in versions[1:]:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_holds", fail)
+            with pytest.raises(CharnnError, match="reading it back gave Input/output error"):
+                save_last(path, new)
+        assert load_or_previous(path)[0].figures.step == versions[0].step
+    save_last(path, versions[1])
+    assert names(tmp_path) == [LAST]
+    assert path.read_bytes() == versions[1].data
+
+
+def test_a_previous_file_stays_until_a_newer_one_is_proven(
+    versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, previous = tmp_path / LAST, tmp_path / PREVIOUS
+    save_last(path, versions[0])
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for new in versions[1:]:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_holds", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                save_last(path, new)
+        assert previous.read_bytes() == versions[0].data
+        assert path.read_bytes() == new.data
+
+
+def test_a_file_that_is_whole_but_cannot_be_read_now_is_not_passed_over(
+    versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / LAST
+    save_last(path, versions[1])
+    (tmp_path / PREVIOUS).write_bytes(versions[0].data)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(CharnnError, match="Too many open files"):
+            load_or_previous(path)
+    assert load_or_previous(path)[1] == path
 
 
 HOLD = """

@@ -1,7 +1,10 @@
 """Signals end a run after its step, saved; a second one acts at once."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -135,3 +138,31 @@ def test_runs_tells_how_far_each_has_come(
     lines = dict(line.split(maxsplit=1) for line in command("runs").stdout.splitlines())
     assert " 4/4 " in lines["checkpoints/whole"]
     assert " 3/9 " in lines["checkpoints/part"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_story_that_cannot_be_written_does_not_end_the_training(
+    text_file: Path, tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        command_line = [sys.executable, "-m", "charnn", "train", str(text_file), *TINY]
+        done = subprocess.run(
+            [*command_line, "--steps", "20", "--out", str(tmp_path / "run")],
+            stderr=full, stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path / 'run/best.safetensors'}\n"
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_training(text_file: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command_line = [sys.executable, "-m", "charnn", "train", str(text_file), *TINY]
+    training = subprocess.Popen(
+        [*command_line, "--steps", "3000", "--out", str(tmp_path / "run")],
+        stderr=theirs, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    os.read(ours, 10)
+    os.close(ours)
+    assert training.wait(timeout=60) == 0
+    assert checkpoint.load(tmp_path / "run/last.safetensors").figures.step == 3000

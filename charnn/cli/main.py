@@ -5,7 +5,6 @@ import errno
 import importlib
 import io
 import os
-import re
 import signal
 import sys
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from charnn.cli.terminal import tell
-from charnn.errors import CharnnError
+from charnn.errors import CharnnError, is_out_of_memory
 from charnn.version import __version__
 
 # Name -> first line of its help, so that `charnn --help` imports none of them.
@@ -47,7 +46,8 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, context: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, _terminate)
         if isinstance(sys.stdout, io.TextIOWrapper):  # the product is UTF-8 whatever the locale
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         try:
@@ -58,9 +58,8 @@ class Commands(click.Group):
         except KeyboardInterrupt as error:
             click.echo(err=True)
             raise click.exceptions.Exit(130) from error
-        except (MemoryError, RuntimeError) as error:  # torch has no class of its own for the CPU
-            short = re.search("out of memory|can't allocate memory", str(error))
-            if not short and not isinstance(error, MemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             tell(f"error: {_OUT_OF_MEMORY}")
             raise click.exceptions.Exit(1) from error

@@ -11,7 +11,7 @@ import click
 from charnn.cli.terminal import tell
 from charnn.config import Settings
 from charnn.errors import CheckpointError
-from charnn.folder import ABOUT, RUNS, best_of, find_runs, is_run
+from charnn.folder import ABOUT, RUNS, begin_again, best_of, find_runs, is_run
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -114,13 +114,12 @@ def one_checkpoint(arguments: Sequence[str], quiet: bool) -> Path:
 
 
 def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
-    """What is in a run folder or a checkpoint file, or in the one before where it is damaged."""
-    from charnn.checkpoint import load_or_previous
+    """What is in a run folder or a checkpoint file, with a note where an older one had to do."""
+    from charnn.checkpoint import open_model
 
-    path = best_of(path) if is_run(path) else path
-    loaded, read = load_or_previous(path)
-    if read != path:
-        tell(f"note: {path} could not be read; this is {read}, the one before it", quiet)
+    loaded, note = open_model(path)
+    if note:
+        tell(f"note: {note}", quiet)
     return loaded
 
 
@@ -128,8 +127,5 @@ def _checkpoint(path: Path) -> Path | None:
     if path.suffix == ".safetensors":
         return path
     if (path / ABOUT).exists() and not is_run(path):
-        raise CheckpointError(
-            f"{path}: a run that was stopped before its first save; begin it again: "
-            f"`charnn train TEXT --out {path}`"
-        )
+        raise CheckpointError(begin_again(path))
     return best_of(path) if is_run(path) else None

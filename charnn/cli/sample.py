@@ -1,6 +1,5 @@
 """`charnn sample`: a model becomes text."""
 
-import functools
 import secrets
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ from charnn.cli.options import (
     quiet_option,
     settings,
 )
-from charnn.cli.terminal import for_stream, tell
+from charnn.cli.terminal import tell, visible
 from charnn.config import SampleConfig
 
 
@@ -64,7 +63,7 @@ def command(
         config = replace(config, seed=secrets.randbits(32))
         tell(f"seed: {config.seed}", quiet)
     out = sys.stdout
-    shown = str if raw else functools.partial(for_stream, stream=out)
+    shown = visible if out.isatty() and not raw else str
     out.write(shown(start))
     with single_stream_threads():
         for piece in stream(network, loaded.tokenizer, config, start):

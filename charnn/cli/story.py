@@ -1,17 +1,16 @@
 """What one sees of a run while it trains: a bar, a line at each validation, a short sample."""
 
-import contextlib
 import math
 import shlex
 import signal
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import IO, Any, cast
 
 from tqdm import tqdm
 
-from charnn.cli.terminal import for_stream, show, tell
+from charnn.cli.terminal import STORY, for_stream, show, tell
 from charnn.config import SampleConfig
 from charnn.folder import BEST
 from charnn.model.evaluate import Score
@@ -88,17 +87,10 @@ def follow(run: Run, quiet: bool) -> None:
                     _write(bar, _sample(report, run))
                 case Rollback():
                     bar.n = report.to * window
-                    _write(bar, f"warning: {_rolled_back(report)}")
+                    _write(bar, f"warning: {report}")
                 case Trouble():
-                    _write(bar, f"warning: {report.problem}")
+                    _write(bar, f"warning: {report}")
     _tell_end(run, stop.signal, quiet)
-
-
-def _rolled_back(report: Rollback) -> str:
-    return (
-        f"step {report.step:,}: {report.problem}; back to step {report.to:,} with the learning "
-        f"rate halved, to at most {report.learning_rate:.2g}"
-    )
 
 
 def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
@@ -120,9 +112,8 @@ def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
 
 
 def _write(bar: "tqdm[Any]", line: str) -> None:
-    """A line above the bar; a reader of stderr that has gone away does not end the training."""
-    with contextlib.suppress(BrokenPipeError):
-        bar.write(for_stream(line, sys.stderr), file=sys.stderr)
+    """A line above the bar."""
+    bar.write(for_stream(line, sys.stderr), file=cast(IO[str], STORY))
 
 
 def spoken(seconds: float) -> str:
@@ -166,7 +157,7 @@ def _bar(run: Run, window: int, quiet: bool) -> "tqdm[Any]":
         disable=quiet or not sys.stderr.isatty(),
         dynamic_ncols=True,
         bar_format="{percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
-        file=sys.stderr,
+        file=cast(IO[str], STORY),
     )
 
 

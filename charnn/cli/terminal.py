@@ -7,7 +7,7 @@ pipe or a file gets the exact text.
 
 import contextlib
 import sys
-from typing import IO
+from typing import IO, Any, cast
 
 import click
 
@@ -33,13 +33,34 @@ def for_stream(text: str, stream: IO[str]) -> str:
     return visible(text) if stream.isatty() else text
 
 
+class Story:
+    """stderr, but a reader that has gone away or a disk that is full ends nothing: the product
+    counts."""
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+STORY = Story()
+
+
 def tell(message: str, quiet: bool = False) -> None:
     """One line of the story, on stderr."""
     if not quiet:
-        with contextlib.suppress(BrokenPipeError):  # its reader has gone away; the product counts
-            click.echo(for_stream(message, sys.stderr), err=True)
+        click.echo(for_stream(message, sys.stderr), cast(IO[str], STORY))
 
 
 def show(line: str) -> None:
     """One line of the product, on stdout."""
+    line = line.encode("utf-8", "replace").decode()  # a damaged file may hold half a character
     click.echo(for_stream(line, sys.stdout))

@@ -41,6 +41,7 @@ TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
+    "force",
 )  # fmt: skip
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer", "min_count")
 
@@ -161,8 +162,9 @@ def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
     corpus = _corpus(options, text, trained)
     if budget.minutes is not None:
         say(f"timing this machine ({device}) for a few seconds")
+    force = options["force"] or (options["dry_run"] and budget.minutes is None)
     plan = functools.partial(
-        plan_run, corpus, budget, given, options["seed"], device, trained, options["force"]
+        plan_run, corpus, budget, given, options["seed"], device, trained, force
     )
     if options["dry_run"]:
         _tell_dry_run(plan(), budget, corpus, device)
@@ -180,15 +182,13 @@ def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
 def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | None") -> "Corpus":
     """The text to learn, in the vocabulary of the weights where there are any."""
     from charnn.cli.story import tell_notes
-    from charnn.errors import VocabularyError
     from charnn.text.corpus import open_corpus
+    from charnn.training.start import STRANGE
 
-    try:
-        tokenizer = None if trained is None else trained.tokenizer
-        corpus = open_corpus(options["corpus"], text, val=options["val"], tokenizer=tokenizer)
-    except VocabularyError as error:
-        problem = str(error).partition("; --skip-unknown")[0]
-        raise VocabularyError(f"{problem}; replace them, or train without --init-from") from error
+    tokenizer = None if trained is None else trained.tokenizer
+    corpus = open_corpus(
+        options["corpus"], text, val=options["val"], tokenizer=tokenizer, strange=STRANGE
+    )
     tell_notes(corpus, options["quiet"])
     unit = "bytes" if text.tokenizer == "byte" else "characters"
     tell(
@@ -203,19 +203,21 @@ def _tell_dry_run(plan: "Plan", budget: "Budget", corpus: "Corpus", device: "tor
     """On stdout, because here it is the product."""
     from charnn.cli.story import spoken
     from charnn.training.measure import Stopwatch
-    from charnn.training.memory import available, estimate, parameters, readable
+    from charnn.training.memory import advice, available, estimate, parameters, readable
 
-    if budget.minutes is None:
+    needed, there = estimate(plan.model, plan.train, device.type == "cpu"), available(device)
+    of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
+    if budget.minutes is not None:
+        time = f"{spoken(60 * budget.minutes)} at most, as asked"
+    elif needed > there:
+        time = f"not measured; {advice(plan.model, plan.train)}"
+    else:
         speed = Stopwatch(corpus.train, device).measure(plan.model, plan.train, 1.0)
         time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
-    else:
-        time = f"{spoken(60 * budget.minutes)} at most, as asked"
-    there = available(device)
-    of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
     for name, value in (
         ("plan", plan.why),
         ("parameters", f"{parameters(plan.model):,}"),
-        ("memory", f"about {readable(estimate(plan.model, plan.train))}{of}"),
+        ("memory", f"about {readable(needed)}{of}"),
         ("time", time),
         *(pair for c in (plan.model, plan.train, plan.validation) for pair in c.to_json().items()),
     ):
@@ -241,6 +243,7 @@ def _resumed(options: dict[str, Any]) -> Iterator["Run"]:
         budget=Budget(**limits) if any(limits.values()) else None,
         patience=options["patience"],
         save_every=_seconds(options["save_every"]),
+        force=options["force"],
     ) as (run, notes):
         for note in notes:
             tell(f"note: {note}", options["quiet"])

@@ -8,6 +8,7 @@ import bz2
 import codecs
 import gzip
 import io
+import itertools
 import lzma
 import os
 import shutil
@@ -85,17 +86,20 @@ def _matches(pattern: Path) -> list[Path]:
 
     Not by the glob module, whose `**` follows links, round and round where one leads back.
     """
-    relative = pattern.relative_to(pattern.anchor)
-    hidden = any(part.startswith(".") for part in relative.parts)
+    parts = pattern.relative_to(pattern.anchor).parts
+    literal = list(itertools.takewhile(lambda part: not set(part) & set("*?["), parts))
+    if len(literal) == len(parts):
+        return []
+    hidden = any(part.startswith(".") for part in parts[len(literal) :])
+    root = Path(pattern.anchor, *literal)
     try:
-        matches = sorted(Path(pattern.anchor or ".").glob(str(relative)))
+        matches = sorted(root.glob(str(Path(*parts[len(literal) :]))))
     except ValueError:  # "**" beside other letters
         return []
     return [
         match
         for match in matches
-        if hidden
-        or not any(part.startswith(".") for part in match.relative_to(pattern.anchor).parts)
+        if hidden or not any(part.startswith(".") for part in match.relative_to(root).parts)
     ]
 
 

@@ -37,6 +37,12 @@ class Rollback:
     problem: str
     learning_rate: float  # the highest of the schedule from here on
 
+    def __str__(self) -> str:
+        return (
+            f"step {self.step:,}: {self.problem}; back to step {self.to:,} with the learning "
+            f"rate halved, to at most {self.learning_rate:.2g}"
+        )
+
 
 def train_steps(
     state: TrainState, batches: Batches, config: TrainConfig

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.errors import SettingError
+from charnn.errors import SettingError, is_out_of_memory
 
-# Numbers held for each parameter: weight, gradient, two moments, a snapshot of three of them, and
-# while `last` is saved six of them twice: as tensors' bytes and as the file's.
-PER_PARAMETER = 19
+# Numbers held for each parameter: weight, gradient, two moments, and a snapshot of three of them.
+PER_PARAMETER = 7
+# While `last` is saved, six of them twice on the host: as tensors' bytes and as the file's.
+WHILE_SAVING = 12
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-_OUT = re.compile("out of memory|can't allocate memory|alloc_cpu|bad allocation")
 
 
 def parameters(model: ModelConfig) -> int:
@@ -27,20 +27,22 @@ def parameters(model: ModelConfig) -> int:
     return V * E + (H + 1) * V + sum(G * H * (size + H + 2) for size in inputs)
 
 
-def estimate(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes that training takes at its peak: a formula fitted to what scripts/bench_memory.py
-    measures, on the safe side."""
+def estimate(model: ModelConfig, train: TrainConfig, on_cpu: bool = True) -> float:
+    """Bytes that training takes of its device at its peak: a formula fitted to what
+    scripts/bench_memory.py measures on a CPU, on the safe side."""
     G, H, V = GATES[model.cell], model.hidden_size, model.vocabulary_size
     per_symbol = model.num_layers * H * (2.5 * G + 7) + 6 * V + 2 * model.embedding_size
-    numbers = PER_PARAMETER * parameters(model) + per_symbol * train.batch_size * train.seq_len
+    per_parameter = PER_PARAMETER + WHILE_SAVING * on_cpu
+    numbers = per_parameter * parameters(model) + per_symbol * train.batch_size * train.seq_len
     return 4.0 * numbers
 
 
 def available(device: torch.device) -> float:
     """Bytes that a run on `device` may take; infinite where this cannot be found out."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return min(_free(), _allowed())
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_free(), *(_allowed(*files) for files in CGROUPS))
 
 
 def _free() -> float:
@@ -54,33 +56,46 @@ def _free() -> float:
     return math.inf
 
 
-def _allowed() -> float:
+# A container's limit, what is taken of it, and what says how much of that are files' pages, which
+# are given back when they are wanted: cgroup 2 and cgroup 1.
+CGROUPS = [
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+]
+
+
+def _allowed(limit: str, usage: str, stat: str, folder: Path = Path("/sys/fs/cgroup")) -> float:
     """What a container's limit leaves."""
-    with contextlib.suppress(OSError, ValueError):  # cgroup 2; "max" is no number
-        folder = Path("/sys/fs/cgroup")
-        limit = int((folder / "memory.max").read_text())
-        return float(limit - int((folder / "memory.current").read_text()))
+    with contextlib.suppress(OSError, ValueError):  # no such file; "max" is no number
+        left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+        pages = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / stat).read_text(), re.M)
+        return float(left + (int(pages[1]) if pages else 0))
     return math.inf
 
 
-def refuse_too_large(model: ModelConfig, train: TrainConfig, there: float) -> None:
+def refuse_too_large(
+    model: ModelConfig, train: TrainConfig, there: float, on_cpu: bool = True
+) -> None:
     """`SettingError` when a run would need more than the bytes there are."""
-    needed = estimate(model, train)
+    needed = estimate(model, train, on_cpu)
     if needed > there:
         raise SettingError(
             f"{sizes(model, train)} would need about {readable(needed)} of memory, and there are "
-            f"{readable(there)}; {advice(model, train)}, or --force to try"
+            f"{readable(there)}; {advice(model, train, on_cpu)}, or --force to try"
         )
 
 
-def advice(model: ModelConfig, train: TrainConfig) -> str:
+def advice(model: ModelConfig, train: TrainConfig, on_cpu: bool = True) -> str:
     """The three options that help most, each halved: what it would then need."""
     smaller: dict[str, float] = {}
     for name in ("hidden_size", "num_layers", "embedding_size", "batch_size", "seq_len"):
-        config = model if hasattr(model, name) else train
-        half = replace(config, **{name: max(1, getattr(config, name) // 2)})
-        pair = (half, train) if config is model else (model, half)
-        smaller[f"--{name.replace('_', '-')} {getattr(half, name)}"] = estimate(*pair)
+        option = f"--{name.replace('_', '-')}"
+        half = max(1, getattr(model if hasattr(model, name) else train, name) // 2)
+        if hasattr(model, name):
+            both = (replace(model, **{name: half}), train)
+        else:
+            both = (model, replace(train, **{name: half}))
+        smaller[f"{option} {half}"] = estimate(*both, on_cpu)
     best = sorted(smaller, key=lambda option: smaller[option])[:3]
     return "try " + ", ".join(f"{option} ({readable(smaller[option])})" for option in best)
 
@@ -103,8 +118,8 @@ def memory_explained(model: ModelConfig, train: TrainConfig) -> Iterator[None]:
     """Turn an allocator's refusal within the block into one line with the sizes and what helps."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch has no class of its own for the CPU
-        if not isinstance(error, MemoryError) and not _OUT.search(str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise SettingError(
             f"not enough memory for {sizes(model, train)}; {advice(model, train)}"

@@ -77,6 +77,7 @@ class Facts:
     vocabulary_size: int
     seed: int
     memory: float = math.inf  # bytes that the run may take
+    on_cpu: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ def make_plan(
     if "hidden_size" in given:
         candidates = [_given_size(given["hidden_size"], facts, given)]
     chosen = candidates[0]
-    refuse_too_large(*chosen, facts.memory)
+    refuse_too_large(*chosen, facts.memory, facts.on_cpu)
     characters = _characters(chosen, facts, budget, speedometer)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
-        if size.text > facts.train_symbols or estimate(*candidate) > facts.memory:
+        if size.text > facts.train_symbols or estimate(*candidate, facts.on_cpu) > facts.memory:
             break
         readable = _characters(candidate, facts, budget, speedometer)
         if readable < size.characters:

@@ -24,7 +24,7 @@ class Record:
     """The metrics of a run, and what follows from its validations."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._unwritten: list[str] = []
         self.best_nats: float | None = None
         self.best_step = 0
@@ -67,8 +67,8 @@ class Record:
     def sync(self) -> None:
         """Write what could not be written before, and put all of it on the disk."""
         self._write()
-        if self._path.exists():
-            with self._path.open("ab") as file:
+        if self.path.exists():
+            with self.path.open("ab") as file:
                 os.fsync(file.fileno())
 
     def _append(self, values: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ class Record:
     def _write(self) -> None:
         if not self._unwritten:
             return
-        with self._path.open("ab", buffering=0) as file:
+        with self.path.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             data = "".join(self._unwritten).encode()
             try:
@@ -118,18 +118,22 @@ def _number(value: Any) -> float | None:
 def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:
     """The lines up to the moment when a run had come as far as `progress`."""
     rollbacks = 0
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
-            step = int(values["step"])
-            _number(values.get(_VALIDATION))
-            int(values.get(_ROLLBACK, 0))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue  # the last line of a run whose machine went down may be cut short
-        if _ROLLBACK in values:
-            rollbacks += 1
-        if rollbacks > progress.rollbacks:
-            return
-        if rollbacks == progress.rollbacks and step > progress.step and _ROLLBACK not in values:
+    for values in map(_read, text.splitlines()):
+        if not values:
+            continue
+        rollbacks += _ROLLBACK in values
+        beyond = values["step"] > progress.step and _ROLLBACK not in values
+        if rollbacks > progress.rollbacks or (rollbacks == progress.rollbacks and beyond):
             return
         yield values
+
+
+def _read(line: str) -> dict[str, Any]:
+    """A line's values; none of a damaged one, as the last is when a machine went down."""
+    try:
+        values = json.loads(line)
+        _number(values.get(_VALIDATION))
+        whole = [values["step"], values.get(_ROLLBACK, 0)]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}
+    return values if all(type(number) is int for number in whole) else {}

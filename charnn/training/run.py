@@ -42,6 +42,9 @@ class Trouble:
 
     problem: str
 
+    def __str__(self) -> str:
+        return f"{self.problem}; training goes on and tries again"
+
 
 class _StoppedError(Exception):
     """A validation was given up, because the run is to stop."""
@@ -112,15 +115,19 @@ class Run:
         return run
 
     def _compare_best(self) -> None:
-        """Believe the record's best only if its model is there: a full disk may have lost it."""
-        if self.record.best_nats is None:
-            return
+        """Hold the record against the model that is there: a full disk may have lost it, and
+        somebody may have lost the record."""
+        record, step = self.record, self.state.step
         try:
-            nats = checkpoint.load(self.folder / BEST).figures.val_nats_per_char
+            there = checkpoint.load(self.folder / BEST).figures
         except CharnnError:
-            nats = None
-        if nats is None or nats > self.record.best_nats:
-            self.record.best_nats = nats
+            record.best_nats, record.best_step = None, 0
+            record.validated = min(record.validated, step - 1)  # so that the end has a best model
+            return
+        nats, known = there.val_nats_per_char, record.best_nats
+        lost = known is None if nats is not None else known is not None
+        if there.step <= step and (lost or (nats is not None and nats > (known or nats))):
+            record.best_nats, record.best_step = nats, there.step
 
     @property
     def finished(self) -> bool:
@@ -156,10 +163,10 @@ class Run:
             yield report
             if self._due():
                 yield from self._validate()
-            if self.saver.due:
-                yield from self._try_to_save()
             if self.finished or self.stopping:
                 return
+            if self.saver.due:
+                yield from self._try_to_save()
 
     def _due(self) -> bool:
         """Whether a validation belongs here that has not been made."""
@@ -169,22 +176,23 @@ class Run:
 
     def save(self) -> None:
         """Write `last`: the model and all that is needed to go on."""
-        with explained(f"writing {self.folder / METRICS}", "check its folder and the free space"):
-            self.record.sync()  # first, so that the record never lacks what `last` has done
         figures = Figures(self.state.step, self.state.network.parameter_count())
-        self.saver.save_last(
-            replace(
-                self._checkpoint(figures),
-                progress=self.state.progress(),
-                training_tensors=self.state.tensors(),
-            )
+        last = replace(
+            self._checkpoint(figures),
+            progress=self.state.progress(),
+            training_tensors=self.state.tensors(),
         )
+        try:  # first, so that the record does not lack what `last` has done
+            with explained(f"writing {self.record.path}", "check its folder and the free space"):
+                self.record.sync()
+        finally:  # but without it the model is still worth saving
+            self.saver.save_last(last)
 
     def _try_to_save(self) -> Iterator[Trouble]:
         try:
             self.save()
         except CharnnError as error:
-            yield Trouble(f"{error}; training goes on and tries again")
+            yield Trouble(str(error))
 
     def _validate(self) -> Iterator[Validation | Trouble]:
         score = None
@@ -201,7 +209,7 @@ class Run:
                 parameters = self.state.network.parameter_count()
                 self.saver.save_best(self._checkpoint(Figures(self.state.step, parameters, nats)))
             except CharnnError as error:
-                yield Trouble(f"{error}; training goes on and tries again")
+                yield Trouble(str(error))
         self.record.validation(self.state.step, nats)
         yield Validation(self.state.step, score, best, self.state.network)
 

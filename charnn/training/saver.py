@@ -21,7 +21,7 @@ class Saver:
         self.seconds = 0.0  # spent on saving so far
         self.unsaved_best: Checkpoint | None = None
         self._every = every
-        self._longest = 0.0
+        self._quickest = 0.0  # save of `last`: one that the disk held up is no measure
         self._saved = time.monotonic()
 
     @property
@@ -29,7 +29,7 @@ class Saver:
         """Whether it is time to save `last`."""
         every = self._every
         if every is None:
-            every = max(SAVE_SECONDS, self._longest / SAVE_SHARE)
+            every = max(SAVE_SECONDS, self._quickest / SAVE_SHARE)
         return time.monotonic() - self._saved >= every
 
     def save_best(self, best: Checkpoint) -> None:
@@ -45,13 +45,15 @@ class Saver:
     def save_last(self, last: Checkpoint) -> None:
         """Write `last`, and the best one that is still unwritten."""
         try:
-            self._save(LAST, last)
+            took = self._save(LAST, last)
+            self._quickest = min(self._quickest or took, took)
             if self.unsaved_best is not None:
                 self.save_best(self.unsaved_best)
         finally:
             self._saved = time.monotonic()
 
-    def _save(self, name: str, checkpoint: Checkpoint) -> None:
+    def _save(self, name: str, checkpoint: Checkpoint) -> float:
+        """Write one, and give the seconds that it took."""
         start = time.monotonic()
         try:
             check_finite(checkpoint.weights)
@@ -59,4 +61,4 @@ class Saver:
         finally:
             took = time.monotonic() - start
             self.seconds += took
-            self._longest = max(self._longest, took)
+        return took

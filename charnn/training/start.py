@@ -15,10 +15,20 @@ from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.files import explained
-from charnn.folder import ABOUT, LOCK, METRICS, PREVIOUS, claimed, never_begun, newest, read_about
+from charnn.folder import (
+    ABOUT,
+    LAST,
+    LOCK,
+    METRICS,
+    PREVIOUS,
+    claimed,
+    never_begun,
+    newest,
+    read_about,
+)
 from charnn.text.corpus import Corpus
 from charnn.training.measure import Stopwatch
-from charnn.training.memory import available, memory_explained
+from charnn.training.memory import available, memory_explained, refuse_too_large
 from charnn.training.origin import reopen_corpus, update_about, write_about
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
 from charnn.training.run import Run
@@ -28,6 +38,7 @@ from charnn.training.schedule import learning_rate
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
     "vocabulary_size", "steps", "seed", "val_characters",
 }  # fmt: skip
+STRANGE = "replace them, or train without --init-from"  # characters that the weights do not know
 SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
 
 
@@ -56,7 +67,8 @@ def plan_run(
     seed = secrets.randbits(32) if seed is None else seed
     memory = math.inf if force else available(device)
     symbols = corpus.tokenizer.vocabulary_size
-    facts = Facts(len(corpus.train), len(corpus.validation), symbols, seed, memory)
+    on_cpu = device.type == "cpu"
+    facts = Facts(len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu)
     return make_plan(facts, budget, given, Stopwatch(corpus.train, device))
 
 
@@ -133,6 +145,7 @@ def resumed(
     budget: Budget | None = None,
     patience: int | None = None,
     save_every: float | None = None,
+    force: bool = False,
 ) -> Iterator[tuple[Run, list[str]]]:
     """The run in a folder, held within the block, where it stopped; and what there is to know.
 
@@ -145,6 +158,8 @@ def resumed(
         about, notes = read_about(folder), []
         with explained(f"tidying up {folder}", "check the run folder"):
             if read != path:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(path, path.with_name(f"{LAST}.damaged"))
                 os.replace(read, path)
                 notes.append(f"{path} could not be read; going on from the one before it")
             path.with_name(PREVIOUS).unlink(missing_ok=True)  # `last` has just been read
@@ -158,8 +173,15 @@ def resumed(
         if longer:
             notes.append(_stretched(last, train))
             last = replace(last, train=train)
+        if not force:
+            on_cpu = device.type == "cpu"
+            refuse_too_large(last.model, last.train, available(device), on_cpu)
         with memory_explained(last.model, last.train):
             run = Run.resume(folder, last, corpus, validation, device, save_every)
+        del last  # its tensors, which would stay while the run trains
+        if longer and run.finished:
+            patience = run.validation.patience
+            notes.append(f"it ended for want of a better validation; --patience {2 * patience}")
         if texts:
             update_about(folder, corpus=corpus.sources, val=corpus.val_sources)
         if longer and budget is not None:
@@ -204,7 +226,7 @@ def _longer(
                 f"this run's budget is {last.train.steps:,} steps, not minutes; make it longer "
                 "with --steps or --epochs"
             )
-        steps = round(known * min((budget.minutes or 0) / minutes, 1e6))
+        steps = round(min(known, 10**12) * min((budget.minutes or 0) / minutes, 1e6))
     if steps < last.train.steps:
         raise SettingError(
             f"this run has {last.train.steps:,} steps and can be made longer, not shorter "

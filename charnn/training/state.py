@@ -108,8 +108,9 @@ class TrainState:
         self, weights: Mapping[str, Tensor], progress: Progress, tensors: Mapping[str, Tensor]
     ) -> None:
         """Take back what `progress` and `tensors` gave; `CheckpointError` if they do not fit."""
-        snapshot = {k.removeprefix(_SNAPSHOT): v for k, v in tensors.items() if _SNAPSHOT in k}
-        now = {k: v for k, v in tensors.items() if _SNAPSHOT not in k}
+        kept_too = [name for name in tensors if name.startswith(_SNAPSHOT)]
+        snapshot = {name.removeprefix(_SNAPSHOT): tensors[name] for name in kept_too}
+        now = {name: tensors[name] for name in tensors.keys() - kept_too}
         now |= {_WEIGHTS + name: value for name, value in weights.items()}
         p = progress
         saved = Snapshot(p.step, Position(p.epoch, p.window), now)
@@ -148,17 +149,21 @@ class TrainState:
         expected = {"recurrent": _kind(self.recurrent), "random.cpu": _kind(self.random["cpu"])}
         if self.loss_scale is not None:
             expected["loss_scale"] = _kind(self.loss_scale.to_tensor())
+        # The optimizer has nothing before its first update, which in float16 may come late.
+        updated = any(name.startswith("optimizer.") for name in saved.tensors)
         for name, parameter in self.network.named_parameters():
             expected[_WEIGHTS + name] = _kind(parameter)
-            if saved.step > 0:  # the optimizer has none before its first step
+            if updated or (saved.step > 0 and self.loss_scale is None):
                 expected[f"optimizer.{name}.step"] = (torch.Size(), torch.float32)
                 for moment in ("exp_avg", "exp_avg_sq"):
                     expected[f"optimizer.{name}.{moment}"] = _kind(parameter)
         met = {name: _kind(t) for name, t in saved.tensors.items()}
-        if "cuda" in self.random and "random.cuda" in met:
-            expected["random.cuda"] = _kind(self.random["cuda"])
-        else:  # that of a device which is not used now
-            met.pop("random.cuda", None)
+        for name in {"random.cuda", "random.mps"} & met.keys():
+            kind = name.removeprefix("random.")
+            if kind in self.random:
+                expected[name] = _kind(self.random[kind])
+            else:  # that of a device which is not used now
+                del met[name]
         if met != expected:
             wrong = sorted(n for n in {*met, *expected} if met.get(n) != expected.get(n))
             names = ", ".join(name[:80] for name in wrong[:3])
@@ -194,6 +199,8 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -214,6 +221,8 @@ def _set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+    if "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def _optimizer(network: CharNetwork, config: TrainConfig) -> torch.optim.Optimizer:

@@ -199,6 +199,11 @@ def test_a_glob_goes_round_no_circle_of_links_and_skips_what_is_hidden(tmp_path:
     for pattern in ("**", "**/*.txt", "s*", "*/*.txt"):
         assert opened(find_sources([str(tmp_path / pattern)])) == [b"a"], pattern
     assert opened(find_sources([str(tmp_path / "sub/.b*")])) == [b"b"]
+    assert opened(find_sources([str(tmp_path / "sub/.git/*")])) == [b"c"]
+    (tmp_path / "sub/.git/.d").write_text("d")
+    for pattern in ("sub/.git/*", "other/../sub/.git/*.txt"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        assert opened(find_sources([str(tmp_path / pattern)])) == [b"c"]
 
 
 def test_a_pattern_that_is_none_matches_nothing(tmp_path: Path) -> None:

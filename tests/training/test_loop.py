@@ -310,3 +310,18 @@ def test_a_half_precise_run_that_is_stopped_and_resumed_ends_as_a_straight_one(
     second.restore(weights, first.progress(), first.tensors())
     assert begun + list(train_steps(second, batches, HALF)) == straight
     assert_same(everything(second), everything(whole))
+
+
+def test_a_half_precise_run_whose_every_update_was_skipped_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overflowing(monkeypatch, lambda state: state.step < 4)
+    whole, batches = half()
+    straight = list(train_steps(whole, batches, HALF))
+    first, _ = half()
+    steps = train_steps(first, batches, HALF)
+    begun = [next(steps) for _ in range(3)]
+    second, _ = half()
+    weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+    second.restore(weights, first.progress(), first.tensors())
+    assert begun + list(train_steps(second, batches, HALF)) == straight

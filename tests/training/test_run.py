@@ -1,6 +1,7 @@
 """A run folder can be made twice with the same bytes, and left and taken up at any step."""
 
 import errno
+import functools
 import json
 import os
 from dataclasses import replace
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from charnn import checkpoint, files
+from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
 from charnn.folder import METRICS
 from charnn.text.corpus import Corpus, open_corpus
-from charnn.training import loop
+from charnn.training import loop, saver
 from charnn.training.loop import StepReport
 from charnn.training.run import Run, Trouble, Validation
 from charnn.training.saver import Saver
@@ -305,7 +307,7 @@ def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
     troubles = []
     for report in reports:
         if isinstance(report, Trouble):
-            troubles.append(report.problem)
+            troubles.append(str(report))
         if len(troubles) == 3:
             state.clear()
     assert len(troubles) >= 3
@@ -381,3 +383,87 @@ def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
     told = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
     assert [line["rollback_to"] for line in told] == [2] * straight.state.rollbacks
+
+
+@proc
+def test_metrics_that_cannot_be_written_keep_no_model_from_being_saved(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tmp_path / "run", corpus, replace(TRAIN, steps=40))
+    run.saver = Saver(run.folder, every=3600)
+    reports = run.reports()
+    next(reports)
+    full(run, "metrics", monkeypatch)
+    run.saver._saved -= 3601  # an hour later
+    seen: list[object] = []
+    with pytest.raises(CharnnError, match=r"metrics\.jsonl: No space left"):
+        seen.extend(reports)
+    assert sum(isinstance(report, Trouble) for report in seen) == 1
+    assert checkpoint.load(tmp_path / "run" / FILES[1]).figures.step == 40
+
+
+def test_a_save_that_the_disk_held_up_does_not_make_saves_rare(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, now = begun(tmp_path / "run", corpus), [1000.0]
+    monkeypatch.setattr(saver.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
+    real = checkpoint.save
+
+    def save(path: Path, what: Checkpoint, takes: list[float]) -> None:
+        now[0] += takes.pop(0)
+        real(path, what)
+
+    takes = [0.5, 30.0]
+    monkeypatch.setattr(saver, "save", functools.partial(save, takes=takes))
+    run.saver = Saver(run.folder)
+    for _ in range(2):
+        run.save()
+    now[0] += 99
+    assert not run.saver.due
+    now[0] += 2
+    assert run.saver.due  # 0.5 s are a 200th of 100 s
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+def test_losing_the_metrics_does_not_lose_the_best_model(
+    tmp_path: Path, corpus: Corpus, stop: int
+) -> None:
+    run = begun(tmp_path / "run", corpus, replace(TRAIN, learning_rate=2.0), EACH)
+    stop_at(run, stop)
+    (tmp_path / "run" / METRICS).unlink()
+    before = checkpoint.load(tmp_path / "run" / FILES[0]).figures
+    run = again(run)
+    assert run.record.best_nats == before.val_nats_per_char
+    finish(run)
+    after = checkpoint.load(tmp_path / "run" / FILES[0]).figures
+    assert after.val_nats_per_char is not None
+    assert before.val_nats_per_char is not None
+    assert after.val_nats_per_char <= before.val_nats_per_char
+
+
+def test_a_finished_run_that_lost_its_best_model_gets_one_again(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    run = begun(tmp_path / "run", corpus)
+    finish(run)
+    (tmp_path / "run" / FILES[0]).unlink()
+    finish(again(run))
+    assert checkpoint.load(tmp_path / "run" / FILES[0]).figures.step == 6
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000, '{"step": Infinity}', '{"step": "2", "val_nats_per_char": 1.0}', "3", "{}",
+        '{"step": 1, "rollback_to": null}', '{"step": 1, "val_nats_per_char": []}',
+        '{"step": 1, "val_nats_per_char": ' + "9" * 400 + "}",
+    ],
+)  # fmt: skip
+def test_an_odd_line_of_the_metrics_is_left_out(tmp_path: Path, corpus: Corpus, line: str) -> None:
+    run = begun(tmp_path / "run", corpus)
+    stop_at(run, 3)
+    expected = metrics(tmp_path / "run")
+    path = tmp_path / "run" / METRICS
+    path.write_text(line + "\n" + path.read_text())
+    again(run)
+    assert metrics(tmp_path / "run") == expected

@@ -17,7 +17,7 @@ import charnn
 from charnn import checkpoint
 from charnn.errors import CharnnError
 from charnn.folder import claimed
-from charnn.training import loop, plan
+from charnn.training import loop, memory, plan
 from charnn.training.memory import estimate
 from tests.conftest import TINY, stopped_run, words
 from tests.conftest import charnn as command
@@ -88,7 +88,8 @@ def test_a_larger_budget_lengthens_a_finished_run_and_tells_what_that_means(
 def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_path: Path) -> None:
     for name in ("straight", "run"):
         charnn.train(text_file, out=tmp_path / name, steps=6, **SIZES)
-    charnn.resume(tmp_path / "straight", epochs=0.2)
+    with pytest.warns(UserWarning, match="6 steps become"):
+        charnn.resume(tmp_path / "straight", epochs=0.2)
     from charnn.config import TrainConfig
     from charnn.training.plan import epoch_steps
 
@@ -98,7 +99,8 @@ def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "train_steps", lambda *_: iter(()))
         patch.setattr("charnn.training.run.train_steps", lambda *_: iter(()))
-        charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
+        with pytest.warns(UserWarning, match="6 steps become"):
+            charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
     charnn.resume(tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
 
@@ -109,7 +111,8 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
     steps = checkpoint.load(run / FILES[1]).train.steps
     charnn.resume(run, minutes=0.02)
     assert checkpoint.load(run / FILES[1]).train.steps == steps
-    charnn.resume(run, minutes=0.03)
+    with pytest.warns(UserWarning, match="stretched"):
+        charnn.resume(run, minutes=0.03)
     assert checkpoint.load(run / FILES[1]).train.steps == round(1.5 * steps)
 
 
@@ -132,13 +135,22 @@ def test_what_keeps_a_resumed_run_from_being_exact_is_told(
 
 @pytest.mark.parametrize(
     "damage",
-    ["", "[]", '{"corpus": 3}', '{"validation": {"val_every": 0}}', '{"budget": "much"}'],
-)
+    [
+        "", "[]", '{"corpus": 3}', '{"validation": {"val_every": 0}}', '{"budget": "much"}',
+        "[" * 200_000, '{"command": "\\ud800", "started": 3}', '{"machine": 3, "versions": []}',
+        '{"budget": {"minutes": 1e-300, "steps": ' + "9" * 400 + "}}",
+    ],
+)  # fmt: skip
 def test_a_damaged_run_json_is_no_traceback(text_file: Path, tmp_path: Path, damage: str) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     (run / "run.json").write_text(damage)
-    for options in ((), (text_file,)):
-        result = command("train", *options, "--resume", "--out", run)
+    for line in (
+        ("info", run),
+        ("train", "--resume", "--out", run, "--minutes", "1"),
+        ("train", "--resume", "--out", run),
+        ("train", text_file, "--resume", "--out", run),
+    ):
+        result = command(*line)
         assert isinstance(result.exception, SystemExit | None), result.exception
 
 
@@ -172,18 +184,22 @@ def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
     last.write_bytes(last.read_bytes()[:1000])
     sampled = command("sample", last, "--length", "5", "--seed", "1")
     assert sampled.exit_code == 0
-    assert "the one before it" in sampled.stderr
+    assert "an older one" in sampled.stderr
+    with pytest.warns(UserWarning, match="an older one"):
+        charnn.load(last)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 0
     assert "could not be read; going on from the one before it" in result.stderr
     assert contents(run) == contents(straight)
     assert not previous.exists()
+    assert (run / "last.safetensors.damaged").stat().st_size == 1000  # nothing is thrown away
 
 
 def test_a_run_whose_last_was_being_renamed_goes_on(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     (run / FILES[1]).rename(run / "last.previous.safetensors")
-    charnn.resume(run)
+    with pytest.warns(UserWarning, match="the one before it"):
+        charnn.resume(run)
     assert checkpoint.load(run / FILES[1]).figures.step == 6
 
 
@@ -257,7 +273,8 @@ def test_init_from_a_run_of_bytes_is_a_run_of_bytes_that_can_be_resumed(
 ) -> None:
     charnn.train(text_file, out=tmp_path / "one", steps=2, **SIZES, tokenizer="byte")
     charnn.train(text_file, out=tmp_path / "two", steps=2, init_from=tmp_path / "one", seed=1)
-    charnn.resume(tmp_path / "two", steps=3)
+    with pytest.warns(UserWarning, match="2 steps become 3"):
+        charnn.resume(tmp_path / "two", steps=3)
     assert checkpoint.load(tmp_path / "two" / FILES[1]).tokenizer.kind == "byte"
 
 
@@ -374,3 +391,36 @@ def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
     assert training.returncode == 130
     assert "Traceback" not in rest
     assert not (tmp_path / "run").exists()
+
+
+def test_a_containers_limit_counts_files_pages_as_free(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\nactive_file 7\n")
+    assert memory._allowed(*memory.CGROUPS[0], folder=tmp_path) == 400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._allowed(*memory.CGROUPS[0], folder=tmp_path) == float("inf")
+    assert memory._allowed(*memory.CGROUPS[1], folder=tmp_path) == float("inf")
+
+
+def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    monkeypatch.setattr("charnn.training.start.available", lambda device: 20_000.0)
+    result = command("train", "--resume", "--out", run)
+    assert result.exit_code == 1
+    assert "would need about" in result.stderr
+    assert command("train", "--resume", "--out", run, "--force").exit_code == 0
+
+
+def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    charnn.train(text_file, out=run, steps=60, learning_rate=2.0, patience=2, **SIZES)
+    result = command("train", "--resume", "--out", run, "--steps", "70")
+    assert "--patience 4" in result.stderr
+    assert "finished already" in result.stderr
+    result = command("train", "--resume", "--out", run, "--patience", "100")
+    assert checkpoint.load(run / FILES[1]).figures.step == 70
