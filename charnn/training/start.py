@@ -151,18 +151,10 @@ def resumed(
 
     A larger `budget` makes the run longer; the same one changes nothing.
     """
-    path = newest(folder)
+    newest(folder)  # says so if there is none, before a lock file is made in somebody's folder
     with claimed(folder):
-        last, read = load_or_previous(path)
-        corpus = reopen_corpus(folder, last, texts, val)
-        about, notes = read_about(folder), []
-        with explained(f"tidying up {folder}", "check the run folder"):
-            if read != path:
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(path, path.with_name(f"{LAST}.damaged"))
-                os.replace(read, path)
-                notes.append(f"{path} could not be read; going on from the one before it")
-            path.with_name(PREVIOUS).unlink(missing_ok=True)  # `last` has just been read
+        last, notes = _open_last(folder)
+        corpus, about = reopen_corpus(folder, last, texts, val), read_about(folder)
         _check_precision(last.train.precision, device)
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
@@ -174,22 +166,36 @@ def resumed(
             notes.append(_stretched(last, train))
             last = replace(last, train=train)
         if not force:
-            on_cpu = device.type == "cpu"
-            refuse_too_large(last.model, last.train, available(device), on_cpu)
-        with memory_explained(last.model, last.train):
+            refuse_too_large(last.model, train, available(device), device.type == "cpu")
+        with memory_explained(last.model, train):
             run = Run.resume(folder, last, corpus, validation, device, save_every)
         del last  # its tensors, which would stay while the run trains
         if longer and run.finished:
-            patience = run.validation.patience
-            notes.append(f"it ended for want of a better validation; --patience {2 * patience}")
-        if texts:
-            update_about(folder, corpus=corpus.sources, val=corpus.val_sources)
+            more = 2 * validation.patience
+            notes.append(f"it ended for want of a better validation; --patience {more} goes on")
         if longer and budget is not None:
             run.save()  # with the longer schedule, before the budget is written down
             update_about(folder, budget=_as_json(budget, train))
+        if texts:
+            update_about(folder, corpus=corpus.sources, val=corpus.val_sources)
         if patience is not None:
             update_about(folder, validation=validation.to_json())
         yield run, notes
+
+
+def _open_last(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """What a run goes on from, and a note if it is not the newest; then `last` is whole, and there
+    is no other."""
+    path, notes = newest(folder), []
+    last, read = load_or_previous(path)
+    with explained(f"tidying up {folder}", "check the run folder"):
+        if read != path:
+            notes.append(f"{path} could not be read; going on from the one before it")
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, path.with_name(f"{LAST}.damaged"))
+            os.replace(read, path)
+        path.with_name(PREVIOUS).unlink(missing_ok=True)
+    return last, notes
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
