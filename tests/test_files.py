@@ -327,6 +327,35 @@ def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(
     assert path.read_bytes() == versions[0].data
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_what_a_power_cut_could_undo_is_on_the_disk_before_the_next_thing_is_done(
+    versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, log = tmp_path / LAST, []
+    save_last(path, versions[0])
+
+    def logged(name: str) -> Callable[..., Any]:
+        call = getattr(os, name)
+
+        def calls(first: Any, *more: Any, **options: Any) -> Any:
+            place = Path(f"/proc/self/fd/{first}").readlink() if name == "fsync" else Path(first)
+            log.append((name, place.name.endswith(".tmp"), place.is_dir()))
+            return call(first, *more, **options)
+
+        return calls
+
+    for name in ("fsync", "link", "replace", "unlink"):
+        monkeypatch.setattr(os, name, logged(name))
+    save_last(path, versions[1])
+    assert log == [
+        ("fsync", True, False),  # the new bytes, before they get the name
+        ("link", False, False),  # the old file keeps one
+        ("replace", True, False),
+        ("fsync", False, True),  # both names, before the old one is let go
+        ("unlink", False, False),
+    ]
+
+
 def test_a_file_that_cannot_be_read_back_never_takes_the_place_of_the_last_good_one(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
