@@ -124,6 +124,9 @@ class ModelConfig(Settings):
     dropout: float = setting(
         "Share of each layer's outputs zeroed while training.", default=0.0, low=0.0, high=0.95
     )
+    residual: bool = setting(
+        "Each upper layer adds to what it reads instead of replacing it.", default=False
+    )
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,12 @@ class TrainConfig(Settings):
     final_rate: float = setting(
         "Share of the learning rate that is left at the end.", default=0.02, low=0.0, high=1.0
     )
-    weight_decay: float = setting("AdamW's decoupled weight decay.", default=0.01, low=0.0)
+    optimizer: str = setting(
+        "muon moves the recurrent layers' matrices by orthogonal updates, the rest by adamw.",
+        default="adamw",
+        choices=("adamw", "muon"),
+    )
+    weight_decay: float = setting("Decoupled weight decay.", default=0.01, low=0.0)
     beta2: float = setting("Decay of AdamW's second moment.", default=0.99, low=0.0, high=0.999999)
     max_rollbacks: int = setting(
         "Returns to the last snapshot, at half the learning rate, when the loss or the gradient is "

@@ -1,21 +1,21 @@
 """How well does a model learn a text in so many minutes?
 
 Trains as `charnn train CORPUS --minutes M --seed S` does, once for each seed, and prints one row of
-BENCHMARKS.md: both protocols on the validation part, mean and range over the seeds.
+BENCHMARKS.md: both protocols on the validation part, mean and range over the seeds; and `stream`
+on its last fifth, which no choice has seen (scripts/judge.py). Settings may be given; without any
+charnn chooses all of them. The learning curves are kept for scripts/curves.py.
 
     python scripts/bench_learn.py data/tinyshakespeare.txt --minutes 3 --seeds 1 2 3
+    python scripts/bench_learn.py data/tinyshakespeare.txt --minutes 3 cell=gru
 """
 
 import argparse
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
-import charnn
-from charnn.config import TextConfig
-from charnn.model.evaluate import evaluate
-from charnn.text.corpus import open_corpus
+from judge import Judged, Text
+from sweep import parsed
 
 
 def spread(values: list[float]) -> str:
@@ -27,30 +27,28 @@ def spread(values: list[float]) -> str:
 def main() -> None:
     """Parse the options, train, and print the row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus")
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--cell", default="lstm")
+    parser.add_argument("--curves", type=Path, help="Folder for the runs' metrics.")
     options = parser.parse_args()
-    validation = open_corpus([options.corpus], TextConfig()).validation
-    scores: dict[str, list[float]] = {"stream": [], "window": []}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in options.seeds:
-            out = Path(folder, str(seed))
-            path = charnn.train(
-                options.corpus, out=out, minutes=options.minutes, seed=seed, cell=options.cell
-            )
-            model = charnn.load(path)
-            for protocol, values in scores.items():
-                values.append(evaluate(model.network, validation, protocol).nats_per_char)
-            figures = ", ".join(f"{name} {values[-1]:.4f}" for name, values in scores.items())
-            print(f"seed {seed}: {figures}", file=sys.stderr)
-    config = model.checkpoint.model
+    settings = dict(parsed(setting) for setting in options.settings)
+    text, found = Text(options.corpus), list[Judged]()
+    for seed in options.seeds:
+        judged = text.judge(minutes=options.minutes, seed=seed, **settings)
+        figures = f"stream {judged.stream:.4f}, window {judged.window:.4f}"
+        print(f"seed {seed}: {figures}, {judged.seconds:.0f} s", file=sys.stderr)
+        found.append(judged)
+        if options.curves:
+            options.curves.mkdir(parents=True, exist_ok=True)
+            name = " ".join([f"{options.minutes:g} min", *options.settings, f"seed {seed}"])
+            (options.curves / f"{name}.jsonl").write_text(judged.metrics, encoding="utf-8")
+    model = found[-1].model
     print(
-        f"| {Path(options.corpus).name} | {options.minutes:g} min "
-        f"| {config.num_layers}x{config.hidden_size} {config.cell} "
-        f"| {model.network.parameter_count():,} | {len(options.seeds)} "
-        f"| {spread(scores['stream'])} | {spread(scores['window'])} |"
+        f"| {options.minutes:g} min | {model.num_layers}x{model.hidden_size} {model.cell} "
+        f"| {found[-1].parameters:,} | {len(found)} | {spread([j.stream for j in found])} "
+        f"| {spread([j.window for j in found])} | {spread([j.held_out for j in found])} |"
     )
 
 

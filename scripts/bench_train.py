@@ -2,14 +2,17 @@
 
 Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
 product reaches in the same run. `share` counts the multiplications of the model as it is written
-(an LSTM that reads an embedding); `done` counts those that are made: with few symbols the first
-layer's input product is folded into a small table (charnn/model/network.py), and on a CPU the
-share may then pass what is done. Medians of five rounds, peak and training in turn.
+(an LSTM that reads an embedding) and the optimizer's; `done` counts those that are made: with few
+symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
+on a CPU the share may then pass what is done. `optimizer` is its part of them. Medians of five
+rounds, peak and training in turn.
 
     python scripts/bench_train.py --threads 2
+    python scripts/bench_train.py --threads 2 --cells lstm gru rnn --optimizer adamw
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -21,10 +24,12 @@ import torch
 from charnn.config import ModelConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.text.batches import Batches
+from charnn.training import muon
 from charnn.training.loop import train_steps
+from charnn.training.memory import GATES
 from charnn.training.state import TrainState
 
-SIZES = ((1, 384), (1, 512), (2, 512), (2, 1024))
+SIZES = ((1, 256), (2, 256), (2, 384), (2, 512), (2, 768))
 VOCABULARY = 65
 WINDOW = 64
 ROUNDS = 5
@@ -33,20 +38,32 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Multiply-adds a character and training step, each two floating-point operations, forward
-    once and backward twice."""
+    """Floating-point operations for each character that is trained on."""
 
     share: float
     done: float
+    optimizer: float  # counted in both
 
 
-def arithmetic(model: ModelConfig, folded: bool) -> Arithmetic:
-    """Count an LSTM's products: four gates of each layer over input and state, and the head."""
-    H, V = model.hidden_size, model.vocabulary_size
-    upper = (model.num_layers - 1) * 4 * H * 2 * H + H * V
-    first = 4 * H * (model.embedding_size + H)
-    first_done = 4 * H * (V + H) if folded else first
-    return Arithmetic(6 * (upper + first), 6 * (upper + first_done))
+def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmetic:
+    """Count the products of all gates over input and state, and of the head, each multiply-add two
+    operations, forward once and backward twice; and Muon's, which are made once a step."""
+    H, V, G = model.hidden_size, model.vocabulary_size, GATES[model.cell]
+    upper = (model.num_layers - 1) * G * H * 2 * H + H * V
+    first = G * H * (model.embedding_size + H)
+    first_done = G * H * (V + H) if folded else first
+    columns = [model.embedding_size] + [H] * (2 * model.num_layers - 1)
+    step = sum(orthogonalisation(G * H, n) for n in columns) if train.optimizer == "muon" else 0.0
+    optimizer = step / (train.batch_size * train.seq_len)
+    return Arithmetic(
+        6 * (upper + first) + optimizer, 6 * (upper + first_done) + optimizer, optimizer
+    )
+
+
+def orthogonalisation(rows: int, columns: int) -> float:
+    """Operations of `charnn.training.muon.orthogonal`."""
+    n, m = sorted((rows, columns))
+    return 2.0 * (2 * m * n**2 + (4 * muon.ROUNDS - 3) * n**3)
 
 
 def peak(device: torch.device, size: int = 2048) -> float:
@@ -65,10 +82,12 @@ def timed(call: Callable[[], object], seconds: float) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def measure(model: ModelConfig, lanes: int, device: torch.device) -> tuple[float, float, float]:
+def measure(
+    model: ModelConfig, train: TrainConfig, device: torch.device
+) -> tuple[float, float, float]:
     """Characters/s, peak, and their ratio (characters per floating-point operation at the peak)."""
-    train = TrainConfig(steps=10**9, batch_size=lanes, seq_len=WINDOW, learning_rate=1e-3, seed=0)
     text = np.random.default_rng(0).integers(VOCABULARY, size=1_000_000, dtype=np.uint8)
+    lanes = train.batch_size
     batches = Batches(text, lanes, WINDOW, seed=0)
     steps = train_steps(TrainState.start(model, train, lanes, device), batches, train)
     for _ in range(5):
@@ -87,23 +106,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--lanes", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--lanes", type=int, nargs="+", default=[16])
+    parser.add_argument("--cells", nargs="+", default=["lstm"])
+    parser.add_argument("--optimizer", default="muon")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
     print(f"{device}, {options.threads} threads, torch {torch.__version__}")
-    print("| size | lanes x window | characters/s | peak GFLOP/s | share | done |")
-    print("|---|---|---|---|---|---|")
-    for layers, hidden in SIZES:
-        for lanes in options.lanes:
-            model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))
-            rate, best, ratio = measure(model, lanes, device)
-            count = arithmetic(model, folded=device.type == "cpu")
-            print(
-                f"| {layers}x{hidden} | {lanes}x{WINDOW} | {rate:,.0f} | {best / 1e9:,.0f} "
-                f"| {ratio * count.share:.0%} | {ratio * count.done:.0%} |",
-                flush=True,
-            )
+    print("| size | lanes x window | characters/s | peak GFLOP/s | share | done | optimizer |")
+    print("|---|---|---|---|---|---|---|")
+    for cell, (layers, hidden), lanes in itertools.product(options.cells, SIZES, options.lanes):
+        model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell, residual=True)
+        train = TrainConfig(10**9, lanes, WINDOW, 1e-3, seed=0, optimizer=options.optimizer)
+        rate, best, ratio = measure(model, train, device)
+        count = arithmetic(model, train, folded=device.type == "cpu")
+        print(
+            f"| {layers}x{hidden} {cell} | {lanes}x{WINDOW} | {rate:,.0f} | {best / 1e9:,.0f} "
+            f"| {ratio * count.share:.0%} | {ratio * count.done:.0%} "
+            f"| {count.optimizer / count.done:.0%} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

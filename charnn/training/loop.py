@@ -113,7 +113,7 @@ def _update(
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         logits, recurrent = state.network(inputs.to(device), state.recurrent)
     loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.to(device).flatten())
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     if state.loss_scale is None:
         loss.backward()
     else:
@@ -123,9 +123,7 @@ def _update(
     norm = nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True).item()
     nats = loss.item()
     if math.isfinite(nats) and math.isfinite(norm):
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
+        state.optimizer.step(rate)
     if state.loss_scale is not None and math.isfinite(nats):
         state.loss_scale = state.loss_scale.after(overflow=not math.isfinite(norm))
     return nats, norm, recurrent.detach().float()

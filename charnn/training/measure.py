@@ -1,5 +1,7 @@
 """How fast this machine trains a model, found out on a throw-away copy."""
 
+import itertools
+import statistics
 import time
 from dataclasses import dataclass, replace
 
@@ -20,11 +22,20 @@ SAVED_PARAMETERS = 20e6  # per second, both checkpoints: assumed, not measured
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that one step takes, one character of a validation, and one save."""
+    """Seconds that one step takes, one character of a validation, and one save.
+
+    `undisturbed` is a step's time while nothing else ran: another process that takes a core for a
+    moment makes a step ten times slower, and must not make the model small.
+    """
 
     step: float
     validated_character: float
     save: float = 0.0
+    undisturbed: float = 0.0  # as `step`, unless it is given
+
+    def __post_init__(self) -> None:
+        if self.undisturbed == 0:
+            object.__setattr__(self, "undisturbed", self.step)
 
 
 class Stopwatch:
@@ -54,13 +65,19 @@ class Stopwatch:
             next(steps)
             if time.perf_counter() > start + seconds:  # a large model: do not spend its budget here
                 break
-        start, made = time.perf_counter(), 0
-        while made == 0 or time.perf_counter() < start + seconds:
+        start = time.perf_counter()
+        ends = [start]
+        while len(ends) == 1 or ends[-1] < start + seconds:
             next(steps)  # its loss is read, so the device has finished
-            made += 1
-        step = (time.perf_counter() - start) / made
+            ends.append(time.perf_counter())
+        times = [end - begin for begin, end in itertools.pairwise(ends)]
         some = self._text[:VALIDATION_SYMBOLS]
         start = time.perf_counter()
         evaluate(state.network, some, "lanes")
         validated = (time.perf_counter() - start) / lanes_layout(len(some)).read
-        return Speed(step, validated, state.network.parameter_count() / SAVED_PARAMETERS)
+        save = state.network.parameter_count() / SAVED_PARAMETERS
+        return Speed(statistics.mean(times), validated, save, _lower_quartile(times))
+
+
+def _lower_quartile(times: list[float]) -> float:
+    return sorted(times)[len(times) // 4]

@@ -50,15 +50,17 @@ class Size:
 
 # Updates and epochs beat width by far: a size is right once the budget lets it read a few times as
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md); the rows
-# of 1024 are drawn out from there, not measured.
+# beyond 512 are drawn out from there, not measured.
 SIZES = (
     Size(128, 1, 6e-3, 0, 0),
-    Size(256, 1, 4e-3, 0.5e6, 10e3),
-    Size(384, 1, 3e-3, 2e6, 100e3),
-    Size(512, 1, 3e-3, 10e6, 500e3),
-    Size(1024, 1, 2e-3, 60e6, 5e6),
-    Size(1024, 2, 2e-3, 200e6, 20e6),
+    Size(256, 1, 6e-3, 0.5e6, 10e3),
+    Size(256, 2, 6e-3, 2e6, 100e3),
+    Size(384, 2, 6e-3, 5e6, 300e3),
+    Size(512, 2, 6e-3, 10e6, 500e3),
+    Size(768, 2, 4e-3, 40e6, 5e6),
+    Size(1024, 2, 4e-3, 100e6, 20e6),
 )
+ADAMW_RATE = 0.5  # of the table's rates, which are Muon's
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
@@ -144,10 +146,15 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         "steps": 1,
         "batch_size": lanes,
         "seq_len": window,
+        "residual": True,
+        "optimizer": "muon",
         "learning_rate": size.learning_rate,
         "seed": facts.seed,
     }
     values = defaults | dict(given)
+    if values["optimizer"] == "adamw":
+        defaults["learning_rate"] = ADAMW_RATE * size.learning_rate
+        values = defaults | dict(given)
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)

@@ -15,9 +15,10 @@ from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
 from charnn.training.allocator import keep_freed_memory
+from charnn.training.optimizer import Optimizer
 from charnn.training.scaling import LossScale
 
-_WEIGHTS, _SNAPSHOT = "weights.", "snapshot."
+_WEIGHTS, _OPTIMIZER, _SNAPSHOT = "weights.", "optimizer.", "snapshot."
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TrainState:
     """All that training needs to go on, in one object."""
 
     network: CharNetwork
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     recurrent: Tensor  # the lanes' states [S, B, L, H]
     step: int = 0
     position: Position = field(default_factory=Position)
@@ -62,7 +63,7 @@ class TrainState:
         theirs = _generators(device)
         torch.manual_seed(config.seed)
         network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
-        state = cls(network, _optimizer(network, config), network.zero_state(lanes))
+        state = cls(network, Optimizer(network, config), network.zero_state(lanes))
         state.random = _generators(device)
         _set_generators(theirs, device)
         if config.precision == "fp16":
@@ -132,12 +133,7 @@ class TrainState:
 
     def _live(self) -> dict[str, Tensor]:
         """The tensors that change, themselves."""
-        names = {id(p): name for name, p in self.network.named_parameters()}
-        tensors = {
-            f"optimizer.{names[id(parameter)]}.{key}": value
-            for parameter, values in self.optimizer.state.items()
-            for key, value in values.items()
-        }
+        tensors = {_OPTIMIZER + name: value for name, value in self.optimizer.tensors().items()}
         tensors |= {_WEIGHTS + name: p for name, p in self.network.named_parameters()}
         tensors |= {f"random.{kind}": value for kind, value in self.random.items()}
         if self.loss_scale is not None:
@@ -149,14 +145,13 @@ class TrainState:
         expected = {"recurrent": _kind(self.recurrent), "random.cpu": _kind(self.random["cpu"])}
         if self.loss_scale is not None:
             expected["loss_scale"] = _kind(self.loss_scale.to_tensor())
-        # The optimizer has nothing before its first update, which in float16 may come late.
-        updated = any(name.startswith("optimizer.") for name in saved.tensors)
         for name, parameter in self.network.named_parameters():
             expected[_WEIGHTS + name] = _kind(parameter)
-            if updated or (saved.step > 0 and self.loss_scale is None):
-                expected[f"optimizer.{name}.step"] = (torch.Size(), torch.float32)
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    expected[f"optimizer.{name}.{moment}"] = _kind(parameter)
+        # The optimizer has nothing before its first update, which in float16 may come late.
+        updated = any(name.startswith(_OPTIMIZER) for name in saved.tensors)
+        if updated or (saved.step > 0 and self.loss_scale is None):
+            moments = self.optimizer.expected().items()
+            expected |= {_OPTIMIZER + name: kind for name, kind in moments}
         met = {name: _kind(t) for name, t in saved.tensors.items()}
         for name in {"random.cuda", "random.mps"} & met.keys():
             kind = name.removeprefix("random.")
@@ -178,12 +173,10 @@ class TrainState:
         for name, parameter in self.network.named_parameters():
             with torch.no_grad():
                 parameter.copy_(saved.tensors[_WEIGHTS + name])
-            prefix = f"optimizer.{name}."
-            self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(device, copy=True)  # it is updated in place
-                for key, value in saved.tensors.items()
-                if key.startswith(prefix)
-            }
+        moments = saved.tensors.items()
+        self.optimizer.remember(
+            {k.removeprefix(_OPTIMIZER): v for k, v in moments if k.startswith(_OPTIMIZER)}
+        )
         # a run that goes on on another kind of device begins that device's generator anew
         self.random = {k: saved.tensors.get(f"random.{k}", own) for k, own in self.random.items()}
         with own_random(self):
@@ -223,14 +216,3 @@ def _set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
     if "mps" in states:
         torch.mps.set_rng_state(states["mps"])
-
-
-def _optimizer(network: CharNetwork, config: TrainConfig) -> torch.optim.Optimizer:
-    # fused: one pass over the parameters instead of several
-    return torch.optim.AdamW(
-        network.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, float(config.beta2)),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )

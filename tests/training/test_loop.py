@@ -84,22 +84,23 @@ def test_a_new_epoch_begins_with_an_empty_state() -> None:
     assert report.step == batches.windows(0)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_stopping_and_going_on_equals_never_stopping(cell: str) -> None:
-    model = replace(MODEL, cell=cell)
-    whole, batches = started(model)
-    straight = list(train_steps(whole, batches, TRAIN))
+def test_stopping_and_going_on_equals_never_stopping(cell: str, optimizer: str) -> None:
+    model, train = replace(MODEL, cell=cell), replace(TRAIN, optimizer=optimizer)
+    whole, batches = started(model, train)
+    straight = list(train_steps(whole, batches, train))
 
-    first, _ = started(model)
-    steps = train_steps(first, batches, TRAIN)
+    first, _ = started(model, train)
+    steps = train_steps(first, batches, train)
     begun = [next(steps) for _ in range(5)]
     kept = {name: tensor.clone() for name, tensor in first.tensors().items()}
     weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
 
-    second, _ = started(model)
+    second, _ = started(model, train)
     torch.manual_seed(99)
     second.restore(weights, first.progress(), kept)
-    assert begun + list(train_steps(second, batches, TRAIN)) == straight
+    assert begun + list(train_steps(second, batches, train)) == straight
     for ours, theirs in zip(second.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

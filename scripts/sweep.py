@@ -1,0 +1,123 @@
+"""Which sizes and settings learn a text best?
+
+Trains once for each combination of the values, as `charnn.train` with them does, and appends one
+JSON line a run to the file; a combination that the file has is not trained again, so that a sweep
+that was stopped goes on. Without values charnn chooses. Runs are judged by `first`, the first four
+fifths of the validation part; the last fifth is only reported (scripts/judge.py). The table at the
+end has the best first; `--plot` draws one panel for each setting with several values.
+
+    python scripts/sweep.py data/tinyshakespeare.txt --minutes 3 hidden_size=256,384 dropout=0,.1
+    python scripts/sweep.py data/tinyshakespeare.txt --characters 20000 --minutes 3
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from judge import Text
+
+
+def parsed(setting: str) -> tuple[str, Any]:
+    """Name and value of NAME=VALUE; what is no number and no truth value is a word."""
+    name, _, value = setting.partition("=")
+    try:
+        return name, json.loads(value if value[:1] != "." else f"0{value}")
+    except ValueError:
+        return name, value
+
+
+def combinations(settings: list[str]) -> Iterator[dict[str, Any]]:
+    """Each choice of one value for each NAME=VALUE,VALUE,…"""
+    choices = [
+        [parsed(f"{name}={value}") for value in values.split(",")]
+        for name, _, values in (setting.partition("=") for setting in settings)
+    ]
+    return (dict(chosen) for chosen in itertools.product(*choices))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The runs that are in the file. A last line that was cut off is taken out of it."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if text and not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        path.write_text(text, encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """The best first."""
+    rows = [
+        "| settings | model | epochs read | first | held out | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in sorted(runs, key=lambda run: run["first"]):
+        asked = " ".join(f"{k}={v}" for k, v in run["asked"].items())
+        m, t = run["model"], run["train"]
+        read = t["steps"] * t["batch_size"] * t["seq_len"] / run["characters"]
+        model = f"{m['num_layers']}x{m['hidden_size']} {m['cell']}, dropout {m['dropout']:g}"
+        rows.append(
+            f"| {asked} | {model} | {read:.3g} | {run['first']:.4f} | {run['held_out']:.4f} "
+            f"| {run['seconds']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def plot(runs: list[dict[str, Any]], path: Path) -> None:
+    """Loss over each setting that has several values, one line for each choice of the others."""
+    from matplotlib import pyplot as plt
+
+    names = sorted({name for run in runs for name in run["asked"]})
+    varied = [n for n in names if len({str(run["asked"].get(n)) for run in runs}) > 1]
+    figure, panels = plt.subplots(1, max(1, len(varied)), sharey=True, squeeze=False)
+    for name, panel in zip(varied, panels[0], strict=False):
+        lines: dict[str, list[tuple[Any, float]]] = {}
+        for run in runs:
+            others = {k: v for k, v in run["asked"].items() if k != name}
+            lines.setdefault(str(others), []).append((run["asked"].get(name), run["first"]))
+        for points in lines.values():
+            panel.plot(*zip(*sorted(points, key=str), strict=True), marker="o", color="0.3")
+        panel.set_xlabel(name)
+    panels[0][0].set_ylabel("nats per character, first four fifths of the validation part")
+    figure.set_size_inches(4 * len(panels[0]), 4)
+    figure.savefig(path, bbox_inches="tight")
+
+
+def main() -> None:
+    """Parse the options, train what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE[,VALUE]...")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--epochs", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--characters", type=int, help="Only so many, from the beginning.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--out", type=Path, default=Path("sweep.jsonl"))
+    parser.add_argument("--plot", type=Path, help="PNG or SVG; needs matplotlib.")
+    options = parser.parse_args()
+    text = Text(options.corpus, options.characters)
+    limits = {k: v for k in ("minutes", "epochs", "steps") if (v := getattr(options, k))}
+    about = {"corpus": options.corpus.name, "characters": len(text.train)}
+    wanted = list[dict[str, Any]]()
+    for asked, seed in itertools.product(combinations(options.settings), options.seeds):
+        wanted.append(about | {"asked": limits | asked | {"seed": seed}})
+    for run in wanted:
+        if any(run.items() <= done.items() for done in read(options.out)):
+            continue
+        judged = asdict(text.judge(**run["asked"]))
+        del judged["metrics"]
+        with options.out.open("a", encoding="utf-8") as file:
+            print(json.dumps(run | judged), file=file)
+        print(f"{run['asked']}: {judged['first']:.4f}", flush=True)
+    runs = [d for d in read(options.out) if any(run.items() <= d.items() for run in wanted)]
+    print(table(runs))
+    if options.plot:
+        plot(runs, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Muon's updates are orthogonal, torch's own, and come back after a stop."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from charnn.config import ModelConfig, TrainConfig
+from charnn.model.network import CharNetwork
+from charnn.training import muon
+from charnn.training.muon import Muon, orthogonal
+from charnn.training.optimizer import Optimizer
+
+SHAPES = [(24, 6), (6, 24), (6, 6)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rounds_on_the_gram_matrix_equal_rounds_on_the_matrix(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.manual_seed(1)).double()
+    x = matrix / matrix.norm()
+    a, b, c = muon.COEFFICIENTS
+    for _ in range(muon.ROUNDS):
+        gram = x @ x.t()
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    torch.testing.assert_close(orthogonal(matrix), x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_vectors_stay_and_singular_values_become_alike(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.manual_seed(2)).double()
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    within = u.t() @ orthogonal(matrix) @ vt.t()
+    spread = within.diagonal().max() / within.diagonal().min()
+    torch.testing.assert_close(within, within.diagonal().diag(), atol=1e-5, rtol=0)
+    assert 1 <= spread < s.max() / s.min()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
+def test_the_size_of_the_gradient_does_not_matter(scale: float) -> None:
+    matrix = torch.randn(8, 5, generator=torch.manual_seed(3)).double()
+    expected = orthogonal(matrix)
+    torch.testing.assert_close(orthogonal(scale * matrix), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_no_gradient_at_all_is_no_update() -> None:
+    assert not orthogonal(torch.zeros(6, 4)).any()
+
+
+def test_updates_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "ROUNDS", 5)  # torch's default
+    torch.manual_seed(4)
+    start = torch.randn(64, 16)
+    ours, theirs = (start.clone().requires_grad_() for _ in range(2))
+    both: list[torch.optim.Optimizer] = [
+        Muon([ours], 1e-2, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(5):
+        gradient = torch.randn_like(start)
+        for matrix, optimizer in zip((ours, theirs), both, strict=True):
+            matrix.grad = gradient.clone()
+            optimizer.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.01 * moved  # torch computes in bfloat16
+
+
+MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4)
+TRAIN = TrainConfig(steps=9, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, optimizer="muon")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_what_an_optimizer_remembers_is_what_it_says_and_can_be_taken_back(
+    optimizer: str, cell: str
+) -> None:
+    network = CharNetwork(replace(MODEL, cell=cell))
+    config = replace(TRAIN, optimizer=optimizer)
+    first, second = Optimizer(network, config), Optimizer(network, config)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    assert not first.tensors()
+    first.step(0.01)
+    remembered = first.tensors()
+    assert {n: (t.shape, t.dtype) for n, t in remembered.items()} == first.expected()
+    second.remember(remembered)
+    for name, tensor in second.tensors().items():
+        assert torch.equal(tensor, remembered[name])
+        assert tensor.data_ptr() != remembered[name].data_ptr()
+
+
+def test_muon_moves_the_layers_matrices_and_adamw_the_rest() -> None:
+    remembered = Optimizer(CharNetwork(MODEL), TRAIN).expected()
+    moved = {name.removesuffix(".momentum") for name in remembered if name.endswith(".momentum")}
+    assert moved == {f"layers.{n}.weight_{kind}_l0" for n in range(2) for kind in ("ih", "hh")}
+    assert "head.weight.exp_avg" in remembered
