@@ -54,11 +54,11 @@ class Size:
 SIZES = (
     Size(128, 1, 6e-3, 0, 0),
     Size(256, 1, 6e-3, 0.5e6, 10e3),
-    Size(256, 2, 6e-3, 2e6, 100e3),
-    Size(384, 2, 6e-3, 5e6, 300e3),
-    Size(512, 2, 6e-3, 10e6, 500e3),
-    Size(768, 2, 4e-3, 40e6, 5e6),
-    Size(1024, 2, 4e-3, 100e6, 20e6),
+    Size(256, 2, 6e-3, 1e6, 100e3),
+    Size(384, 2, 6e-3, 3e6, 300e3),
+    Size(512, 2, 6e-3, 7e6, 500e3),
+    Size(768, 2, 6e-3, 20e6, 5e6),
+    Size(1024, 2, 6e-3, 40e6, 20e6),
 )
 ADAMW_RATE = 0.5  # of the table's rates, which are Muon's
 LANES, WINDOW = 16, 64
@@ -68,6 +68,7 @@ EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third
 # Up to so many readings of the text, this dropout: what is read often is learned by heart.
 DROPOUTS = ((5, 0.0), (10, 0.1), (25, 0.3), (math.inf, 0.5))
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
+BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,10 @@ def make_plan(
     epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
     if "dropout" not in given:
         model = replace(model, dropout=next(rate for most, rate in DROPOUTS if epochs <= most))
-    train = replace(train, steps=_steps(model, train, facts, budget, speedometer))
+    steps, disturbed = _steps(model, train, facts, budget, speedometer)
+    train = replace(train, steps=steps)
     validation = plan_validation(train, facts.val_symbols, given)
-    return Plan(model, train, validation, _why(model, train, facts, budget))
+    return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
 
 
 Candidate = tuple[ModelConfig, TrainConfig]
@@ -187,18 +189,18 @@ def _characters(
         return float(budget.steps * window)
     seconds = _seconds(budget)
     probe = min(PROBE_SECONDS, seconds / 50)
-    return seconds / speedometer.measure(model, train, probe).step * window
+    return seconds / speedometer.measure(model, train, probe).undisturbed * window
 
 
 def _steps(
     model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget, speedometer: Speedometer
-) -> int:
-    """The steps that the budget pays for."""
+) -> tuple[int, str]:
+    """The steps that the budget pays for; and what to say if the machine had other work."""
     window = train.batch_size * train.seq_len
     if budget.steps is not None:
-        return budget.steps
+        return budget.steps, ""
     if budget.epochs is not None:
-        return epoch_steps(budget.epochs, train, facts.train_symbols)
+        return epoch_steps(budget.epochs, train, facts.train_symbols), ""
     seconds = _seconds(budget)
     speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
     left = max(0.0, seconds - speedometer.spent())
@@ -206,7 +208,10 @@ def _steps(
     every, _, read = _validations(rough, window, facts.val_symbols)
     left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
     most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)
-    return max(STEPS_AT_LEAST, min(most, int(left / speed.step)))
+    steps = max(STEPS_AT_LEAST, min(most, int(left / speed.step)))
+    slower = speed.step / speed.undisturbed
+    busy = f"; other work on this machine makes each step {slower:.1f} times slower"
+    return steps, busy if slower > BUSY else ""
 
 
 def epoch_steps(epochs: float, train: TrainConfig, symbols: int) -> int:

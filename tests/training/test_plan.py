@@ -1,6 +1,6 @@
 """The plan is a function of corpus, budget and speed; every choice can be overridden."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -104,6 +104,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
         ("cell", "gru"), ("hidden_size", 77), ("num_layers", 3), ("embedding_size", 13),
         ("dropout", 0.33), ("seq_len", 21), ("batch_size", 5), ("learning_rate", 0.123),
         ("clip", 0.4), ("patience", 4), ("val_every", 7), ("max_rollbacks", 1),
+        ("residual", False), ("optimizer", "adamw"),
     ],
 )  # fmt: skip
 def test_what_is_given_is_taken(name: str, value: Any) -> None:
@@ -116,6 +117,24 @@ def test_a_given_size_is_the_only_one_measured() -> None:
     machine = Machine()
     make_plan(FACTS, Budget(minutes=3), {"hidden_size": 77}, machine)
     assert set(machine.asked) == {77}
+
+
+@dataclass
+class BusyMachine(Machine):
+    """One whose steps take three times as long, on average, as they take undisturbed."""
+
+    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+        quiet = super().measure(model, train, seconds)
+        return Speed(3 * quiet.step, quiet.validated_character, quiet.save, quiet.step)
+
+
+def test_a_busy_machine_trains_the_size_of_a_quiet_one_for_fewer_steps_and_says_so() -> None:
+    quiet = planned(Budget(minutes=3))
+    busy = make_plan(FACTS, Budget(minutes=3), {}, BusyMachine())
+    assert replace(busy.model, dropout=0) == replace(quiet.model, dropout=0)
+    assert busy.train.steps < quiet.train.steps
+    assert "3.0 times slower" in busy.why
+    assert "slower" not in quiet.why
 
 
 def test_few_characters_get_few_lanes_and_a_small_model() -> None:
