@@ -47,11 +47,12 @@ def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
     nats = figures.get("val_nats_per_char")
+    residual = ", residual" if model["residual"] and model["num_layers"] > 1 else ""
     lines = [
         ("checkpoint", about["checkpoint"]),
         (
             "model",
-            f"{model['num_layers']} x {model['hidden_size']} {model['cell']}, embedding "
+            f"{model['num_layers']} x {model['hidden_size']} {model['cell']}{residual}, embedding "
             f"{model['embedding_size']}, {figures['parameters']:,} parameters",
         ),
         ("vocabulary", f"{model['vocabulary_size']} symbols ({about['vocabulary']['kind']})"),
@@ -64,7 +65,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "settings",
             f"{train['batch_size']} lanes x {train['seq_len']}, learning rate "
-            f"{train['learning_rate']:g}, dropout {model['dropout']:g}, clip {train['clip']:g}",
+            f"{train['learning_rate']:g} by {train['optimizer']}, dropout {model['dropout']:g}, "
+            f"clip {train['clip']:g}",
         ),
     ]
     if nats is not None:
