@@ -124,9 +124,6 @@ class ModelConfig(Settings):
     dropout: float = setting(
         "Share of each layer's outputs zeroed while training.", default=0.0, low=0.0, high=0.95
     )
-    residual: bool = setting(
-        "Each upper layer adds to what it reads instead of replacing it.", default=False
-    )
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def main() -> None:
     print("| size | lanes x window | characters/s | peak GFLOP/s | share | done | optimizer |")
     print("|---|---|---|---|---|---|---|")
     for cell, (layers, hidden), lanes in itertools.product(options.cells, SIZES, options.lanes):
-        model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell, residual=True)
+        model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell)
         train = TrainConfig(10**9, lanes, WINDOW, 1e-3, seed=0, optimizer=options.optimizer)
         rate, best, ratio = measure(model, train, device)
         count = arithmetic(model, train, folded=device.type == "cpu")

@@ -47,12 +47,11 @@ def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
     nats = figures.get("val_nats_per_char")
-    residual = ", residual" if model["residual"] and model["num_layers"] > 1 else ""
     lines = [
         ("checkpoint", about["checkpoint"]),
         (
             "model",
-            f"{model['num_layers']} x {model['hidden_size']} {model['cell']}{residual}, embedding "
+            f"{model['num_layers']} x {model['hidden_size']} {model['cell']}, embedding "
             f"{model['embedding_size']}, {figures['parameters']:,} parameters",
         ),
         ("vocabulary", f"{model['vocabulary_size']} symbols ({about['vocabulary']['kind']})"),

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-# Chosen by the plan although the config classes have a default, which older checkpoints mean.
-CHOSEN = ("dropout", "residual", "optimizer")
+CHOSEN = ("dropout", "optimizer")  # by the plan, although they have defaults: older models' values
 
 
 def settings(kind: type[Settings], *names: str, chosen: str = "") -> Callable[[Command], Command]:
@@ -42,14 +41,12 @@ def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[C
     flag = "--" + name.replace("_", "-")
     text = field.metadata["help"]
     base = next((t for t in get_args(hint) if t is not types.NoneType), hint)
-    if base is bool and not chosen:
+    if base is bool:
         return click.option(flag, is_flag=True, help=text)
     default = None if chosen or field.default is MISSING else field.default
     if chosen:
         fixed = field.default is not MISSING and name not in CHOSEN
         text += f"  [default: {field.default}]" if fixed else f"  [{chosen}]"
-    if base is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
     return click.option(
         flag, type=_type(base, field.metadata), default=default, show_default=not chosen, help=text
     )

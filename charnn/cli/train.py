@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from charnn.training.plan import Budget, Plan
     from charnn.training.run import Run
 
-MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "residual", "dropout")
+MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
 TRAIN = (
     "seq_len",
     "batch_size",
@@ -44,9 +44,7 @@ ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
     "force",
 )  # fmt: skip
-NOT_WITH_WEIGHTS = (
-    "cell", "hidden_size", "num_layers", "embedding_size", "residual", "tokenizer", "min_count",
-)  # fmt: skip
+NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer", "min_count")
 
 
 @click.command("train", short_help="Train a model on a text.")
@@ -142,7 +140,9 @@ def _refuse(context: click.Context, names: Iterable[str], why: str) -> None:
 def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
     """A new run; None where it was only asked what it would be."""
     given = {
-        name: options[name] for name in (*MODEL, *TRAIN, *VALIDATION) if options[name] is not None
+        name: options[name]
+        for name in (*MODEL, *TRAIN, *VALIDATION)
+        if options[name] is not None and options[name] is not False
     }
     text = TextConfig(**{name: options[name] for name in TEXT})
     limits = {name: options[name] for name in BUDGET}

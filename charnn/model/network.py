@@ -57,7 +57,7 @@ class CharNetwork(nn.Module):
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Read `indices` [T, B] from `state` [S, B, L, H]: logits [T, B, V] and the new state."""
         new_state = []
-        inputs = passed = state  # set by the first layer
+        inputs = state  # set by the first layer
         for number, layer in enumerate(self.layers):
             # [1, B, H] each; contiguous, because cuDNN and oneDNN want them so
             before = tuple(part[None, :, number].contiguous() for part in state)
@@ -66,8 +66,7 @@ class CharNetwork(nn.Module):
             else:
                 outputs, after = _run(layer, inputs, before)
             new_state.append(torch.cat(after))  # [S, B, H]
-            passed = passed + outputs if number > 0 and self.config.residual else outputs
-            inputs = self._dropped(passed)
+            inputs = self._dropped(outputs)
         return self.head(inputs), torch.stack(new_state, 2)
 
     def _first_layer(

@@ -6,9 +6,7 @@ they are few matters: the weights stream through the caches, and each operation 
 
 - Embedding, input weights and biases of the first layer are one table, a row per symbol.
 - An upper layer's two products are one: the state [S, B, L, H] keeps a layer's h beside that of the
-  layer below, which is its input, so that both are one view. With residual connections its input is
-  the sum of all h below: the view reaches down to the first, with the weights of the input repeated
-  for each, which costs nothing with two layers and is still one product with more.
+  layer below, which is its input, so that both are one view.
 - An LSTM's candidate is tanh(x) = 2 sigmoid(2x) - 1, its weights doubled once and for all, so that
   one sigmoid covers all four gates.
 """
@@ -35,54 +33,45 @@ class Stepper:
             w_ih, w_hh, bias = folded[0]
             self._table = network.embedding.weight @ w_ih.t() + bias  # [V, GH]
             self._rows = self._table.unbind()  # a single text takes its row from here, unmoved
-            summed = network.config.residual
-            self._weights = [w_hh.clone()]
-            for below, (w, u, _) in enumerate(folded[1:], 1):
-                self._weights.append(torch.cat((*[w] * (below if summed else 1), u), 1))
+            self._weights = [w_hh.clone(), *(torch.cat((w, u), 1) for w, u, _ in folded[1:])]
             self._biases = [*(b for _, _, b in folded[1:]), network.head.bias.clone()]
-            self._head = torch.cat([network.head.weight] * (len(folded) if summed else 1), 1)
-        self._views: _Views | None = None  # of the state of the step before
+            self._head = network.head.weight.clone()
+        self._state: Tensor | None = None
+        self._layers: list[_Layer] = []
 
     def step(self, indices: Tensor, state: Tensor) -> Tensor:
         """Read one symbol each [B]; return the next symbols' logits [B, V].
 
         `state` [S, B, L, H] is the caller's; it is overwritten with the state after the step.
         """
-        if self._views is None or state is not self._views.state:  # making them takes time
-            self._views = self._view(state)
+        if state is not self._state:  # views of it are kept, because making them takes time
+            self._state, self._layers = state, self._views(state)
         single = len(indices) == 1
         bias = self._rows[int(indices)] if single else self._table.index_select(0, indices)
-        for layer, next_bias in zip(self._views.layers, self._biases, strict=True):
+        for layer, next_bias in zip(self._layers, self._biases, strict=True):
             layer.product(bias, *layer.factors, out=layer.gates)
             self._update(layer)
             bias = next_bias
-        logits = self._views.product(bias, *self._views.factors)
+        product, factors = _product(self._head, layer.h)
+        logits = product(bias, *factors)
         return logits[None] if single else logits
 
-    def _view(self, state: Tensor) -> "_Views":
+    def _views(self, state: Tensor) -> list["_Layer"]:
         _, B, L, H = state.shape
         beside = state.view(-1, B, L * H)
-        if B == 1:
-            beside = beside[:, 0]
         layers = []
         for number, weight in enumerate(self._weights):
-            start, end = number * H, (number + 1) * H
-            h, c = beside[0, ..., start:end], beside[-1, ..., start:end]
-            inputs = beside[0, ..., end - weight.shape[1] : end]
-            gates = self._table.new_empty(*inputs.shape[:-1], len(weight))
+            lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
+            gates = self._table.new_empty(B, len(weight))
+            h, c, inputs = (
+                beside[0, :, start:end],
+                beside[-1, :, start:end],
+                beside[0, :, lower:end],
+            )
+            if B == 1:
+                h, c, inputs, gates = (view[0] for view in (h, c, inputs, gates))
             layers.append(_Layer(h, c, gates, gates.split(H, -1), *_product(weight, inputs)))
-        outputs = beside[0, ..., L * H - self._head.shape[1] :]
-        return _Views(state, layers, *_product(self._head, outputs))
-
-
-@dataclass(frozen=True)
-class _Views:
-    """A state [S, B, L, H], its layers, and how their outputs become logits."""
-
-    state: Tensor
-    layers: list["_Layer"]
-    product: Callable[..., Tensor]  # logits are product(bias, *factors)
-    factors: tuple[Tensor, Tensor]
+        return layers
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,6 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         "steps": 1,
         "batch_size": lanes,
         "seq_len": window,
-        "residual": True,
         "optimizer": "muon",
         "learning_rate": size.learning_rate,
         "seed": facts.seed,

@@ -39,7 +39,7 @@ PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()
     "vocabulary_size", "steps", "seed", "val_characters",
 }  # fmt: skip
 STRANGE = "replace them, or train without --init-from"  # characters that the weights do not know
-SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size", "residual")
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
 
 
 def plan_run(

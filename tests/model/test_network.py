@@ -35,20 +35,6 @@ def torch_layers(ours: CharNetwork) -> nn.RNNBase:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("layers", [1, 2, 4])
-def test_with_residual_connections_each_upper_layer_adds_to_what_it_reads(
-    cell: str, layers: int
-) -> None:
-    ours = network(replace(PLAIN, cell=cell, num_layers=layers, residual=True))
-    read = indices(PLAIN)
-    logits, _ = ours(read, ours.zero_state(3))
-    passed = ours.layers[0](ours.embedding(read))[0]
-    for layer in list(ours.layers)[1:]:
-        passed = passed + layer(passed)[0]
-    torch.testing.assert_close(logits, ours.head(passed), atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("config", [FOLDED, PLAIN], ids=["folded", "plain"])
 def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
     config: ModelConfig, cell: str

@@ -104,7 +104,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
         ("cell", "gru"), ("hidden_size", 77), ("num_layers", 3), ("embedding_size", 13),
         ("dropout", 0.33), ("seq_len", 21), ("batch_size", 5), ("learning_rate", 0.123),
         ("clip", 0.4), ("patience", 4), ("val_every", 7), ("max_rollbacks", 1),
-        ("residual", False), ("optimizer", "adamw"),
+        ("optimizer", "adamw"),
     ],
 )  # fmt: skip
 def test_what_is_given_is_taken(name: str, value: Any) -> None:
