@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--curves", type=Path, help="Folder for the runs' metrics.")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     settings = dict(parsed(setting) for setting in options.settings)
     text, found = Text(options.corpus), list[Judged]()
     for seed in options.seeds:

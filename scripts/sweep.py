@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--out", type=Path, default=Path("sweep.jsonl"))
     parser.add_argument("--plot", type=Path, help="PNG or SVG; needs matplotlib.")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     text = Text(options.corpus, options.characters)
     limits = {k: v for k in ("minutes", "epochs", "steps") if (v := getattr(options, k))}
     about = {"corpus": options.corpus.name, "characters": len(text.train)}

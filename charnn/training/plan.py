@@ -9,7 +9,7 @@ from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
 from charnn.training.measure import Speed
-from charnn.training.memory import estimate, refuse_too_large
+from charnn.training.memory import estimate, parameters, refuse_too_large
 
 VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
 MOST_VALIDATIONS = 20
@@ -54,7 +54,7 @@ class Size:
 SIZES = (
     Size(128, 1, 6e-3, 0, 0),
     Size(256, 1, 6e-3, 0.5e6, 10e3),
-    Size(256, 2, 6e-3, 1e6, 100e3),
+    Size(256, 2, 6e-3, 1e6, 15e3),
     Size(384, 2, 6e-3, 3e6, 300e3),
     Size(512, 2, 6e-3, 7e6, 500e3),
     Size(768, 2, 6e-3, 20e6, 5e6),
@@ -65,8 +65,9 @@ LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
 EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third of a percent
-# Up to so many readings of the text, this dropout: what is read often is learned by heart.
-DROPOUTS = ((5, 0.0), (10, 0.1), (25, 0.3), (math.inf, 0.5))
+# What many weights read often is learned by heart. Dropout begins where weights times readings
+# are DROPOUT_FROM for each character of the text, and grows with the logarithm from there.
+DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 4, 0.06, 0.5
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
@@ -128,11 +129,18 @@ def make_plan(
         characters = min(characters, EPOCHS_AT_MOST * facts.train_symbols)
     epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
     if "dropout" not in given:
-        model = replace(model, dropout=next(rate for most, rate in DROPOUTS if epochs <= most))
+        model = replace(model, dropout=_dropout(parameters(model), epochs, facts.train_symbols))
     steps, disturbed = _steps(model, train, facts, budget, speedometer)
     train = replace(train, steps=steps)
     validation = plan_validation(train, facts.val_symbols, given)
     return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
+
+
+def _dropout(weights: int, epochs: float, symbols: int) -> float:
+    """In twentieths."""
+    exposure = max(1e-9, weights * epochs / max(1, symbols))
+    rate = DROPOUT_GROWTH * math.log(exposure / DROPOUT_FROM)
+    return round(20 * min(max(0.0, rate), DROPOUT_AT_MOST)) / 20
 
 
 Candidate = tuple[ModelConfig, TrainConfig]
