@@ -1,9 +1,10 @@
 """How well does a model learn a text in so many minutes?
 
-Trains as `charnn train CORPUS --minutes M --seed S` does, once for each seed, and prints one row of
-BENCHMARKS.md: both protocols on the validation part, mean and range over the seeds; and `stream`
-on its last fifth, which no choice has seen (scripts/judge.py). Settings may be given; without any
-charnn chooses all of them. The learning curves are kept for scripts/curves.py.
+Trains as `charnn train CORPUS --minutes M --seed S` does, once for each seed, but with the last
+fifth of the validation part kept from the choice of the best model (scripts/judge.py). Prints one
+row of BENCHMARKS.md: both protocols on the whole part, mean and range over the seeds; and `stream`
+on that fifth. Settings may be given; without any charnn chooses all of them. The learning curves
+are kept for scripts/curves.py.
 
     python scripts/bench_learn.py data/tinyshakespeare.txt --minutes 3 --seeds 1 2 3
     python scripts/bench_learn.py data/tinyshakespeare.txt --minutes 3 cell=gru
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 from judge import Judged, Text
-from sweep import parsed
+from sweep import parsed, refuse
 
 
 def spread(values: list[float]) -> str:
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--curves", type=Path, help="Folder for the runs' metrics.")
     options = parser.parse_intermixed_args()
+    refuse(parser, options.settings)
     settings = dict(parsed(setting) for setting in options.settings)
     text, found = Text(options.corpus), list[Judged]()
     for seed in options.seeds:

@@ -2,7 +2,7 @@
 
 Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
 product reaches in the same run. `share` counts the multiplications of the model as it is written
-(an LSTM that reads an embedding) and the optimizer's; `done` counts those that are made: with few
+(layers that read an embedding) and the optimizer's; `done` counts those that are made: with few
 symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
 on a CPU the share may then pass what is done. `optimizer` is its part of them. Medians of five
 rounds, peak and training in turn.
@@ -61,7 +61,8 @@ def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmet
 
 
 def orthogonalisation(rows: int, columns: int) -> float:
-    """Operations of `charnn.training.muon.orthogonal`."""
+    """Operations of `charnn.training.muon.orthogonal` in float32; where it works in bfloat16 there
+    are half as many more of an LSTM's, and they are faster."""
     n, m = sorted((rows, columns))
     return 2.0 * (2 * m * n**2 + (4 * muon.ROUNDS - 3) * n**3)
 

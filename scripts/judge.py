@@ -59,14 +59,15 @@ class Text:
             best = charnn.train(folder / "train", val=folder / "first", out=run, **options)
             seconds = time.monotonic() - start
             model = charnn.load(best)
-            whole = open_corpus(
-                [str(folder / "train")], TextConfig(), val=[str(folder / "validation")],
-                tokenizer=model.tokenizer, skip_unknown=True,
-            ).validation  # fmt: skip
+            few, whole = (
+                open_corpus(
+                    [str(folder / "train")], model.checkpoint.text, val=[str(folder / part)],
+                    tokenizer=model.tokenizer, skip_unknown=True,
+                ).validation
+                for part in ("first", "validation")
+            )  # fmt: skip
             metrics = (run / "metrics.jsonl").read_text(encoding="utf-8")
-        first, stream = (
-            evaluate(model.network, part, "stream") for part in (whole[: len(self.first)], whole)
-        )
+        first, stream = (evaluate(model.network, part, "stream") for part in (few, whole))
         rest = (stream.nats - first.nats) / (stream.characters - first.characters)
         window = evaluate(model.network, whole, "window").nats_per_char
         return Judged(

@@ -30,6 +30,14 @@ def parsed(setting: str) -> tuple[str, Any]:
         return name, value
 
 
+def refuse(parser: argparse.ArgumentParser, settings: list[str]) -> None:
+    """End with a line of usage where a setting has no value or is an option's."""
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if not value or name in ("seed", "minutes", "epochs", "steps", "val", "out"):
+            parser.error(f"{setting} is no setting; write NAME=VALUE, or --{name} for an option")
+
+
 def combinations(settings: list[str]) -> Iterator[dict[str, Any]]:
     """Each choice of one value for each NAME=VALUE,VALUE,…"""
     choices = [
@@ -77,9 +85,9 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
         lines: dict[str, list[tuple[Any, float]]] = {}
         for run in runs:
             others = {k: v for k, v in run["asked"].items() if k != name}
-            lines.setdefault(str(others), []).append((run["asked"].get(name), run["first"]))
+            lines.setdefault(str(others), []).append((run["asked"][name], run["first"]))
         for points in lines.values():
-            panel.plot(*zip(*sorted(points, key=str), strict=True), marker="o", color="0.3")
+            panel.plot(*zip(*sorted(points), strict=True), marker="o", color="0.3")
         panel.set_xlabel(name)
     panels[0][0].set_ylabel("nats per character, first four fifths of the validation part")
     figure.set_size_inches(4 * len(panels[0]), 4)
@@ -99,6 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("sweep.jsonl"))
     parser.add_argument("--plot", type=Path, help="PNG or SVG; needs matplotlib.")
     options = parser.parse_intermixed_args()
+    refuse(parser, options.settings)
     text = Text(options.corpus, options.characters)
     limits = {k: v for k in ("minutes", "epochs", "steps") if (v := getattr(options, k))}
     about = {"corpus": options.corpus.name, "characters": len(text.train)}

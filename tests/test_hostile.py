@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -32,7 +32,8 @@ from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 
 CPU = torch.device("cpu")
 STOP = SNAPSHOT_EVERY + 1  # so that `last` holds a snapshot beside the newest state
-TRAIN = TrainConfig(steps=STOP + 9, batch_size=2, seq_len=4, learning_rate=0.01, seed=4)
+TRAIN = TrainConfig(STOP + 9, 2, 4, learning_rate=0.01, seed=4)
+OPTIMIZERS = {"char": "muon", "byte": "adamw"}  # one for each of the runs
 VALIDATION = ValidationConfig(val_every=50)
 
 
@@ -53,7 +54,8 @@ def made(folder: Path, kind: str) -> list[Victim]:
     corpus = open_corpus([str(text)], config)
     model = ModelConfig(corpus.tokenizer.vocabulary_size, 4, 2, 3)
     folder.mkdir()
-    run = Run.start(folder, corpus, config, model, TRAIN, VALIDATION, CPU)
+    train = replace(TRAIN, optimizer=OPTIMIZERS[kind])
+    run = Run.start(folder, corpus, config, model, train, VALIDATION, CPU)
     write_about(folder, corpus, "a test", {}, VALIDATION, CPU)
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == STOP:

@@ -76,7 +76,7 @@ class Stopwatch:
         evaluate(state.network, some, "lanes")
         validated = (time.perf_counter() - start) / lanes_layout(len(some)).read
         save = state.network.parameter_count() / SAVED_PARAMETERS
-        return Speed(statistics.mean(times), validated, save, _lower_quartile(times))
+        return Speed(statistics.fmean(times), validated, save, _lower_quartile(times))
 
 
 def _lower_quartile(times: list[float]) -> float:

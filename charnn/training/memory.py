@@ -14,6 +14,7 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError, is_out_of_memory
 
 # Numbers held for each parameter: weight, gradient, two moments, and a snapshot of three of them.
+# (Muon keeps one moment for a matrix, but makes copies of one matrix after the other.)
 PER_PARAMETER = 7
 # While `last` is saved, six of them twice on the host: as tensors' bytes and as the file's.
 WHILE_SAVING = 12

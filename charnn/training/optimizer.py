@@ -31,7 +31,7 @@ class Optimizer:
         if matrices:
             self._parts.append(Muon(matrices.values(), rate, decay))
         self._named = named
-        self._matrices = matrices
+        self._matrices = matrices.keys()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -72,8 +72,5 @@ class Optimizer:
                     memory[key] = tensors[f"{name}.{key}"].to(self._named[name].device, copy=True)
 
     def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        for part in self._parts:
-            mine = {id(p) for group in part.param_groups for p in group["params"]}
-            for name, parameter in self._named.items():
-                if id(parameter) in mine:
-                    yield name, part.state[parameter]
+        for name, parameter in self._named.items():
+            yield name, self._parts[name in self._matrices].state[parameter]

@@ -17,6 +17,7 @@ from charnn.files import explained, write_json
 from charnn.folder import ABOUT, read_about
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
+from charnn.training.muon import fast_bfloat16
 from charnn.version import __version__
 
 
@@ -48,6 +49,7 @@ def write_about(
             "processor": platform.processor() or platform.machine(),
             "system": sys.platform,
             "threads": torch.get_num_threads(),
+            "bfloat16": fast_bfloat16(device.type),
         },
     }
     write_json(folder / ABOUT, about)

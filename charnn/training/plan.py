@@ -43,7 +43,6 @@ class Size:
 
     hidden_size: int
     num_layers: int
-    learning_rate: float
     characters: float
     text: float
 
@@ -52,15 +51,15 @@ class Size:
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md); the rows
 # beyond 512 are drawn out from there, not measured.
 SIZES = (
-    Size(128, 1, 6e-3, 0, 0),
-    Size(256, 1, 6e-3, 0.5e6, 10e3),
-    Size(256, 2, 6e-3, 1e6, 15e3),
-    Size(384, 2, 6e-3, 3e6, 300e3),
-    Size(512, 2, 6e-3, 7e6, 500e3),
-    Size(768, 2, 6e-3, 20e6, 5e6),
-    Size(1024, 2, 6e-3, 40e6, 20e6),
+    Size(128, 1, 0, 0),
+    Size(256, 1, 0.5e6, 10e3),
+    Size(256, 2, 1e6, 15e3),
+    Size(384, 2, 3e6, 300e3),
+    Size(512, 2, 7e6, 500e3),
+    Size(768, 2, 20e6, 5e6),
+    Size(1024, 2, 40e6, 20e6),
 )
-ADAMW_RATE = 0.5  # of the table's rates, which are Muon's
+LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
@@ -116,29 +115,26 @@ def make_plan(
         candidates = [_given_size(given["hidden_size"], facts, given)]
     chosen = candidates[0]
     refuse_too_large(*chosen, facts.memory, facts.on_cpu)
-    characters = _characters(chosen, facts, budget, speedometer)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
         if size.text > facts.train_symbols or estimate(*candidate, facts.on_cpu) > facts.memory:
             break
-        readable = _characters(candidate, facts, budget, speedometer)
-        if readable < size.characters:
+        if _characters(candidate, facts, budget, speedometer) < size.characters:
             break
-        chosen, characters = candidate, readable
+        chosen = candidate
     model, train = chosen
-    if budget.minutes is not None:
-        characters = min(characters, EPOCHS_AT_MOST * facts.train_symbols)
-    epochs = characters / max(1, facts.train_symbols)  # a text too short is refused later
-    if "dropout" not in given:
-        model = replace(model, dropout=_dropout(parameters(model), epochs, facts.train_symbols))
     steps, disturbed = _steps(model, train, facts, budget, speedometer)
     train = replace(train, steps=steps)
+    if "dropout" not in given:
+        symbols = max(1, facts.train_symbols)  # a text too short is refused later
+        epochs = steps * train.batch_size * train.seq_len / symbols
+        model = replace(model, dropout=_dropout(parameters(model), epochs, symbols))
     validation = plan_validation(train, facts.val_symbols, given)
     return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
 
 
 def _dropout(weights: int, epochs: float, symbols: int) -> float:
     """In twentieths."""
-    exposure = max(1e-9, weights * epochs / max(1, symbols))
+    exposure = max(1e-9, weights * epochs / symbols)
     rate = DROPOUT_GROWTH * math.log(exposure / DROPOUT_FROM)
     return round(20 * min(max(0.0, rate), DROPOUT_AT_MOST)) / 20
 
@@ -157,13 +153,11 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         "batch_size": lanes,
         "seq_len": window,
         "optimizer": "muon",
-        "learning_rate": size.learning_rate,
         "seed": facts.seed,
     }
     values = defaults | dict(given)
-    if values["optimizer"] == "adamw":
-        defaults["learning_rate"] = ADAMW_RATE * size.learning_rate
-        values = defaults | dict(given)
+    usual = LEARNING_RATES["adamw" if values["optimizer"] == "adamw" else "muon"]
+    values.setdefault("learning_rate", usual)
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)
@@ -179,8 +173,8 @@ def lanes_and_window(symbols: int) -> tuple[int, int]:
 
 
 def _given_size(hidden_size: int, facts: Facts, given: Mapping[str, Any]) -> Candidate:
-    """The user's size, with the learning rate of the nearest row that is not larger."""
-    rows = [size for size in SIZES if size.hidden_size <= hidden_size and size.num_layers == 1]
+    """The user's size, with as many layers as the nearest row that is not larger."""
+    rows = [size for size in SIZES if size.hidden_size <= hidden_size]
     return _candidate(rows[-1] if rows else SIZES[0], facts, given)
 
 

@@ -29,6 +29,7 @@ from charnn.folder import (
 from charnn.text.corpus import Corpus
 from charnn.training.measure import Stopwatch
 from charnn.training.memory import available, memory_explained, refuse_too_large
+from charnn.training.muon import fast_bfloat16
 from charnn.training.origin import reopen_corpus, update_about, write_about
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
 from charnn.training.run import Run
@@ -159,7 +160,7 @@ def resumed(
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
-        notes += _differences(about, device)
+        notes += _differences(about, device, last.train.optimizer)
         train = last.train if budget is None else _longer(last, about, budget, len(corpus.train))
         longer = train != last.train
         if longer:
@@ -253,7 +254,7 @@ def _stretched(last: Checkpoint, train: TrainConfig) -> str:
     )
 
 
-def _differences(about: Mapping[str, Any], device: torch.device) -> list[str]:
+def _differences(about: Mapping[str, Any], device: torch.device, optimizer: str) -> list[str]:
     """What keeps the rest of the run from being bit for bit what it would have been."""
     found = []
     machine, versions = about.get("machine"), about.get("versions")
@@ -263,6 +264,10 @@ def _differences(about: Mapping[str, Any], device: torch.device) -> list[str]:
             f"{threads} threads then, {torch.get_num_threads()} now: the last bits will differ "
             f"(OMP_NUM_THREADS={threads} keeps them)"
         )
+    rounds = machine.get("bfloat16") if isinstance(machine, dict) else None
+    if optimizer == "muon" and isinstance(rounds, bool) and rounds != fast_bfloat16(device.type):
+        kinds = ("float32", "bfloat16") if rounds is False else ("bfloat16", "float32")
+        found.append(f"muon in {kinds[0]} then, in {kinds[1]} now: the result will differ a little")
     was = machine.get("device") if isinstance(machine, dict) else None
     if isinstance(was, str) and (was == "cpu") != (device.type == "cpu"):
         found.append(f"on {was} then, on {device} now: the last bits will differ")

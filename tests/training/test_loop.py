@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.errors import TrainingError
+from charnn.errors import CheckpointError, TrainingError
 from charnn.text.batches import Batches, Position
 from charnn.training import loop
 from charnn.training.loop import Rollback, StepReport, train_steps
@@ -105,6 +105,15 @@ def test_stopping_and_going_on_equals_never_stopping(cell: str, optimizer: str) 
         assert torch.equal(ours, theirs)
 
 
+def test_what_one_optimizer_remembers_is_nothing_to_the_other() -> None:
+    state, batches = started()
+    next(train_steps(state, batches, TRAIN))
+    other, _ = started(train=replace(TRAIN, optimizer="muon"))
+    weights = state.network.state_dict()
+    with pytest.raises(CheckpointError, match=r"optimizer\.layers\.0\.weight_hh_l0\.exp_avg"):
+        other.restore(weights, state.progress(), state.tensors())
+
+
 def poison(state: TrainState) -> None:
     """Make the next loss a number that is none."""
     with torch.no_grad():
@@ -122,12 +131,14 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
         assert torch.equal(tensor, theirs[name]), name
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_loss_that_is_not_finite_takes_all_back_to_the_snapshot_at_half_the_rate(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
-    state, batches = started()
-    steps = train_steps(state, batches, TRAIN)
+    train = replace(TRAIN, optimizer=optimizer)
+    state, batches = started(train=train)
+    steps = train_steps(state, batches, train)
     for _ in range(4):
         next(steps)
     at_four = everything(state)

@@ -51,6 +51,12 @@ def test_the_size_of_the_gradient_does_not_matter(scale: float, tolerance: float
     torch.testing.assert_close(orthogonal(scale * matrix), expected, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-25, 1e-22, 1e-15, 1e15])
+def test_no_update_is_larger_than_an_orthogonal_one(scale: float, tolerance: float) -> None:
+    matrix = scale * torch.randn(8, 5, generator=torch.manual_seed(3))  # in float32
+    assert torch.linalg.matrix_norm(orthogonal(matrix), 2) < 1.25 + tolerance
+
+
 def test_no_gradient_at_all_is_no_update() -> None:
     assert not orthogonal(torch.zeros(6, 4)).any()
 

@@ -114,6 +114,29 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
     assert settings[name] == value
 
 
+def test_a_learning_rate_fits_the_optimizer() -> None:
+    for name, rate in module.LEARNING_RATES.items():
+        assert planned(Budget(steps=100), optimizer=name).train.learning_rate == rate
+    with pytest.raises(SettingError, match="none of adamw, muon"):
+        planned(Budget(steps=100), optimizer="sgd")
+
+
+@pytest.mark.parametrize(("size", "layers"), [(16, 1), (200, 1), (256, 2), (300, 2), (2000, 2)])
+def test_a_given_size_has_the_layers_of_the_nearest_row(size: int, layers: int) -> None:
+    assert planned(Budget(steps=100), hidden_size=size).model.num_layers == layers
+
+
+@given(st.integers(1, 10**8), st.floats(0.01, 100), st.integers(10**3, 10**7))
+def test_more_weights_readings_or_less_text_never_give_less_dropout(
+    weights: int, epochs: float, symbols: int
+) -> None:
+    rate = module._dropout(weights, epochs, symbols)
+    assert 0 <= rate <= module.DROPOUT_AT_MOST
+    assert module._dropout(2 * weights, epochs, symbols) >= rate
+    assert module._dropout(weights, 2 * epochs, symbols) >= rate
+    assert module._dropout(weights, epochs, symbols // 2) >= rate
+
+
 def test_a_given_size_is_the_only_one_measured() -> None:
     machine = Machine()
     make_plan(FACTS, Budget(minutes=3), {"hidden_size": 77}, machine)
@@ -133,6 +156,7 @@ def test_a_busy_machine_trains_the_size_of_a_quiet_one_for_fewer_steps_and_says_
     quiet = planned(Budget(minutes=3))
     busy = make_plan(FACTS, Budget(minutes=3), {}, BusyMachine())
     assert replace(busy.model, dropout=0) == replace(quiet.model, dropout=0)
+    assert busy.model.dropout <= quiet.model.dropout
     assert busy.train.steps < quiet.train.steps
     assert "3.0 times slower" in busy.why
     assert "slower" not in quiet.why
