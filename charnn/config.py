@@ -157,7 +157,11 @@ class TrainConfig(Settings):
         default="adamw",
         choices=("adamw", "muon"),
     )
-    weight_decay: float = setting("Decoupled weight decay.", default=0.01, low=0.0)
+    weight_decay: float = setting(
+        "Times the learning rate, the share by which weights shrink in a step.",
+        default=0.01,
+        low=0.0,
+    )
     beta2: float = setting("Decay of AdamW's second moment.", default=0.99, low=0.0, high=0.999999)
     max_rollbacks: int = setting(
         "Returns to the last snapshot, at half the learning rate, when the loss or the gradient is "

@@ -64,8 +64,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "settings",
             f"{train['batch_size']} lanes x {train['seq_len']}, learning rate "
-            f"{train['learning_rate']:g} by {train['optimizer']}, dropout {model['dropout']:g}, "
-            f"clip {train['clip']:g}",
+            f"{train['learning_rate']:g} by {train['optimizer']}, weight decay "
+            f"{train['weight_decay']:g}, dropout {model['dropout']:g}, clip {train['clip']:g}",
         ),
     ]
     if nats is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-CHOSEN = ("dropout", "optimizer")  # by the plan, although they have defaults: older models' values
+CHOSEN = ("dropout", "optimizer", "weight_decay")  # although there are defaults
 
 
 def settings(kind: type[Settings], *names: str, chosen: str = "") -> Callable[[Command], Command]:

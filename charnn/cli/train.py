@@ -32,6 +32,7 @@ TRAIN = (
     "batch_size",
     "learning_rate",
     "optimizer",
+    "weight_decay",
     "clip",
     "max_rollbacks",
     "precision",

@@ -60,13 +60,15 @@ SIZES = (
     Size(1024, 2, 40e6, 20e6),
 )
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
+# What keeps a text from being learned by heart, far better than dropout where Muon learns.
+WEIGHT_DECAYS = {"muon": 0.3, "adamw": 0.01}
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
 EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third of a percent
-# What many weights read often is learned by heart. Dropout begins where weights times readings
-# are DROPOUT_FROM for each character of the text, and grows with the logarithm from there.
-DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 4, 0.06, 0.5
+# Dropout helps too where many weights read a text often: it begins where weights times readings are
+# DROPOUT_FROM for each character of the text, and grows with the logarithm from there.
+DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 10, 0.04, 0.5
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
@@ -156,8 +158,9 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         "seed": facts.seed,
     }
     values = defaults | dict(given)
-    usual = LEARNING_RATES["adamw" if values["optimizer"] == "adamw" else "muon"]
-    values.setdefault("learning_rate", usual)
+    kind = "adamw" if values["optimizer"] == "adamw" else "muon"
+    values.setdefault("learning_rate", LEARNING_RATES[kind])
+    values.setdefault("weight_decay", WEIGHT_DECAYS[kind])
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)

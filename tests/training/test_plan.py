@@ -105,7 +105,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
         ("cell", "gru"), ("hidden_size", 77), ("num_layers", 3), ("embedding_size", 13),
         ("dropout", 0.33), ("seq_len", 21), ("batch_size", 5), ("learning_rate", 0.123),
         ("clip", 0.4), ("patience", 4), ("val_every", 7), ("max_rollbacks", 1),
-        ("optimizer", "adamw"),
+        ("optimizer", "adamw"), ("weight_decay", 0.7),
     ],
 )  # fmt: skip
 def test_what_is_given_is_taken(name: str, value: Any) -> None:
@@ -114,9 +114,10 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
     assert settings[name] == value
 
 
-def test_a_learning_rate_fits_the_optimizer() -> None:
+def test_learning_rate_and_weight_decay_fit_the_optimizer() -> None:
     for name, rate in module.LEARNING_RATES.items():
-        assert planned(Budget(steps=100), optimizer=name).train.learning_rate == rate
+        train = planned(Budget(steps=100), optimizer=name).train
+        assert (train.learning_rate, train.weight_decay) == (rate, module.WEIGHT_DECAYS[name])
     with pytest.raises(SettingError, match="none of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
 
