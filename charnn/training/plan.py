@@ -60,14 +60,14 @@ SIZES = (
     Size(1024, 2, 40e6, 20e6),
 )
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
-# What keeps a text from being learned by heart, far better than dropout where Muon learns.
-WEIGHT_DECAYS = {"muon": 0.3, "adamw": 0.01}
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
 EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third of a percent
-# Dropout helps too where many weights read a text often: it begins where weights times readings are
-# DROPOUT_FROM for each character of the text, and grows with the logarithm from there.
+# What many weights read often is learned by heart. Weights times readings for each character of the
+# text: where that is so much, weight decay and dropout begin, and grow with its logarithm. Muon's
+# weight decay does most of it, and harms where a text is read a few times only.
+DECAY_FROM, DECAY_GROWTH, LEAST_DECAY = 5.5, 0.15, 0.01
 DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 10, 0.04, 0.5
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
@@ -126,19 +126,26 @@ def make_plan(
     model, train = chosen
     steps, disturbed = _steps(model, train, facts, budget, speedometer)
     train = replace(train, steps=steps)
+    symbols = max(1, facts.train_symbols)  # a text too short is refused later
+    epochs = steps * train.batch_size * train.seq_len / symbols
+    exposure = parameters(model) * epochs / symbols
     if "dropout" not in given:
-        symbols = max(1, facts.train_symbols)  # a text too short is refused later
-        epochs = steps * train.batch_size * train.seq_len / symbols
-        model = replace(model, dropout=_dropout(parameters(model), epochs, symbols))
+        model = replace(model, dropout=dropout(exposure))
+    if "weight_decay" not in given and train.optimizer == "muon":
+        train = replace(train, weight_decay=weight_decay(exposure))
     validation = plan_validation(train, facts.val_symbols, given)
     return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
 
 
-def _dropout(weights: int, epochs: float, symbols: int) -> float:
-    """In twentieths."""
-    exposure = max(1e-9, weights * epochs / symbols)
-    rate = DROPOUT_GROWTH * math.log(exposure / DROPOUT_FROM)
-    return round(20 * min(max(0.0, rate), DROPOUT_AT_MOST)) / 20
+def dropout(exposure: float) -> float:
+    """For so many weights times readings for each character; in twentieths."""
+    rate = DROPOUT_GROWTH * math.log(max(1.0, exposure / DROPOUT_FROM))
+    return round(20 * min(rate, DROPOUT_AT_MOST)) / 20
+
+
+def weight_decay(exposure: float) -> float:
+    """Muon's, for so many weights times readings for each character; in hundredths."""
+    return round(LEAST_DECAY + DECAY_GROWTH * math.log(max(1.0, exposure / DECAY_FROM)), 2)
 
 
 Candidate = tuple[ModelConfig, TrainConfig]
@@ -160,7 +167,6 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     values = defaults | dict(given)
     kind = "adamw" if values["optimizer"] == "adamw" else "muon"
     values.setdefault("learning_rate", LEARNING_RATES[kind])
-    values.setdefault("weight_decay", WEIGHT_DECAYS[kind])
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)

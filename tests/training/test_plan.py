@@ -114,10 +114,9 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
     assert settings[name] == value
 
 
-def test_learning_rate_and_weight_decay_fit_the_optimizer() -> None:
+def test_a_learning_rate_fits_the_optimizer() -> None:
     for name, rate in module.LEARNING_RATES.items():
-        train = planned(Budget(steps=100), optimizer=name).train
-        assert (train.learning_rate, train.weight_decay) == (rate, module.WEIGHT_DECAYS[name])
+        assert planned(Budget(steps=100), optimizer=name).train.learning_rate == rate
     with pytest.raises(SettingError, match="none of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
 
@@ -127,15 +126,19 @@ def test_a_given_size_has_the_layers_of_the_nearest_row(size: int, layers: int) 
     assert planned(Budget(steps=100), hidden_size=size).model.num_layers == layers
 
 
-@given(st.integers(1, 10**8), st.floats(0.01, 100), st.integers(10**3, 10**7))
-def test_more_weights_readings_or_less_text_never_give_less_dropout(
-    weights: int, epochs: float, symbols: int
+@given(st.floats(0, 1e15), st.floats(1, 100))
+def test_what_is_learned_by_heart_more_easily_never_has_less_against_it(
+    exposure: float, more: float
 ) -> None:
-    rate = module._dropout(weights, epochs, symbols)
-    assert 0 <= rate <= module.DROPOUT_AT_MOST
-    assert module._dropout(2 * weights, epochs, symbols) >= rate
-    assert module._dropout(weights, 2 * epochs, symbols) >= rate
-    assert module._dropout(weights, epochs, symbols // 2) >= rate
+    for choice, most in ((module.dropout, module.DROPOUT_AT_MOST), (module.weight_decay, 6)):
+        assert 0 <= choice(exposure) <= choice(more * exposure) <= most
+
+
+def test_a_text_read_often_has_dropout_and_weight_decay_and_one_read_once_has_neither() -> None:
+    often, once = (planned(Budget(epochs=epochs)) for epochs in (1000, 1))
+    assert often.model.dropout > once.model.dropout == 0
+    assert often.train.weight_decay > once.train.weight_decay == module.LEAST_DECAY
+    assert planned(Budget(epochs=1000), optimizer="adamw").train.weight_decay == 0.01
 
 
 def test_a_given_size_is_the_only_one_measured() -> None:
