@@ -42,7 +42,6 @@ class Size:
     `text` or more."""
 
     hidden_size: int
-    num_layers: int
     characters: float
     text: float
 
@@ -51,24 +50,24 @@ class Size:
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md); the rows
 # beyond 512 are drawn out from there, not measured.
 SIZES = (
-    Size(128, 1, 0, 0),
-    Size(256, 1, 0.5e6, 10e3),
-    Size(256, 2, 1e6, 15e3),
-    Size(384, 2, 3e6, 300e3),
-    Size(512, 2, 7e6, 500e3),
-    Size(768, 2, 20e6, 5e6),
-    Size(1024, 2, 40e6, 20e6),
+    Size(128, 0, 0),
+    Size(256, 0.5e6, 10e3),
+    Size(384, 3e6, 300e3),
+    Size(512, 7e6, 500e3),
+    Size(768, 20e6, 5e6),
+    Size(1024, 40e6, 20e6),
 )
+NUM_LAYERS = 2
 LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
 LANES, WINDOW = 16, 64
 SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
-EPOCHS_AT_MOST = 30  # a run of minutes ends here: twice as many brought a third of a percent
+EPOCHS_AT_MOST = 20  # a run of minutes ends here
 # What many weights read often is learned by heart. Weights times readings for each character of the
-# text: where that is so much, weight decay and dropout begin, and grow with its logarithm. Muon's
-# weight decay does most of it, and harms where a text is read a few times only.
-DECAY_FROM, DECAY_GROWTH, LEAST_DECAY = 5.5, 0.15, 0.01
-DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 10, 0.04, 0.5
+# text: where that is so much, weight decay (Muon's) and dropout begin, and grow with its logarithm.
+# Both harm where a text is read a few times only; a small text wants dropout most.
+DECAY_FROM, DECAY_GROWTH, LEAST_DECAY, DECAY_AT_MOST = 5.5, 0.15, 0.01, 0.3
+DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 17, 0.07, 0.5
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
@@ -112,9 +111,8 @@ def make_plan(
 
     Equal arguments give equal plans; with a budget in minutes the measured speed is one of them.
     """
-    candidates = [_candidate(size, facts, given) for size in SIZES]
-    if "hidden_size" in given:
-        candidates = [_given_size(given["hidden_size"], facts, given)]
+    sizes = SIZES[:1] if "hidden_size" in given else SIZES
+    candidates = [_candidate(size, facts, given) for size in sizes]
     chosen = candidates[0]
     refuse_too_large(*chosen, facts.memory, facts.on_cpu)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
@@ -145,7 +143,8 @@ def dropout(exposure: float) -> float:
 
 def weight_decay(exposure: float) -> float:
     """Muon's, for so many weights times readings for each character; in hundredths."""
-    return round(LEAST_DECAY + DECAY_GROWTH * math.log(max(1.0, exposure / DECAY_FROM)), 2)
+    rate = LEAST_DECAY + DECAY_GROWTH * math.log(max(1.0, exposure / DECAY_FROM))
+    return round(min(rate, DECAY_AT_MOST), 2)
 
 
 Candidate = tuple[ModelConfig, TrainConfig]
@@ -156,7 +155,7 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     defaults = {
         "vocabulary_size": facts.vocabulary_size,
         "hidden_size": size.hidden_size,
-        "num_layers": size.num_layers,
+        "num_layers": NUM_LAYERS,
         "embedding_size": min(given.get("hidden_size", size.hidden_size), EMBEDDING_AT_MOST),
         "steps": 1,
         "batch_size": lanes,
@@ -179,12 +178,6 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
 def lanes_and_window(symbols: int) -> tuple[int, int]:
     """How a training text of that many symbols is read unless told otherwise."""
     return (SMALL_LANES, SMALL_WINDOW) if symbols < SMALL_TEXT else (LANES, WINDOW)
-
-
-def _given_size(hidden_size: int, facts: Facts, given: Mapping[str, Any]) -> Candidate:
-    """The user's size, with as many layers as the nearest row that is not larger."""
-    rows = [size for size in SIZES if size.hidden_size <= hidden_size]
-    return _candidate(rows[-1] if rows else SIZES[0], facts, given)
 
 
 def _characters(

@@ -121,16 +121,12 @@ def test_a_learning_rate_fits_the_optimizer() -> None:
         planned(Budget(steps=100), optimizer="sgd")
 
 
-@pytest.mark.parametrize(("size", "layers"), [(16, 1), (200, 1), (256, 2), (300, 2), (2000, 2)])
-def test_a_given_size_has_the_layers_of_the_nearest_row(size: int, layers: int) -> None:
-    assert planned(Budget(steps=100), hidden_size=size).model.num_layers == layers
-
-
 @given(st.floats(0, 1e15), st.floats(1, 100))
 def test_what_is_learned_by_heart_more_easily_never_has_less_against_it(
     exposure: float, more: float
 ) -> None:
-    for choice, most in ((module.dropout, module.DROPOUT_AT_MOST), (module.weight_decay, 6)):
+    limits = (module.DROPOUT_AT_MOST, module.DECAY_AT_MOST)
+    for choice, most in zip((module.dropout, module.weight_decay), limits, strict=True):
         assert 0 <= choice(exposure) <= choice(more * exposure) <= most
 
 
