@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 STYLES = itertools.cycle(["-", "--", ":", "-."])  # good in black and white
 
@@ -40,6 +41,9 @@ def main() -> None:
         minutes, nats = validations(path)
         panel.plot(minutes, nats, style, color="black", lw=1, label=label if first else None)
     panel.set(xscale="log", xlabel="minutes of training", ylabel="validation, nats per character")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(lambda minutes, _: f"{minutes:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.legend(frameon=False)
     panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out, bbox_inches="tight", metadata={"Date": None})

@@ -52,6 +52,8 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TINY = [
     "--hidden-size",
     "6",
+    "--num-layers",
+    "1",
     "--embedding-size",
     "5",
     "--batch-size",
