@@ -39,7 +39,7 @@ def shortened(arguments: list[str]) -> list[str]:
             skip = False
         else:
             kept.append(word)
-    sizes = TINY[4:] if "--init-from" in arguments else TINY
+    sizes = TINY[6:] if "--init-from" in arguments else TINY
     return [*kept, "--steps", "2", *sizes]
 
 
