@@ -12,6 +12,7 @@ from tests.conftest import charnn as command
 
 def test_train_load_sample_and_score(text_file: Path, tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 8}
+    sizes["num_layers"] = 1
     best = charnn.train(text_file, out=tmp_path / "run", steps=4, seed=1, **sizes)
     assert best == tmp_path / "run" / "best.safetensors"
     model = charnn.load(tmp_path / "run")
@@ -25,6 +26,7 @@ def test_the_face_and_the_command_make_the_same_checkpoint(
     text_file: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     sizes: dict[str, Any] = {"hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 8}
+    sizes["num_layers"] = 1
     best = charnn.train(text_file, out=tmp_path / "run", steps=4, seed=1, **sizes)
     assert best.read_bytes() == (run_folder / "best.safetensors").read_bytes()
 
