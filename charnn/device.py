@@ -1,5 +1,7 @@
 """Which device a name means, checked before anything is built on it."""
 
+import contextlib
+import functools
 import os
 
 import torch
@@ -28,6 +30,16 @@ def pick_device(name: str) -> torch.device:
     if device.type not in DEVICES:
         raise SettingError(f"charnn does not run on {device.type!r}; try {', '.join(DEVICES)}")
     return device
+
+
+@functools.cache
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether this device has instructions for products of bfloat16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    with contextlib.suppress(AttributeError):  # older versions do not tell
+        return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return False
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-CHOSEN = ("dropout", "optimizer", "weight_decay")  # although there are defaults
+CHOSEN = ("dropout", "optimizer", "weight_decay", "precision")  # although there are defaults
 
 
 def settings(kind: type[Settings], *names: str, chosen: str = "") -> Callable[[Command], Command]:

@@ -18,7 +18,7 @@ from charnn.sampling.generate import stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport
-from charnn.training.plan import Plan, lanes_and_window
+from charnn.training.plan import Plan, reading
 from charnn.training.run import Run, Trouble, Validation
 
 SAMPLE_LENGTH = 70
@@ -33,7 +33,7 @@ def tell_notes(corpus: Corpus, quiet: bool) -> None:
 
 def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool) -> None:
     """What was chosen, and what of the user's wishes could not be had."""
-    lanes, usual = run.batches.batch_size, lanes_and_window(len(run.corpus.train))[0]
+    lanes, usual = run.batches.batch_size, reading(len(run.corpus.train), run.train.precision).lanes
     if lanes < (wanted := asked or usual):
         room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
         tell(f"note: the text has room for {room} characters, not for {wanted}", quiet)

@@ -84,9 +84,11 @@ class CharNetwork(nn.Module):
         few = self.config.vocabulary_size <= self.config.embedding_size
         if indices.device.type != "cpu" or not few:
             return _run(layer, F.embedding(indices, weight), state)
-        one_hot = F.one_hot(indices, self.config.vocabulary_size).to(weight.dtype)
+        # Instructions for bfloat16 multiply pairs: an odd number of symbols took thrice the time.
+        odd = self.config.vocabulary_size % 2
+        one_hot = F.one_hot(indices, self.config.vocabulary_size + odd).to(weight.dtype)
         w_ih, *others = layer_weights(layer)
-        parameters = (w_ih @ weight.t(), *others)
+        parameters = (F.pad(w_ih @ weight.t(), (0, odd)), *others)
         first = state if self.config.cell == "lstm" else state[0]
         run = _FUNCTIONS[self.config.cell]
         outputs, *after = run(one_hot, first, parameters, True, 1, 0.0, self.training, False, False)

@@ -1,12 +1,12 @@
 """Muon: momentum whose singular values are made equal before it moves a matrix."""
 
-import contextlib
-import functools
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from charnn.device import fast_bfloat16
 
 MOMENTUM = 0.95
 # Jordan et al. 2024 (kellerjordan.github.io/posts/muon): an odd polynomial x(a + b x^2 + c x^4)
@@ -54,20 +54,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """About U V^T of the matrix U S V^T."""
     # A gradient that is next to nothing makes a small update, as AdamW's epsilon sees to.
     x = matrix / matrix.norm().clamp_min(1e-12)
-    wide = x.t() if len(x) > x.shape[1] else x
-    rounds = _in_bfloat16 if fast_bfloat16(x.device.type) else _in_full
-    result = rounds(wide)
-    return result.t() if wide is not x else result
-
-
-@functools.cache
-def fast_bfloat16(device: str) -> bool:
-    """Whether this kind of device has instructions for products of bfloat16 matrices."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    with contextlib.suppress(AttributeError):  # older versions do not tell
-        return device == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    return False
+    wide = len(x) < x.shape[1]  # the matrices of recurrent layers are tall, and stay as they lie
+    rounds = _in_bfloat16 if fast_bfloat16(x.device) else _in_full
+    result = rounds(x.t() if wide else x)
+    return result.t() if wide else result
 
 
 def _in_bfloat16(x: Tensor) -> Tensor:
@@ -75,16 +65,16 @@ def _in_bfloat16(x: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     y = x.bfloat16()
     for _ in range(ROUNDS):
-        gram = y @ y.t()
-        y = torch.addmm(y, torch.addmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+        gram = y.t() @ y
+        y = torch.addmm(y, y, torch.addmm(gram, gram, gram, beta=b, alpha=c), beta=a)
     return y.to(x.dtype)
 
 
 def _in_full(x: Tensor) -> Tensor:
-    """The rounds act on the Gram matrix only: p(X X^T) X with a polynomial p. That needs the
+    """The rounds act on the Gram matrix only: X p(X^T X) with a polynomial p. That needs the
     precision, and of a matrix [4H, H] it is two thirds of the multiplications."""
     a, b, c = COEFFICIENTS
-    gram, whole = x @ x.t(), None
+    gram, whole = x.t() @ x, None
     for number in range(ROUNDS):
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
@@ -92,4 +82,4 @@ def _in_full(x: Tensor) -> Tensor:
         if number + 1 < ROUNDS:
             gram = factor @ gram @ factor
     assert whole is not None
-    return whole @ x
+    return x @ whole

@@ -12,12 +12,12 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
+from charnn.device import fast_bfloat16
 from charnn.errors import CharnnError, TextError
 from charnn.files import explained, write_json
 from charnn.folder import ABOUT, read_about
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
-from charnn.training.muon import fast_bfloat16
 from charnn.version import __version__
 
 
@@ -49,7 +49,7 @@ def write_about(
             "processor": platform.processor() or platform.machine(),
             "system": sys.platform,
             "threads": torch.get_num_threads(),
-            "bfloat16": fast_bfloat16(device.type),
+            "bfloat16": fast_bfloat16(device),
         },
     }
     write_json(folder / ABOUT, about)

@@ -46,6 +46,20 @@ class Size:
     text: float
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a text is read: lanes, characters between updates, and the learning rate for it."""
+
+    lanes: int
+    window: int
+    learning_rate: float  # Muon's; AdamW wants half of it
+
+
+USUAL = Reading(16, 64, 6e-3)
+# Where products of bfloat16 are fast, a step of twice the lanes takes only a sixth longer.
+FAST = Reading(32, 64, 12e-3)
+SMALL_TEXT = 100e3  # characters; below, an epoch shall still have many updates
+SMALL = Reading(8, 32, 6e-3)
 # Updates and epochs beat width by far: a size is right once the budget lets it read a few times as
 # many characters as it has parameters. Measured on tiny shakespeare (see BENCHMARKS.md); the rows
 # beyond 512 are drawn out from there, not measured.
@@ -58,16 +72,13 @@ SIZES = (
     Size(1024, 40e6, 20e6),
 )
 NUM_LAYERS = 2
-LEARNING_RATES = {"muon": 6e-3, "adamw": 3e-3}
-LANES, WINDOW = 16, 64
-SMALL_TEXT, SMALL_LANES, SMALL_WINDOW = 100e3, 8, 32  # so that an epoch still has many updates
 EMBEDDING_AT_MOST = 512
 EPOCHS_AT_MOST = 20  # a run of minutes ends here
 # What many weights read often is learned by heart. Weights times readings for each character of the
 # text: where that is so much, weight decay (Muon's) and dropout begin, and grow with its logarithm.
 # Both harm where a text is read a few times only; a small text wants dropout most.
-DECAY_FROM, DECAY_GROWTH, LEAST_DECAY, DECAY_AT_MOST = 5.5, 0.15, 0.01, 0.3
-DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 17, 0.07, 0.5
+DECAY_FROM, DECAY_GROWTH, LEAST_DECAY, DECAY_AT_MOST = 5.5, 0.15, 0.01, 0.4
+DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 26, 0.17, 0.3
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
@@ -82,6 +93,7 @@ class Facts:
     seed: int
     memory: float = math.inf  # bytes that the run may take
     on_cpu: bool = True
+    fast_bfloat16: bool = False  # whether products of bfloat16 matrices are
 
 
 @dataclass(frozen=True)
@@ -151,21 +163,23 @@ Candidate = tuple[ModelConfig, TrainConfig]
 
 
 def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
-    lanes, window = lanes_and_window(facts.train_symbols)
+    precision = given.get("precision") or _precision(facts, given.get("cell", "lstm"))
+    how = reading(facts.train_symbols, precision)
     defaults = {
         "vocabulary_size": facts.vocabulary_size,
         "hidden_size": size.hidden_size,
         "num_layers": NUM_LAYERS,
         "embedding_size": min(given.get("hidden_size", size.hidden_size), EMBEDDING_AT_MOST),
         "steps": 1,
-        "batch_size": lanes,
-        "seq_len": window,
+        "batch_size": how.lanes,
+        "seq_len": how.window,
         "optimizer": "muon",
+        "precision": precision,
         "seed": facts.seed,
     }
     values = defaults | dict(given)
-    kind = "adamw" if values["optimizer"] == "adamw" else "muon"
-    values.setdefault("learning_rate", LEARNING_RATES[kind])
+    half = values["optimizer"] == "adamw"
+    values.setdefault("learning_rate", how.learning_rate * (0.5 if half else 1))
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)
@@ -175,9 +189,16 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     return ModelConfig(**both[0]), replace(train, batch_size=min(train.batch_size, most))
 
 
-def lanes_and_window(symbols: int) -> tuple[int, int]:
+def _precision(facts: Facts, cell: str) -> str:
+    """bf16 where it is fast and as good: measured on a CPU, for the cell that is one operator."""
+    return "bf16" if facts.fast_bfloat16 and facts.on_cpu and cell == "lstm" else "fp32"
+
+
+def reading(symbols: int, precision: str) -> Reading:
     """How a training text of that many symbols is read unless told otherwise."""
-    return (SMALL_LANES, SMALL_WINDOW) if symbols < SMALL_TEXT else (LANES, WINDOW)
+    if symbols < SMALL_TEXT:
+        return SMALL
+    return FAST if precision == "bf16" else USUAL
 
 
 def _characters(

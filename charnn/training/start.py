@@ -13,6 +13,7 @@ import torch
 
 from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.device import fast_bfloat16
 from charnn.errors import SettingError
 from charnn.files import explained
 from charnn.folder import (
@@ -29,7 +30,6 @@ from charnn.folder import (
 from charnn.text.corpus import Corpus
 from charnn.training.measure import Stopwatch
 from charnn.training.memory import available, memory_explained, refuse_too_large
-from charnn.training.muon import fast_bfloat16
 from charnn.training.origin import reopen_corpus, update_about, write_about
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
 from charnn.training.run import Run
@@ -69,7 +69,10 @@ def plan_run(
     memory = math.inf if force else available(device)
     symbols = corpus.tokenizer.vocabulary_size
     on_cpu = device.type == "cpu"
-    facts = Facts(len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu)
+    facts = Facts(
+        len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
+        fast_bfloat16(device),
+    )  # fmt: skip
     return make_plan(facts, budget, given, Stopwatch(corpus.train, device))
 
 
@@ -265,7 +268,7 @@ def _differences(about: Mapping[str, Any], device: torch.device, optimizer: str)
             f"(OMP_NUM_THREADS={threads} keeps them)"
         )
     rounds = machine.get("bfloat16") if isinstance(machine, dict) else None
-    if optimizer == "muon" and isinstance(rounds, bool) and rounds != fast_bfloat16(device.type):
+    if optimizer == "muon" and isinstance(rounds, bool) and rounds != fast_bfloat16(device):
         kinds = ("float32", "bfloat16") if rounds is False else ("bfloat16", "float32")
         found.append(f"muon in {kinds[0]} then, in {kinds[1]} now: the result will differ a little")
     was = machine.get("device") if isinstance(machine, dict) else None

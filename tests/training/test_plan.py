@@ -67,7 +67,7 @@ def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps:
     )
     assert small.model.hidden_size <= large.model.hidden_size
     same = small.model.hidden_size == large.model.hidden_size
-    if same and module.lanes_and_window(symbols) == module.lanes_and_window(int(symbols * more)):
+    if same and module.reading(symbols, "fp32") == module.reading(int(symbols * more), "fp32"):
         assert small.model.dropout >= large.model.dropout
 
 
@@ -115,8 +115,10 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
 
 
 def test_a_learning_rate_fits_the_optimizer() -> None:
-    for name, rate in module.LEARNING_RATES.items():
-        assert planned(Budget(steps=100), optimizer=name).train.learning_rate == rate
+    adamw, muon = (
+        planned(Budget(steps=100), optimizer=name).train.learning_rate for name in ("adamw", "muon")
+    )
+    assert muon == 2 * adamw == module.USUAL.learning_rate
     with pytest.raises(SettingError, match="none of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
 
@@ -135,6 +137,20 @@ def test_a_text_read_often_has_dropout_and_weight_decay_and_one_read_once_has_ne
     assert often.model.dropout > once.model.dropout == 0
     assert often.train.weight_decay > once.train.weight_decay == module.LEAST_DECAY
     assert planned(Budget(epochs=1000), optimizer="adamw").train.weight_decay == 0.01
+
+
+def test_where_bfloat16_is_fast_an_lstm_on_a_cpu_is_trained_in_it_with_more_lanes() -> None:
+    fast = replace(FACTS, fast_bfloat16=True)
+    train = planned(Budget(steps=100), fast).train
+    assert train.precision == "bf16"
+    assert train.batch_size > planned(Budget(steps=100)).train.batch_size
+    others: list[tuple[Facts, dict[str, Any]]] = [
+        (replace(fast, on_cpu=False), {}), (fast, {"cell": "gru"}), (fast, {"precision": "fp32"}),
+    ]  # fmt: skip
+    for facts, settings in others:
+        plans = [planned(Budget(steps=100), which, **settings) for which in (facts, FACTS)]
+        assert plans[0] == plans[1]
+        assert plans[0].train.precision == "fp32"
 
 
 def test_a_given_size_is_the_only_one_measured() -> None:

@@ -15,11 +15,11 @@ import torch
 
 import charnn
 from charnn import checkpoint
+from charnn.device import fast_bfloat16
 from charnn.errors import CharnnError
 from charnn.folder import claimed
 from charnn.training import loop, memory, plan
 from charnn.training.memory import estimate
-from charnn.training.muon import fast_bfloat16
 from tests.conftest import TINY, stopped_run, words
 from tests.conftest import charnn as command
 
@@ -122,7 +122,7 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
     [
         ({"machine": {"threads": 99}}, "99 threads then, 1 now"),
         ({"machine": {"device": "NVIDIA"}}, "on NVIDIA then, on cpu now"),
-        ({"machine": {"bfloat16": not fast_bfloat16("cpu")}}, "muon in "),
+        ({"machine": {"bfloat16": not fast_bfloat16(torch.device("cpu"))}}, "muon in "),
         ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 then"),
     ],
 )
