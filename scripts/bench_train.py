@@ -4,10 +4,11 @@ Prints a Markdown row per size: characters/s, and two shares of the float32 peak
 product reaches in the same run. `share` counts the multiplications of the model as it is written
 (layers that read an embedding) and the optimizer's; `done` counts those that are made: with few
 symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
-on a CPU the share may then pass what is done. `optimizer` is its part of them. Medians of five
-rounds, peak and training in turn.
+on a CPU the share may then pass what is done. `optimizer` is its part of them. The peak is that of
+float32 whatever `--precision` the training has. Medians of five rounds, peak and training in turn.
 
     python scripts/bench_train.py --threads 2
+    python scripts/bench_train.py --threads 2 --precision bf16 --lanes 32
     python scripts/bench_train.py --threads 2 --cells lstm gru rnn --optimizer adamw
 """
 
@@ -110,15 +111,19 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[16])
     parser.add_argument("--cells", nargs="+", default=["lstm"])
     parser.add_argument("--optimizer", default="muon")
+    parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
-    print(f"{device}, {options.threads} threads, torch {torch.__version__}")
+    version = f"torch {torch.__version__}, {options.precision}"
+    print(f"{device}, {options.threads} threads, {version}")
     print("| size | lanes x window | characters/s | peak GFLOP/s | share | done | optimizer |")
     print("|---|---|---|---|---|---|---|")
     for cell, (layers, hidden), lanes in itertools.product(options.cells, SIZES, options.lanes):
         model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell)
-        train = TrainConfig(10**9, lanes, WINDOW, 1e-3, seed=0, optimizer=options.optimizer)
+        train = TrainConfig(
+            10**9, lanes, WINDOW, 1e-3, 0, optimizer=options.optimizer, precision=options.precision
+        )
         rate, best, ratio = measure(model, train, device)
         count = arithmetic(model, train, folded=device.type == "cpu")
         print(

@@ -163,7 +163,7 @@ def resumed(
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
-        notes += _differences(about, device, last.train.optimizer)
+        notes += _differences(about, device, last.train)
         train = last.train if budget is None else _longer(last, about, budget, len(corpus.train))
         longer = train != last.train
         if longer:
@@ -257,24 +257,28 @@ def _stretched(last: Checkpoint, train: TrainConfig) -> str:
     )
 
 
-def _differences(about: Mapping[str, Any], device: torch.device, optimizer: str) -> list[str]:
-    """What keeps the rest of the run from being bit for bit what it would have been."""
+def _differences(about: Mapping[str, Any], device: torch.device, train: TrainConfig) -> list[str]:
+    """What keeps the rest of the run from being bit for bit what it would have been, or as fast."""
     found = []
-    machine, versions = about.get("machine"), about.get("versions")
-    threads = machine.get("threads") if isinstance(machine, dict) else None
+    machine, versions = (
+        part if isinstance(part := about.get(name), dict) else {}
+        for name in ("machine", "versions")
+    )
+    threads, fast = machine.get("threads"), machine.get("bfloat16")
     if device.type == "cpu" and isinstance(threads, int) and threads != torch.get_num_threads():
         found.append(
             f"{threads} threads then, {torch.get_num_threads()} now: the last bits will differ "
             f"(OMP_NUM_THREADS={threads} keeps them)"
         )
-    rounds = machine.get("bfloat16") if isinstance(machine, dict) else None
-    if optimizer == "muon" and isinstance(rounds, bool) and rounds != fast_bfloat16(device):
-        kinds = ("float32", "bfloat16") if rounds is False else ("bfloat16", "float32")
+    if train.optimizer == "muon" and isinstance(fast, bool) and fast != fast_bfloat16(device):
+        kinds = ("bfloat16", "float32") if fast else ("float32", "bfloat16")
         found.append(f"muon in {kinds[0]} then, in {kinds[1]} now: the result will differ a little")
-    was = machine.get("device") if isinstance(machine, dict) else None
+    if train.precision == "bf16" and fast is True and not fast_bfloat16(device):
+        found.append("precision bf16, which is slow on this machine")
+    was = machine.get("device")
     if isinstance(was, str) and (was == "cpu") != (device.type == "cpu"):
         found.append(f"on {was} then, on {device} now: the last bits will differ")
-    version = versions.get("torch") if isinstance(versions, dict) else None
+    version = versions.get("torch")
     if isinstance(version, str) and version != torch.__version__:
         found.append(f"PyTorch {version} then, {torch.__version__} now: the last bits may differ")
     return found

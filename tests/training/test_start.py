@@ -135,6 +135,20 @@ def test_what_keeps_a_resumed_run_from_being_exact_is_told(
     assert said in command("train", "--resume", "--out", run).stderr
 
 
+def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fast in (True, False):  # then, now
+        monkeypatch.setattr("charnn.training.start.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.training.origin.fast_bfloat16", lambda _, fast=fast: fast)
+        if fast:
+            run = stopped(tmp_path / "run", text_file, 3)
+            assert checkpoint.load(run / FILES[1]).train.precision == "bf16"
+    result = command("train", "--resume", "--out", run)
+    assert "bf16, which is slow on this machine" in result.stderr
+    assert result.exit_code == 0
+
+
 @pytest.mark.parametrize(
     "damage",
     [
