@@ -12,7 +12,8 @@ from charnn.device import pick_device
 from charnn.errors import SettingError
 from charnn.folder import BEST, free_folder, run_name
 from charnn.model.evaluate import Score, evaluate
-from charnn.sampling.generate import stream
+from charnn.sampling.generate import Writer
+from charnn.sampling.texts import Ending, Sample
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import Rollback
 from charnn.training.plan import Budget
@@ -27,17 +28,44 @@ class LanguageModel:
         self.checkpoint = loaded
         self.tokenizer = loaded.tokenizer
         self.network = loaded.network(pick_device(device))
+        self._writer = Writer(self.network, self.tokenizer)
 
-    def stream(self, prime: str = "", **settings: Any) -> Iterator[str]:
-        """Yield the text after `prime` as it is written.
+    def stream(
+        self, prime: str = "", *, stop: Sequence[str] = (), **settings: Any
+    ) -> Iterator[str]:
+        """Yield the text after `prime` as it is written, up to one of the texts of `stop`.
 
-        `settings` are those of `SampleConfig`: `length`, `temperature`, `top_k` and `seed`.
+        `settings` are those of `SampleConfig`, such as `length`, `temperature`, `top_p`, `seed`.
         """
-        return stream(self.network, self.tokenizer, SampleConfig.from_json(settings), prime)
+        return self._writer.stream(SampleConfig.from_json(settings), prime, Ending(tuple(stop)))
 
     def sample(self, prime: str = "", **settings: Any) -> str:
         """The text after `prime`, such as `sample("steep", length=200, seed=1)`."""
         return "".join(self.stream(prime, **settings))
+
+    def samples(
+        self,
+        count: int,
+        prime: str = "",
+        *,
+        stop: Sequence[str] = (),
+        best: int = 0,
+        **settings: Any,
+    ) -> Iterator[Sample]:
+        """Yield `count` texts after `prime`, many written at once, in their order.
+
+        A sample's `seed`, given to `sample`, writes its text again. With `best` each has `choices`:
+        for every symbol its nats and so many alternatives.
+        """
+        config, ending = SampleConfig.from_json(settings), Ending(tuple(stop))
+        return self._writer.samples(config, count, prime, ending, best)
+
+    def beam(
+        self, width: int, prime: str = "", *, length: int, stop: Sequence[str] = ()
+    ) -> list[Sample]:
+        """The likeliest texts after `prime` that a beam search of that width finds, best first."""
+        config = SampleConfig(length=length)
+        return self._writer.beam(config, width, prime, Ending(tuple(stop)))
 
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
         """How well the model predicts `text`, which needs two characters or more."""

@@ -24,10 +24,12 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
+    endless: bool = False,
 ) -> Any:
-    """A dataclass field whose metadata holds its help and limits; `above` is an open bound."""
+    """A dataclass field whose metadata holds its help and limits; `above` is an open bound, and
+    `endless` says that None means without end."""
     limits = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
-    return field(default=default, metadata=limits)
+    return field(default=default, metadata=limits | {"endless": endless})
 
 
 class Settings:
@@ -199,13 +201,52 @@ class ValidationConfig(Settings):
 class SampleConfig(Settings):
     """How text is drawn from a model."""
 
-    length: int = setting("Characters to write after the prime.", default=500, low=0)
+    length: int | None = setting(
+        "Characters to write after the prime at most; inf writes until it is stopped.",
+        default=500,
+        low=0,
+        endless=True,
+    )
     temperature: float = setting(
         "Below 1 plays safe, above 1 dares more, 0 always takes the likeliest.",
         default=0.8,
         low=0.0,
     )
     top_k: int | None = setting("Draw among the K likeliest characters only.", default=None, low=1)
+    top_p: float | None = setting(
+        "Draw among the likeliest characters that have this much probability together only.",
+        default=None,
+        above=0.0,
+        high=1.0,
+    )
+    min_p: float | None = setting(
+        "Draw only what is at least this many times as likely as the likeliest character.",
+        default=None,
+        low=0.0,
+        high=1.0,
+    )
+    typical: float | None = setting(
+        "Draw only among the characters that are about as surprising as expected, which have this "
+        "much probability together.",
+        default=None,
+        above=0.0,
+        high=1.0,
+    )
+    repetition_penalty: float = setting(
+        "Makes a character that was just written so many times less likely.",
+        default=1.0,
+        low=0.01,
+        high=1e6,
+    )
+    repetition_window: int = setting(
+        "How many characters back that looks.", default=64, low=1, high=1_000_000
+    )
+    no_repeat: int | None = setting(
+        "Never write the same N characters in a row a second time, the prime's included.",
+        default=None,
+        low=1,
+        high=1_000_000,
+    )
     seed: int | None = setting(
         "The same seed writes the same text; drawn, and told on stderr, unless given.",
         default=None,

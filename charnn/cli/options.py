@@ -55,6 +55,8 @@ def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[C
 def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":
     if limits["choices"]:
         return click.Choice(limits["choices"])
+    if limits["endless"]:
+        return _OrEndless(min=limits["low"])
     bounds = {
         "min": limits["low"] if limits["above"] is None else limits["above"],
         "max": limits["high"],
@@ -63,6 +65,15 @@ def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":
     if base is int:
         return click.IntRange(**bounds)
     return click.FloatRange(**bounds) if base is float else click.STRING
+
+
+class _OrEndless(click.IntRange):
+    """A whole number, or `inf`, which becomes None."""
+
+    name = "integer or inf"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "inf" else super().convert(value, param, ctx)
 
 
 def device_option(command: Command) -> Command:

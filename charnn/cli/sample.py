@@ -1,8 +1,11 @@
 """`charnn sample`: a model becomes text."""
 
+import json
 import secrets
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,61 +16,217 @@ from charnn.cli.options import (
     quiet_option,
     settings,
 )
-from charnn.cli.terminal import tell, visible
+from charnn.cli.output import Output, counted
+from charnn.cli.terminal import tell
 from charnn.config import SampleConfig
+
+if TYPE_CHECKING:
+    from charnn.sampling.generate import Writer
+    from charnn.sampling.texts import Ending, Sample
+    from charnn.text.tokenizer import Tokenizer
+
+DRAWING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical",
+    "repetition_penalty",
+    "repetition_window",
+    "no_repeat",
+    "seed",
+)
+# What would silently be ignored beside an option.
+IGNORED = {
+    "beam": (*DRAWING, "num_samples", "best_of", "logprobs"),
+    "best_of": ("num_samples", "beam"),
+}
 
 
 @click.command("sample", short_help="Write text with a trained model.")
 @click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]")
 @click.option("--prime", metavar="TEXT", help="The text to go on from; it is printed too.")
 @click.option("--prime-file", metavar="FILE|-", help="Read the prime from a file, or stdin.")
-@settings(SampleConfig, "length", "temperature", "top_k", "seed")
+@click.option(
+    "-n", "--num-samples", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Texts to write; many are written at once.",
+)  # fmt: skip
+@settings(SampleConfig, "length")
+@click.option(
+    "--stop", multiple=True, metavar="TEXT", help="End before this text; may be given often."
+)
+@click.option("--keep-stop", is_flag=True, help="End after that text instead.")
+@settings(SampleConfig, *DRAWING)
+@click.option(
+    "--best-of", type=click.IntRange(min=1), metavar="N",
+    help="Write N texts and print the one that is likeliest per character.",
+)  # fmt: skip
+@click.option(
+    "--beam", type=click.IntRange(min=1, max=10_000), metavar="K",
+    help="Search for the likeliest text with a beam of K, instead of drawing one.",
+)  # fmt: skip
+@click.option(
+    "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
+    help="jsonl: a line each with index, seed, prime, text, nats and what ended it.",
+)  # fmt: skip
+@click.option(
+    "--logprobs", type=click.IntRange(min=0), metavar="K",
+    help="In jsonl, the nats of each character and of its K likeliest alternatives.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a new file instead."
+)
 @click.option("--raw", is_flag=True, help="Send control characters to a terminal as they are.")
 @device_option
 @quiet_option
-def command(
-    checkpoint: tuple[str, ...],
-    prime: str | None,
-    prime_file: str | None,
-    length: int,
-    temperature: float,
-    top_k: int | None,
-    seed: int | None,
-    raw: bool,
-    device: str,
-    quiet: bool,
-) -> None:
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:
     """Write text with a trained model, character by character, to stdout.
 
     CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints.
+    ./checkpoints. Filters apply in this order: repetition penalty, no repeat, temperature, top-k,
+    top-p, min-p, typical. A sample's random numbers depend on its own seed and the place in its
+    text only: a row's seed, given to --seed, writes that row again (in float32 a near-tie may fall
+    differently among many rows; 999 of 1,000 texts are equal).
 
     \b
     Example:
       charnn sample checkpoints/corpus --prime steep --length 300 --temperature 0.7
+      charnn sample -n 100 --stop . --format jsonl --out samples.jsonl
     """
-    if prime is not None and prime_file is not None:
-        raise click.UsageError("give --prime or --prime-file, not both")
-    config = SampleConfig(length, temperature, top_k, seed)
-    path = one_checkpoint(checkpoint, quiet)
+    typed = {name for name in options if _typed(context, name)}
+    _refuse_contradictions(typed, options)
+    path = one_checkpoint(options["checkpoint"], options["quiet"])
 
     from charnn.device import pick_device
-    from charnn.sampling.generate import single_stream_threads, stream
+    from charnn.sampling.generate import Writer, single_stream_threads
+    from charnn.sampling.texts import Ending
     from charnn.text.sources import read_text
 
+    quiet = options["quiet"]
     loaded = open_checkpoint(path, quiet)
-    start = prime or "" if prime_file is None else read_text(prime_file, loaded.text)
-    loaded.tokenizer.check(start)
-    network = loaded.network(pick_device(device))
-    if config.seed is None:
+    prime = options["prime"] or ""
+    if options["prime_file"] is not None:
+        prime = read_text(options["prime_file"], loaded.text)
+    loaded.tokenizer.check(prime)
+    config = SampleConfig(**{name: options[name] for name in ("length", *DRAWING)})
+    if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
         tell(f"seed: {config.seed}", quiet)
-    out = sys.stdout
-    shown = visible if out.isatty() and not raw else str
-    out.write(shown(start))
-    with single_stream_threads():
-        for piece in stream(network, loaded.tokenizer, config, start):
-            out.write(shown(piece))
-            out.flush()
-    out.write("\n")
-    out.flush()
+    ending = Ending(options["stop"], options["keep_stop"])
+    _tell_unwritable(ending, loaded.tokenizer, quiet)
+    writer = Writer(loaded.network(pick_device(options["device"])), loaded.tokenizer)
+    many = options["num_samples"] > 1 or options["kind"] == "jsonl"
+    with Output(options["out"], options["raw"]) as out, single_stream_threads():
+        if many or options["best_of"] or options["beam"]:
+            samples = _samples(writer, config, prime, ending, options)
+            _write_samples(samples, prime, loaded.tokenizer, out, options)
+        else:
+            out.write(prime)
+            pieces = counted(
+                writer.stream(config, prime, ending), config.length, "char", out, quiet
+            )
+            for piece in pieces:
+                out.write(piece)
+            out.write("\n")
+    if writer.yielded:
+        tell(
+            f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
+        )
+
+
+def _typed(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
+    """Options that would silently be ignored, or never end."""
+    if {"prime", "prime_file"} <= typed:
+        raise click.UsageError("give --prime or --prime-file, not both")
+    for name, ignored in IGNORED.items():
+        if name in typed and (others := [_flag(other) for other in ignored if other in typed]):
+            raise click.UsageError(f"{', '.join(others)} means nothing with {_flag(name)}")
+    for name, needs in (("keep_stop", "stop"), ("repetition_window", "repetition_penalty")):
+        if name in typed and needs not in typed:
+            raise click.UsageError(f"{_flag(name)} needs {_flag(needs)}")
+    if "" in options["stop"]:
+        raise click.UsageError("--stop '' would end every text before it begins")
+    if options["logprobs"] is not None and options["kind"] != "jsonl":
+        raise click.UsageError("--logprobs needs --format jsonl")
+    several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
+    if options["length"] is None and (several or options["kind"] == "jsonl"):
+        raise click.UsageError("--length inf is for one text that streams; give a number")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> None:
+    from charnn.errors import VocabularyError
+
+    for text in ending.stops:
+        try:
+            tokenizer.check(text)
+        except VocabularyError as error:
+            tell(f"note: --stop {text!r} will never be met: {error}", quiet)
+
+
+def _samples(
+    writer: "Writer", config: SampleConfig, prime: str, ending: "Ending", options: dict[str, Any]
+) -> Iterator["Sample"]:
+    """What was asked for, with the words about it."""
+    quiet = options["quiet"]
+    if options["beam"]:
+        found = writer.beam(config, options["beam"], prime, ending)[:1]
+        tell(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char", quiet)
+        yield from found
+    elif options["best_of"]:
+        count = options["best_of"]
+        best = min(
+            writer.samples(config, count, prime, ending, options["logprobs"] or 0),
+            key=lambda sample: sample.nats_per_char,
+        )
+        tell(f"best of {count}: {best.nats_per_char:.4f} nats/char, seed {best.seed}", quiet)
+        yield best
+    else:
+        count = options["num_samples"]
+        yield from writer.samples(config, count, prime, ending, options["logprobs"] or 0)
+
+
+def _write_samples(
+    samples: Iterator["Sample"], prime: str, tokenizer: "Tokenizer", out: "Output",
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    quiet, number = options["quiet"], options["num_samples"]
+    for sample in counted(samples, number, "text", out, quiet):
+        if options["kind"] == "jsonl":
+            out.write(json.dumps(_row(sample, prime, tokenizer, options)) + "\n")
+            continue
+        if number > 1 and out.terminal:
+            tell(f"\n--- {sample.index + 1} of {number}, seed {sample.seed}", quiet)
+        out.write(f"{prime}{sample.text}\n")
+
+
+def _row(
+    sample: "Sample", prime: str, tokenizer: "Tokenizer", options: dict[str, Any]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "index": sample.index,
+        "seed": sample.seed,
+        "prime": prime,
+        "text": sample.text,
+        "nats": sample.nats,
+        "stop": sample.stop,
+    }
+    if options["logprobs"] is not None:
+        decode = tokenizer.decode
+        row["logprobs"] = [
+            {
+                "char": decode([choice.symbol]),
+                "nats": choice.nats,
+                "best": [[decode([symbol]), nats] for symbol, nats in choice.best],
+            }
+            for choice in sample.choices
+        ]
+    return row

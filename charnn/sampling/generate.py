@@ -1,56 +1,125 @@
-"""The batched, streaming generator: a model becomes text."""
+"""A model becomes text: one that streams, or many that are written at once."""
 
 import contextlib
+import itertools
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from charnn.config import SampleConfig
 from charnn.errors import CharnnError
-from charnn.model.network import CharNetwork, predicting
-from charnn.sampling import filters
+from charnn.model.network import CharNetwork
+from charnn.sampling import beam
+from charnn.sampling.batch import Batch, row_seed
 from charnn.sampling.stepper import Stepper
+from charnn.sampling.texts import Draft, Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
 
-GREEDY_BELOW = 1e-6  # where 1 / temperature is about to overflow, nothing else is drawn
-_PIECE = 1024  # symbols of a prime that are read at once
-_BLOCK = 64  # places that random numbers are drawn for at once
+ROWS = 256  # texts that are written at once, unless fewer are wanted
+NO_STOP = Ending()
 
 
-def generate(
-    network: CharNetwork,
-    tokenizer: Tokenizer,
-    config: SampleConfig,
-    prime: Sequence[int] = (),
-    rows: int = 1,
-    stepper: Stepper | None = None,
-) -> Iterator[Tensor]:
-    """Yield `config.length` times the next symbol of each of `rows` texts that begin with `prime`.
+class Writer:
+    """A model that writes; its weights are folded once."""
 
-    Row i's random numbers depend on the seed, i and the place in the text, not on the other rows.
-    `stepper` saves folding the weights again for a network that was sampled from before.
-    """
-    stepper = stepper or Stepper(network)
-    logits, state = _read_prime(network, prime or start_of_line(tokenizer), rows)
-    seed = secrets.randbits(32) if config.seed is None else config.seed
-    noise = noises(seed, logits)
-    for _ in range(config.length):
-        indices = pick(_filtered(logits, config, tokenizer), config.temperature, next(noise))
-        yield indices
-        logits = stepper.step(indices, state)
+    def __init__(self, network: CharNetwork, tokenizer: Tokenizer) -> None:
+        self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
+        self._network = network
+        self._tokenizer = tokenizer
+        self._stepper = Stepper(network)
+
+    def stream(
+        self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP
+    ) -> Iterator[str]:
+        """The text after `prime`, in pieces as they come; a piece never holds half a character."""
+        decode, stops = self._tokenizer.decoder(), Stops(ending)
+        batch = self._batch(config, prime, [_seed(config)])
+        for _ in itertools.count() if config.length is None else range(config.length):
+            indices = batch.draw()
+            if text := stops.feed(decode(int(indices))):
+                yield text
+            if stops.met:
+                break
+            batch.advance(indices)
+        if text := stops.rest():
+            yield text
+        self.yielded += batch.chain.yielded
+
+    def samples(
+        self,
+        config: SampleConfig,
+        count: int,
+        prime: str = "",
+        ending: Ending = NO_STOP,
+        best: int = 0,
+        rows: int = ROWS,
+    ) -> Iterator[Sample]:
+        """Write `count` texts, `rows` at a time, in their order; when one ends, another begins.
+
+        With `best` each has its `choices`, with so many alternatives.
+        """
+        seed, waiting, coming = _seed(config), dict[int, Sample](), 0
+        drafts = (
+            Draft(number, row_seed(seed, number), self._tokenizer, config.length, ending)
+            for number in range(count)
+        )
+        for draft in self._written(config, drafts, min(rows, count), prime, best):
+            waiting[draft.index] = draft.sample()
+            while coming in waiting:
+                yield waiting.pop(coming)
+                coming += 1
+
+    def beam(
+        self, config: SampleConfig, width: int, prime: str = "", ending: Ending = NO_STOP
+    ) -> list[Sample]:
+        """The likeliest texts that a search finds (`charnn.sampling.beam.search`), by the model's
+        own probabilities: of the config only the length counts."""
+        assert config.length is not None
+        batch = self._batch(SampleConfig(), prime, [0])
+        found = beam.search(batch, self._tokenizer, width, config.length, ending)
+        return [replace(sample, index=index) for index, sample in enumerate(found)]
+
+    def _written(
+        self, config: SampleConfig, drafts: Iterator[Draft], rows: int, prime: str, best: int
+    ) -> Iterator[Draft]:
+        """The drafts as they end."""
+        if config.length == 0:
+            yield from drafts
+            return
+        going = [next(drafts) for _ in range(rows)]
+        batch = self._batch(config, prime, [draft.seed for draft in going])
+        while going:
+            indices = batch.draw()
+            _append(going, batch.logits, indices, best)
+            batch.advance(indices)
+            left = []
+            for row, draft in enumerate(going):
+                if draft.ended:
+                    yield draft
+                    if (another := next(drafts, None)) is None:
+                        continue
+                    going[row] = another
+                    batch.begin(row, another.seed)
+                left.append(row)
+            if len(left) < len(going):
+                going = [going[row] for row in left]
+                batch.keep(left)
+        self.yielded += batch.chain.yielded
+
+    def _batch(self, config: SampleConfig, prime: str, seeds: Sequence[int]) -> Batch:
+        tokenizer = self._tokenizer
+        start = tokenizer.encode(prime).tolist() or start_of_line(tokenizer)
+        return Batch(self._network, config, start, seeds, tokenizer.unknown_index, self._stepper)
 
 
 def stream(
     network: CharNetwork, tokenizer: Tokenizer, config: SampleConfig, prime: str = ""
 ) -> Iterator[str]:
-    """The text after `prime`, in pieces as they come; a piece never holds half a character."""
-    decode = tokenizer.decoder()
-    for indices in generate(network, tokenizer, config, tokenizer.encode(prime).tolist()):
-        if text := decode(int(indices)):
-            yield text
+    """`Writer.stream` of a network that writes once."""
+    return Writer(network, tokenizer).stream(config, prime)
 
 
 @contextlib.contextmanager
@@ -74,41 +143,18 @@ def start_of_line(tokenizer: Tokenizer) -> list[int]:
     return [0]
 
 
-def _read_prime(network: CharNetwork, prime: Sequence[int], rows: int) -> tuple[Tensor, Tensor]:
-    """Logits [B, V] and state after the prime, read once for all rows."""
-    indices = torch.tensor(prime, dtype=torch.int64, device=network.head.weight.device)
-    state = network.zero_state(1)
-    with predicting(network):
-        for piece in indices[:, None].split(_PIECE):
-            logits, state = network(piece, state)
-    return logits[-1].expand(rows, -1), state.repeat(1, rows, 1, 1)
+def _seed(config: SampleConfig) -> int:
+    return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _filtered(logits: Tensor, config: SampleConfig, tokenizer: Tokenizer) -> Tensor:
-    if tokenizer.unknown_index is not None:
-        logits = filters.without(logits, tokenizer.unknown_index)
-    return logits if config.top_k is None else filters.top_k(logits, config.top_k)
-
-
-def pick(logits: Tensor, temperature: float, noise: Tensor) -> Tensor:
-    """The drawn symbols [B], given `noises`; at temperature 0 the likeliest ones."""
-    if temperature < GREEDY_BELOW:
-        return logits.argmax(-1)
-    return torch.add(noise, logits, alpha=1 / temperature).argmax(-1)
-
-
-def noises(seed: int, logits: Tensor) -> Iterator[Tensor]:
-    """Without end, what to add to logits [B, V] such as these so that their largest is a fair draw.
-
-    Gumbel noise (Maddison et al. 2014): the argmax of logits + noise is distributed as the softmax
-    of the logits, which takes two operations a character. Row i's generator is keyed by the seed
-    and i, so that a row does not depend on how many there are.
-    """
-    rows, vocabulary_size = logits.shape
-    generators = [np.random.Generator(np.random.Philox(key=[seed, row])) for row in range(rows)]
-    shape = (_BLOCK, vocabulary_size)
-    while True:
-        waits = [g.standard_exponential(shape, np.float32) for g in generators]
-        # an exponential number can be 0; its noise would be infinite
-        noise = -np.log(np.maximum(np.stack(waits, 1), np.finfo(np.float32).tiny))
-        yield from torch.from_numpy(noise).to(logits).unbind()
+def _append(drafts: Iterable[Draft], logits: Tensor, indices: Tensor, best: int) -> None:
+    """Give each draft its symbol, with the nats that the model has for it."""
+    nats = -logits.log_softmax(-1)
+    drawn = nats.gather(-1, indices[:, None]).squeeze(-1).tolist()
+    likeliest: list[list[tuple[int, float]] | None] = [None] * len(drawn)
+    if best:
+        values, symbols = nats.topk(min(best, nats.shape[-1]), largest=False)
+        pairs = zip(symbols.tolist(), values.tolist(), strict=True)
+        likeliest = [list(zip(*pair, strict=True)) for pair in pairs]
+    for draft, *choice in zip(drafts, indices.tolist(), drawn, likeliest, strict=True):
+        draft.append(*choice)

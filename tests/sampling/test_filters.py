@@ -1,30 +1,180 @@
-"""Filters change what they say and nothing else."""
+"""Each filter is its definition, said slowly; what is kept keeps its odds."""
 
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from charnn.config import SampleConfig
 from charnn.sampling import filters
+from charnn.sampling.filters import Chain
+from charnn.sampling.history import History
 
-LOGITS = st.lists(st.floats(-20, 20), min_size=2, max_size=9).map(lambda row: torch.tensor([row]))
+Row = list[float]
 
-
-@given(LOGITS, st.integers(1, 12))
-def test_top_k_keeps_k_that_are_no_less_likely_than_the_rest(logits: torch.Tensor, k: int) -> None:
-    out = filters.top_k(logits, k)
-    kept = out.isfinite()
-    assert kept.sum() == min(k, logits.shape[1])
-    assert torch.equal(out[kept], logits[kept])
-    if not kept.all():
-        assert logits[kept].min() >= logits[~kept].max()
+SHARES = st.floats(0.01, 1)
+EXACT = 1e-9  # nearer to a limit than this, rounding may decide
 
 
-def test_filters_leave_their_input_alone() -> None:
-    logits = torch.tensor([[1.0, 2.0, 3.0]])
-    filters.top_k(logits, 1)
-    filters.without(logits, 2)
-    assert logits.tolist() == [[1.0, 2.0, 3.0]]
+def probabilities(row: Row) -> Row:
+    total = sum(math.exp(x) for x in row)
+    return [math.exp(x) / total for x in row]
+
+
+def kept(out: torch.Tensor) -> set[int]:
+    return set(out.isfinite().nonzero().flatten().tolist())
+
+
+def fewest(p: Row, order: list[int], mass: float) -> set[int]:
+    """Symbols in this order until they have so much together."""
+    some, together = set(), 0.0
+    for i in order:
+        assume(abs(together - mass) > EXACT)
+        if together >= mass:
+            break
+        some.add(i)
+        together += p[i]
+    return some
+
+
+def slow_top_k(row: Row, k: float) -> set[int]:
+    return set(sorted(range(len(row)), key=lambda i: -row[i])[: int(k)])
+
+
+def slow_top_p(row: Row, mass: float) -> set[int]:
+    return fewest(probabilities(row), sorted(range(len(row)), key=lambda i: -row[i]), mass)
+
+
+def slow_min_p(row: Row, share: float) -> set[int]:
+    p = probabilities(row)
+    assume(all(abs(x / max(p) - share) > EXACT for x in p) or share == 1)
+    return {i for i, x in enumerate(p) if x >= share * max(p)}
+
+
+def slow_typical(row: Row, mass: float) -> set[int]:
+    p = probabilities(row)
+    entropy = -sum(x * math.log(x) for x in p)
+    away = [abs(-math.log(x) - entropy) for x in p]
+    ordered = sorted(away)
+    equal = {round(x, 2) for x in row}
+    assume(len(equal) == len(row))
+    assume(all(b - a > EXACT for a, b in itertools.pairwise(ordered)))
+    return fewest(p, sorted(range(len(row)), key=lambda i: away[i]), mass)
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow"),
+    [
+        (filters.top_p, slow_top_p),
+        (filters.min_p, slow_min_p),
+        (filters.typical, slow_typical),
+        (
+            lambda logits, k: filters.top_k(logits, math.ceil(9 * k)),
+            lambda row, k: slow_top_k(row, math.ceil(9 * k)),
+        ),
+    ],
+    ids=["top_p", "min_p", "typical", "top_k"],
+)
+@given(
+    rows=st.integers(2, 9).flatmap(
+        lambda n: st.lists(
+            st.lists(st.floats(-20, 20).map(lambda x: round(x, 2)), min_size=n, max_size=n),
+            min_size=1,
+            max_size=4,
+        )
+    ),
+    value=SHARES,
+)
+def test_a_filter_keeps_what_its_slow_twin_keeps(
+    fast: Callable[[torch.Tensor, float], torch.Tensor],
+    slow: Callable[[Row, float], set[int]],
+    rows: list[Row],
+    value: float,
+) -> None:
+    logits = torch.tensor(rows, dtype=torch.float64)
+    before = logits.clone()
+    out = fast(logits, value)
+    assert torch.equal(logits, before)
+    for row, said, given_ in zip(rows, out, logits, strict=True):
+        assert kept(said) == slow(row, value)
+        assert torch.equal(said[said.isfinite()], given_[said.isfinite()])
+
+
+def test_top_k_keeps_exactly_k_among_equals() -> None:
+    assert kept(filters.top_k(torch.zeros(1, 5), 2)[0]) == {0, 1}
+
+
+@pytest.mark.parametrize("filter_", [filters.top_p, filters.min_p, filters.typical])
+def test_what_is_impossible_already_stays_so(filter_: Callable[..., torch.Tensor]) -> None:
+    logits = torch.tensor([[0.0, -math.inf, 1.0, -math.inf]])
+    for value in (0.001, 0.5, 1.0):
+        out = filter_(logits, value)
+        assert out.isfinite().any()
+        assert out[0, [1, 3]].isneginf().all()
 
 
 def test_without_makes_one_symbol_impossible() -> None:
-    assert filters.without(torch.zeros(1, 3), 1).softmax(-1).tolist() == [[0.5, 0.0, 0.5]]
+    logits = torch.zeros(1, 3)
+    assert filters.without(logits, 1).softmax(-1).tolist() == [[0.5, 0.0, 0.5]]
+    assert logits.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_a_penalty_divides_the_odds_of_what_was_seen() -> None:
+    seen = torch.tensor([[True, False, False]])
+    before, after = (
+        x.softmax(-1)[0]
+        for x in (torch.zeros(1, 3), filters.penalised(torch.zeros(1, 3), seen, 4.0))
+    )
+    torch.testing.assert_close(after[0] / after[1], before[0] / before[1] / 4)
+    assert after[1] == after[2]
+
+
+def test_a_row_with_nothing_left_yields_and_is_counted() -> None:
+    marked = torch.tensor([[True, True], [True, False]])
+    out, empty = filters.forbidden(torch.zeros(2, 2), marked)
+    assert empty == 1
+    assert out.tolist() == [[0.0, 0.0], [-math.inf, 0.0]]
+
+
+def chain(logits: Row, prime: list[int] | None = None, **settings: object) -> torch.Tensor:
+    config = SampleConfig.from_json(settings)
+    history = History(config, len(logits), prime or [])
+    history.begin(0)
+    return Chain(config)(torch.tensor([logits], dtype=torch.float64), history)[0]
+
+
+LOGITS = [math.log(p) for p in (0.4, 0.3, 0.2, 0.1)]
+
+
+def test_the_filters_are_in_the_order_that_the_help_tells() -> None:
+    # top-p after top-k: of .4 and .3 the first has 4/7 of the probability, which is .55 and more
+    assert kept(chain(LOGITS, top_k=2, top_p=0.55, temperature=1.0)) == {0}
+    assert kept(chain(LOGITS, top_p=0.55, temperature=1.0)) == {0, 1}
+    # and after the temperature, which makes .4 and .3 more alike
+    assert kept(chain(LOGITS, top_p=0.39, temperature=1.0)) == {0}
+    assert kept(chain(LOGITS, top_p=0.39, temperature=3.0)) == {0, 1}
+    # min-p after top-p: the likeliest that is left counts
+    assert kept(chain(LOGITS, min_p=0.7, temperature=1.0)) == {0, 1}
+    # the repetition penalty is the first
+    assert kept(chain(LOGITS, [0], top_k=1, repetition_penalty=2.0)) == {1}
+
+
+def test_no_repeat_forbids_what_would_end_a_sequence_a_second_time() -> None:
+    assert kept(chain(LOGITS, [0, 1, 2, 0, 1], no_repeat=3)) == {0, 1, 3}
+    assert kept(chain(LOGITS, [0, 1, 2, 0, 1], no_repeat=2)) == {0, 1, 3}
+    assert kept(chain(LOGITS, [3, 1], no_repeat=1)) == {0, 2}
+    assert kept(chain(LOGITS, [], no_repeat=3)) == {0, 1, 2, 3}
+
+
+def test_the_repetition_window_is_as_long_as_it_says() -> None:
+    for window, same in ((1, {1, 2, 3}), (2, {2, 3}), (9, {2, 3})):
+        out = chain(LOGITS, [0, 1, 0], repetition_penalty=5.0, repetition_window=window)
+        assert {i for i in range(4) if out[i] == LOGITS[i]} == same
+
+
+def test_at_temperature_zero_only_the_order_of_logits_counts() -> None:
+    assert int(chain(LOGITS, temperature=0.0, top_p=0.5).argmax()) == 0

@@ -1,6 +1,7 @@
 """What is drawn follows the model, the seed and the filters."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
-from charnn.sampling.generate import generate, noises, pick, start_of_line, stream
+from charnn.sampling.batch import Batch, row_seed
+from charnn.sampling.generate import Writer, start_of_line, stream
+from charnn.sampling.texts import Ending, Sample
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 
 TOKENIZER = CharTokenizer("\nabcdef")
@@ -37,11 +40,137 @@ def test_a_longer_text_begins_with_the_shorter_one(network: CharNetwork) -> None
     assert longer.startswith(sample(network))
 
 
-def test_a_row_does_not_depend_on_how_many_rows_there_are(network: CharNetwork) -> None:
-    three = torch.stack(list(generate(network, TOKENIZER, CONFIG, [1, 2], rows=3)))
-    one = torch.stack(list(generate(network, TOKENIZER, CONFIG, [1, 2], rows=1)))
-    assert torch.equal(three[:, :1], one)
-    assert not torch.equal(three[:, 0], three[:, 1])
+def samples(network: CharNetwork, count: int, rows: int = 256, **changes: object) -> list[Sample]:
+    ending = Ending(("f",), keep=True)
+    writer = Writer(network, TOKENIZER)
+    return list(writer.samples(replace(CONFIG, **changes), count, "ab", ending, rows=rows))  # type: ignore[arg-type]
+
+
+def test_a_sample_does_not_depend_on_how_many_are_written_at_once(network: CharNetwork) -> None:
+    many = samples(network, 40)
+    assert [sample.index for sample in many] == list(range(40))
+    for rows in (1, 3, 39):
+        assert texts(samples(network, 40, rows)) == texts(many)
+    assert texts(samples(network, 7)) == texts(many)[:7]
+    assert len(set(texts(many))) > 30
+
+
+def texts(some: list[Sample]) -> list[str]:
+    return [sample.text for sample in some]
+
+
+def test_in_float32_nearly_all_samples_are_equal_at_any_batch_size(network: CharNetwork) -> None:
+    network.float()
+    one, many = (texts(samples(network, 300, rows)) for rows in (1, 300))
+    assert sum(a == b for a, b in zip(one, many, strict=True)) >= 299
+
+
+def test_the_seed_of_a_sample_writes_it_again(network: CharNetwork) -> None:
+    for sample in samples(network, 5):
+        again = samples(network, 1, seed=sample.seed)[0]
+        assert (again.text, again.nats) == (sample.text, pytest.approx(sample.nats))
+        streamed = Writer(network, TOKENIZER).stream(
+            replace(CONFIG, seed=sample.seed), "ab", Ending(("f",), keep=True)
+        )
+        assert "".join(streamed) == sample.text
+
+
+def test_seeds_of_samples_are_their_own() -> None:
+    seeds = [row_seed(seed, index) for seed in range(20) for index in range(500)]
+    assert len(set(seeds)) == len(seeds)
+    assert row_seed(7, 0) == 7
+    assert max(seeds) < 2**53
+
+
+def test_a_text_ends_before_a_stop_or_after_it(network: CharNetwork) -> None:
+    plain = sample(network)
+    stop = plain[10:12]
+    writer, end = Writer(network, TOKENIZER), plain.index(stop)
+    for keep, expected in ((False, plain[:end]), (True, plain[: end + 2])):
+        ending = Ending((stop, "\n\n\n\n"), keep)
+        assert "".join(writer.stream(CONFIG, "ab", ending)) == expected
+        (one,) = writer.samples(CONFIG, 1, "ab", ending)
+        assert (one.text, one.stop, one.symbols) == (expected, "stop", end + 2)
+    (one,) = writer.samples(CONFIG, 1, "ab", Ending(("\n\n\n\n",)))
+    assert (one.text, one.stop) == (plain, "length")
+
+
+def test_a_text_without_end_goes_on_until_a_stop(network: CharNetwork) -> None:
+    endless = Writer(network, TOKENIZER).stream(
+        replace(CONFIG, length=None), "ab", Ending(("fff",))
+    )
+    longest = "".join(itertools.islice(endless, 3000))
+    assert longest.startswith(sample(network).split("fff")[0])
+    assert "fff" not in longest
+
+
+def test_nats_and_alternatives_are_those_of_the_model(network: CharNetwork) -> None:
+    (one,) = Writer(network, TOKENIZER).samples(replace(CONFIG, top_k=2), 1, "ab", best=3)
+    indices = torch.tensor(TOKENIZER.encode("ab" + one.text))
+    logits, _ = network(indices[:, None], network.zero_state(1))
+    nats = -logits[1:-1, 0].log_softmax(-1)
+    expected = nats.gather(-1, indices[2:, None]).squeeze(-1)
+    assert one.nats == pytest.approx(float(expected.sum()))
+    assert one.nats_per_char == pytest.approx(float(expected.mean()))
+    for choice, index, row in zip(one.choices, indices[2:], nats, strict=True):
+        assert choice.symbol == index
+        assert choice.nats == pytest.approx(float(row[index]))
+        assert [n for _, n in choice.best] == pytest.approx(sorted(row.tolist())[:3])
+        assert [float(row[symbol]) for symbol, _ in choice.best] == pytest.approx(
+            sorted(row.tolist())[:3]
+        )
+
+
+def test_texts_of_no_length_are_nothing(network: CharNetwork) -> None:
+    none = samples(network, 3, length=0)
+    assert [(one.text, one.nats_per_char) for one in none] == [("", math.inf)] * 3
+    assert sample(network, replace(CONFIG, length=0)) == ""
+
+
+def test_a_filter_that_yields_is_counted(network: CharNetwork) -> None:
+    writer = Writer(network, TOKENIZER)
+    text = "".join(writer.stream(replace(CONFIG, no_repeat=1, length=20), "ab"))
+    assert len(text) == 20
+    assert len(set(text[:5])) == 5
+    assert writer.yielded == 15  # of seven symbols two are the prime's, five are new
+
+
+def test_nothing_is_repeated_that_must_not_be(network: CharNetwork) -> None:
+    text = "ab" + sample(network, replace(CONFIG, no_repeat=3, length=100))
+    triples = [text[i : i + 3] for i in range(100)]
+    assert len(set(triples)) == len(triples)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
+    network: CharNetwork, length: int
+) -> None:
+    best = Writer(network, TOKENIZER).beam(replace(CONFIG, length=length), 7**4, "ab")
+    indices = torch.cartesian_prod(*[torch.arange(7)] * length).reshape(-1, length).t()
+    start = torch.tensor(TOKENIZER.encode("ab"))[:, None].expand(2, indices.shape[1])
+    whole = torch.cat((start, indices))
+    logits, _ = network(whole, network.zero_state(indices.shape[1]))
+    nats = -logits[1:-1].log_softmax(-1).gather(-1, whole[2:, :, None]).sum((0, 2))
+    assert best[0].nats == pytest.approx(float(nats.min()))
+    assert best[0].text == TOKENIZER.decode(indices[:, int(nats.argmin())].tolist())
+    assert [one.nats for one in best] == pytest.approx(sorted(nats.tolist()))
+
+
+def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwork) -> None:
+    config, writer = replace(CONFIG, length=12, temperature=0.0), Writer(network, TOKENIZER)
+    one, *_ = writer.beam(config, 1, "ab")
+    (greedy,) = writer.samples(config, 1, "ab")
+    assert one.text == greedy.text
+    assert one.nats == pytest.approx(greedy.nats)
+    assert writer.beam(config, 50, "ab")[0].nats <= one.nats
+
+
+def test_what_meets_a_stop_leaves_the_beam(network: CharNetwork) -> None:
+    found = Writer(network, TOKENIZER).beam(replace(CONFIG, length=6), 20, "ab", Ending(("c",)))
+    assert {one.stop for one in found} >= {"stop"}
+    assert all("c" not in one.text for one in found)
+    rates = [one.nats_per_char for one in found]
+    assert rates == sorted(rates)
 
 
 def test_greedy_takes_the_likeliest_next_character_each_time(network: CharNetwork) -> None:
@@ -76,24 +205,48 @@ def test_bytes_come_out_as_whole_characters() -> None:
     assert pieces == ["a", "", "ä", "", "", "€", "", "", "", "𝄞"]
 
 
-@pytest.mark.parametrize("value", [0.5, 1.0, 2.0])
-def test_drawn_frequencies_are_the_probabilities(value: float) -> None:
-    logits = torch.tensor([0.5, 0.25, 0.0, 0.125, 0.125]).log()
-    noise = torch.cat(list(itertools.islice(noises(3, torch.zeros(4, 5)), 25_000)))  # 100,000 draws
-    drawn = pick(logits.expand(100_000, -1), value, noise)
-    counts = torch.bincount(drawn, minlength=5)
-    expected = 100_000 * torch.softmax(logits / value, -1)
-    assert counts[2] == 0
-    possible = expected > 0
-    chi_square = ((counts - expected).square() / expected)[possible].sum()
-    assert chi_square < 16.3  # the 0.1 % point for three degrees of freedom; the seed is fixed
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"temperature": 0.5}, [16, 4, 0, 1, 1]),
+        ({"temperature": 1.0}, [4, 2, 0, 1, 1]),
+        ({"temperature": 2.0}, [2, 2**0.5, 0, 1, 1]),
+        ({"temperature": 1.0, "top_k": 2}, [4, 2, 0, 0, 0]),
+        ({"temperature": 1.0, "top_p": 0.8, "repetition_penalty": 2.0}, [4, 1, 0, 1, 1]),
+        ({"temperature": 0.5, "min_p": 0.2}, [16, 4, 0, 0, 0]),
+    ],
+)
+def test_drawn_frequencies_are_the_probabilities(
+    settings: dict[str, float], expected: list[float]
+) -> None:
+    """Of a network whose logits are always the same; it has read the second symbol."""
+    network = CharNetwork(ModelConfig(5, hidden_size=1, num_layers=1, embedding_size=1))
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.copy_(torch.tensor([0.5, 0.25, 0.0, 0.125, 0.125]).log())
+    config = SampleConfig(repetition_window=1, **settings)  # type: ignore[arg-type]
+    counts, rounds = torch.zeros(5), 25
+    for first in range(rounds):
+        batch = Batch(network, config, [1], range(4000 * first, 4000 * (first + 1)))
+        counts += torch.bincount(batch.draw(), minlength=5)
+    share = torch.tensor(expected) / sum(expected)
+    assert counts[share == 0].sum() == 0
+    wanted = 4000 * rounds * share
+    chi_square = ((counts - wanted).square() / wanted)[share > 0].sum()
+    assert chi_square < 16.3  # the 0.1 % point for three degrees of freedom; the seeds are fixed
 
 
-def test_rows_and_seeds_have_noise_of_their_own() -> None:
-    ours = torch.stack(list(itertools.islice(noises(3, torch.zeros(2, 5)), 600)))
-    other = torch.stack(list(itertools.islice(noises(4, torch.zeros(2, 5)), 600)))
-    streams = torch.stack([ours[:, 0], ours[:, 1], other[:, 0], other[:, 1]]).flatten(1)
-    correlation = torch.corrcoef(streams) - torch.eye(4)
+def test_seeds_have_noise_of_their_own_and_places_too(network: CharNetwork) -> None:
+    network = CharNetwork(ModelConfig(7, hidden_size=1, num_layers=1, embedding_size=1))
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.zero_()
+    batch = Batch(
+        network, SampleConfig(temperature=1.0), [0], [3, 4, row_seed(3, 1), row_seed(4, 1)]
+    )
+    drawn = torch.stack([batch.draw() for _ in range(3000)], 1).double()
+    streams = torch.cat((drawn[:, 1:], drawn[:1, :-1]))  # the first one a place later too
+    correlation = torch.corrcoef(streams) - torch.eye(5)
     assert correlation.abs().max() < 0.1
 
 
