@@ -1,6 +1,9 @@
 """Small real things that many tests use."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from charnn.training.run import Run
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
 settings.load_profile("charnn")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 torch.set_num_threads(1)  # tiny products: a second thread only makes them wait
 
 
@@ -39,6 +43,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def charnn(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin)
+
+
+def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "charnn", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session")

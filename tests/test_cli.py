@@ -1,7 +1,6 @@
 """The commands as a user types them: what comes on stdout, what on stderr, and the exit code."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,16 +13,7 @@ import pytest
 from charnn import checkpoint
 from charnn.cli.main import COMMANDS
 from charnn.folder import free_folder
-from tests.conftest import TINY, charnn, words
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "charnn", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
+from tests.conftest import TINY, charnn, process, words
 
 
 def test_help_imports_neither_torch_nor_numpy() -> None:

@@ -35,6 +35,7 @@ from charnn.cli.terminal import tell
 @click.option(
     "--skip-unknown", is_flag=True, help="Leave out characters the model has no index for."
 )
+@click.option("--int8", is_flag=True, help="Measure what `charnn sample --int8` writes by.")
 @device_option
 @json_option
 @quiet_option
@@ -44,6 +45,7 @@ def command(
     window: int,
     encoding: str | None,
     skip_unknown: bool,
+    int8: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -63,6 +65,7 @@ def command(
     from charnn.device import pick_device
     from charnn.errors import TextError
     from charnn.model.evaluate import evaluate
+    from charnn.sampling.stepper import Stepped
     from charnn.text.corpus import open_corpus
     from charnn.training.origin import reopen_corpus
 
@@ -79,7 +82,9 @@ def command(
         indices = corpus.validation
     if not texts and len(indices) == 0:
         raise TextError(f"{path}: the run has no validation part; name a text")
-    score = evaluate(loaded.network(pick_device(device)), indices, protocol, window)
+    network = loaded.network(pick_device(device))
+    judged = Stepped(network, int8=True) if int8 else network
+    score = evaluate(judged, indices, protocol, window)
     result = {
         "protocol": protocol if protocol == "stream" else f"window {window}",
         "nats_per_char": score.nats_per_char,

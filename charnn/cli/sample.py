@@ -76,6 +76,10 @@ IGNORED = {
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a new file instead."
 )
+@click.option(
+    "--int8", is_flag=True,
+    help="On a CPU, products of 8-bit integers: faster, nearly the same (`charnn eval --int8`).",
+)  # fmt: skip
 @click.option("--raw", is_flag=True, help="Send control characters to a terminal as they are.")
 @device_option
 @quiet_option
@@ -115,7 +119,8 @@ def command(context: click.Context, /, **options: Any) -> None:
         tell(f"seed: {config.seed}", quiet)
     ending = Ending(options["stop"], options["keep_stop"])
     _tell_unwritable(ending, loaded.tokenizer, quiet)
-    writer = Writer(loaded.network(pick_device(options["device"])), loaded.tokenizer)
+    network = loaded.network(pick_device(options["device"]))
+    writer = Writer(network, loaded.tokenizer, options["int8"])
     many = options["num_samples"] > 1 or options["kind"] == "jsonl"
     with Output(options["out"], options["raw"]) as out, single_stream_threads():
         if many or options["best_of"] or options["beam"]:

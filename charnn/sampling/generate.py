@@ -25,11 +25,11 @@ NO_STOP = Ending()
 class Writer:
     """A model that writes; its weights are folded once."""
 
-    def __init__(self, network: CharNetwork, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: CharNetwork, tokenizer: Tokenizer, int8: bool = False) -> None:
         self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
         self._network = network
         self._tokenizer = tokenizer
-        self._stepper = Stepper(network)
+        self._stepper = Stepper(network, int8)
 
     def stream(
         self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP

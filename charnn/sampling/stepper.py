@@ -18,14 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from charnn.model.network import CharNetwork, layer_weights
+from charnn.sampling.int8 import Int8Product
 
 # Shapes: B batch, H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state.
 
 
 class Stepper:
-    """Steps `network` forward. The weights are copied: later training does not change them."""
+    """Steps `network` forward. The weights are copied: later training does not change them.
 
-    def __init__(self, network: CharNetwork) -> None:
+    With `int8` the layers' products are those of `charnn.sampling.int8`, nearly the same.
+    """
+
+    def __init__(self, network: CharNetwork, int8: bool = False) -> None:
         cell = network.config.cell
         self._update = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}[cell]
         with torch.no_grad():
@@ -33,7 +37,10 @@ class Stepper:
             w_ih, w_hh, bias = folded[0]
             self._table = network.embedding.weight @ w_ih.t() + bias  # [V, GH]
             self._rows = self._table.unbind()  # a single text takes its row from here, unmoved
-            self._weights = [w_hh.clone(), *(torch.cat((w, u), 1) for w, u, _ in folded[1:])]
+            weights = [w_hh.clone(), *(torch.cat((w, u), 1) for w, u, _ in folded[1:])]
+            self._weights: list[Tensor | Int8Product] = list(weights)
+            if int8:
+                self._weights = [Int8Product(weight) for weight in weights]
             self._biases = [*(b for _, _, b in folded[1:]), network.head.bias.clone()]
             self._head = network.head.weight.clone()
         self._state: Tensor | None = None
@@ -62,7 +69,7 @@ class Stepper:
         layers = []
         for number, weight in enumerate(self._weights):
             lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
-            gates = self._table.new_empty(B, len(weight))
+            gates = self._table.new_empty(B, self._table.shape[1])
             h, c, inputs = (
                 beside[0, :, start:end],
                 beside[-1, :, start:end],
@@ -74,6 +81,21 @@ class Stepper:
         return layers
 
 
+class Stepped(CharNetwork):
+    """A network that reads step by step, so that what a stepper computes can be judged."""
+
+    def __init__(self, network: CharNetwork, int8: bool = False) -> None:
+        super().__init__(network.config)
+        self.load_state_dict(network.state_dict())
+        self.to(network.head.weight)
+        self._stepper = Stepper(self, int8)
+
+    def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """As `CharNetwork.forward`."""
+        state = state.clone()
+        return torch.stack([self._stepper.step(some, state) for some in indices]), state
+
+
 @dataclass(frozen=True)
 class _Layer:
     """Views of one layer's state, and room for its gates; without the B of a single text."""
@@ -83,12 +105,16 @@ class _Layer:
     gates: Tensor  # [B, GH]
     gate: tuple[Tensor, ...]  # G views [B, H] of `gates`
     product: Callable[..., Tensor]  # gates are product(bias, *factors)
-    factors: tuple[Tensor, Tensor]
+    factors: tuple[Tensor, ...]
 
 
-def _product(weight: Tensor, inputs: Tensor) -> tuple[Callable[..., Tensor], tuple[Tensor, Tensor]]:
+def _product(
+    weight: Tensor | Int8Product, inputs: Tensor
+) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
     """How to add weight [N, K] times inputs [B, K] to a bias; for a single text, inputs [K], BLAS's
     matrix-vector product starts faster."""
+    if isinstance(weight, Int8Product):
+        return weight, (inputs,)
     if inputs.dim() == 1:
         return torch.addmv, (weight, inputs)
     return torch.addmm, (inputs, weight.t())

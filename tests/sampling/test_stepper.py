@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from charnn.config import ModelConfig
+from charnn.errors import SettingError
+from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork, predicting
-from charnn.sampling.stepper import Stepper
+from charnn.sampling.stepper import Stepped, Stepper
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
@@ -45,3 +47,38 @@ def test_later_training_does_not_change_a_stepper() -> None:
         for parameter in network.parameters():
             parameter.add_(1.0)
     assert torch.equal(stepper.step(torch.tensor([3]), network.zero_state(1)), before)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_int8_is_nearly_the_network_and_a_row_does_not_depend_on_the_others(cell: str) -> None:
+    torch.manual_seed(1)
+    config = ModelConfig(7, hidden_size=64, num_layers=2, embedding_size=5, cell=cell)
+    network = CharNetwork(config)
+    stepper, indices = Stepper(network, int8=True), torch.randint(7, (30, 4))
+    with predicting(network):
+        exact, _ = network(indices, network.zero_state(4))
+    state, alone = network.zero_state(4), network.zero_state(1)
+    for symbols, logits in zip(indices, exact, strict=True):
+        rough = stepper.step(symbols, state)
+        torch.testing.assert_close(rough, logits, atol=0.05, rtol=0)
+    assert not torch.equal(rough, logits)
+    single = Stepper(network, int8=True)
+    for symbols in indices[:, 2:3]:
+        one = single.step(symbols, alone)
+    torch.testing.assert_close(one, rough[2:3], atol=1e-5, rtol=0)
+
+
+def test_int8_says_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = CharNetwork(ModelConfig(7, hidden_size=6, num_layers=1, embedding_size=5))
+    monkeypatch.setattr("charnn.sampling.int8._ENGINES", ())
+    with pytest.raises(SettingError, match="leave --int8 out"):
+        Stepper(network, int8=True)
+
+
+def test_a_network_that_reads_step_by_step_is_judged_as_the_network() -> None:
+    torch.manual_seed(1)
+    network = CharNetwork(ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=5)).double()
+    text = torch.randint(7, (300,)).numpy().astype("uint8")
+    for protocol in ("stream", "window", "lanes"):
+        exact, stepped = (evaluate(n, text, protocol).nats for n in (network, Stepped(network)))
+        assert stepped == pytest.approx(exact)
