@@ -15,6 +15,7 @@ from charnn.model.evaluate import Score, evaluate
 from charnn.sampling.generate import Writer
 from charnn.sampling.texts import Ending, Sample
 from charnn.text.corpus import open_corpus
+from charnn.text.records import split_records
 from charnn.training.loop import Rollback
 from charnn.training.plan import Budget
 from charnn.training.run import Run, Trouble
@@ -28,16 +29,16 @@ class LanguageModel:
         self.checkpoint = loaded
         self.tokenizer = loaded.tokenizer
         self.network = loaded.network(pick_device(device))
-        self._writer = Writer(self.network, self.tokenizer)
+        self._writer = Writer(self.network, self.tokenizer, records=loaded.text.lines)
 
     def stream(
-        self, prime: str = "", *, stop: Sequence[str] = (), **settings: Any
+        self, prime: str = "", *, stop: str | Sequence[str] = (), **settings: Any
     ) -> Iterator[str]:
         """Yield the text after `prime` as it is written, up to one of the texts of `stop`.
 
         `settings` are those of `SampleConfig`, such as `length`, `temperature`, `top_p`, `seed`.
         """
-        return self._writer.stream(SampleConfig.from_json(settings), prime, Ending(tuple(stop)))
+        return self._writer.stream(SampleConfig.from_json(settings), prime, _ending(stop))
 
     def sample(self, prime: str = "", **settings: Any) -> str:
         """The text after `prime`, such as `sample("steep", length=200, seed=1)`."""
@@ -48,8 +49,8 @@ class LanguageModel:
         count: int,
         prime: str = "",
         *,
-        stop: Sequence[str] = (),
-        best: int = 0,
+        stop: str | Sequence[str] = (),
+        best: int | None = None,
         **settings: Any,
     ) -> Iterator[Sample]:
         """Yield `count` texts after `prime`, many written at once, in their order.
@@ -57,19 +58,25 @@ class LanguageModel:
         A sample's `seed`, given to `sample`, writes its text again. With `best` each has `choices`:
         for every symbol its nats and so many alternatives.
         """
-        config, ending = SampleConfig.from_json(settings), Ending(tuple(stop))
+        config, ending = SampleConfig.from_json(settings), _ending(stop)
         return self._writer.samples(config, count, prime, ending, best)
 
     def beam(
-        self, width: int, prime: str = "", *, length: int, stop: Sequence[str] = ()
+        self, width: int, prime: str = "", *, length: int, stop: str | Sequence[str] = ()
     ) -> list[Sample]:
         """The likeliest texts after `prime` that a beam search of that width finds, best first."""
         config = SampleConfig(length=length)
-        return self._writer.beam(config, width, prime, Ending(tuple(stop)))
+        return self._writer.beam(config, width, prime, _ending(stop))
 
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
-        """How well the model predicts `text`, which needs two characters or more."""
-        return evaluate(self.network, self.tokenizer.fold(text), protocol, window)
+        """How well the model predicts `text`, which needs two characters or more; a model of
+        records predicts whole lines."""
+        lines = self.checkpoint.text.lines
+        indices, newline = self.tokenizer.fold(text), None
+        if lines:
+            newline = int(self.tokenizer.encode("\n")[0])
+            indices, _ = split_records([indices], newline, self.tokenizer.codes(), 0)
+        return evaluate(self.network, indices, protocol, window, newline=newline)
 
 
 def load(path: str | Path, device: str = "auto") -> LanguageModel:
@@ -150,6 +157,14 @@ def _finish(run: Run) -> Path:
         if isinstance(report, Rollback | Trouble):
             warnings.warn(str(report), stacklevel=3)
     return run.folder / BEST
+
+
+def _ending(stop: str | Sequence[str]) -> Ending:
+    """What ends a text: one text or several."""
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if "" in stops:
+        raise SettingError("an empty stop would end every text before it begins")
+    return Ending(stops)
 
 
 def _names(paths: str | Path | Sequence[str | Path]) -> list[str]:

@@ -22,10 +22,17 @@ import torch
 from torch import Tensor
 
 from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, setting
-from charnn.errors import CharnnError, CheckpointError, DamagedError, SettingError
+from charnn.errors import (
+    CharnnError,
+    CheckpointError,
+    DamagedError,
+    SettingError,
+    VocabularyError,
+)
 from charnn.files import explained, replace_proven, replacing
 from charnn.folder import LAST, PREVIOUS, best_of, is_run
 from charnn.model.network import CharNetwork
+from charnn.text.records import Known
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 
@@ -34,7 +41,8 @@ HEADER_AT_MOST = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
 _KEY = "charnn"
 _WEIGHTS = "model."
 _TRAINING = "training."
-_NAME = re.compile(r"(model|training)\.[a-z0-9_.]+")
+_KNOWN = "records.known"
+_NAME = re.compile(r"(model|training)\.[a-z0-9_.]+|records\.known")
 _DTYPES = {"F32", "U8"}
 _DIMENSIONS = 4  # the lanes' states have most
 FIELDS = {
@@ -54,6 +62,9 @@ class CorpusFacts(Settings):
     sha256: str = setting("Of the text.")
     characters: int = _count("Of the whole text.")
     train_characters: int = _count("Of the part to learn from.")
+    records: int | None = setting(
+        "Records to learn from, in a text of records.", default=None, low=1, high=2**63 - 1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +107,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     progress: Progress | None = None
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)  # optimizer, state, random
+    known: Known | None = None  # the records it learned from, if it did from records
 
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
         """The network, rebuilt by its constructor, ready to predict."""
@@ -122,6 +134,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     tensors = {_WEIGHTS + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {_TRAINING + name: tensor for name, tensor in checkpoint.training_tensors.items()}
+    if checkpoint.known is not None:
+        tensors[_KNOWN] = torch.from_numpy(checkpoint.known.bits)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about["crc32"] = _crc32(about, plain)
     data = safetensors.torch.save(plain, {_KEY: json.dumps(about, sort_keys=True)})
@@ -229,6 +243,7 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         None if progress is None else Progress.from_json(progress),
     )
     _check_sizes(file, model)
+    _check_known(file, loaded)
     if not weights:
         return loaded
     tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
@@ -240,7 +255,11 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
         for p in (_WEIGHTS, _TRAINING)
     ]
-    return Checkpoint(**vars(loaded) | {"weights": parts[0], "training_tensors": parts[1]})
+    count, bits = loaded.corpus.records, tensors.get(_KNOWN)
+    known = None if bits is None or count is None else Known(bits.numpy(), count)
+    return Checkpoint(
+        **vars(loaded) | {"weights": parts[0], "training_tensors": parts[1], "known": known}
+    )
 
 
 def _other_format(about: Any) -> str:
@@ -276,6 +295,21 @@ def _check_sizes(file: Any, model: ModelConfig) -> None:
         wrong = sorted(n for n in {*weights, *expected} if weights.get(n) != expected.get(n))
         names = ", ".join(n.removeprefix(_WEIGHTS)[:80] for n in wrong[:3])
         raise CheckpointError(f"the weights do not fit the model's sizes: {names}")
+
+
+def _check_known(file: Any, loaded: Checkpoint) -> None:
+    """Hold the filter of known records against what the file says of its text."""
+    there = _KNOWN in file.keys()  # noqa: SIM118
+    if there != loaded.text.lines or there != (loaded.corpus.records is not None):
+        raise CheckpointError("a filter of known records goes with a text of records, and is one")
+    if there:
+        part, count = file.get_slice(_KNOWN), loaded.corpus.records or 0
+        if part.get_dtype() != "U8" or part.get_shape() != [Known.size(count)]:
+            raise CheckpointError("the filter of known records is not one of so many records")
+        try:
+            loaded.tokenizer.encode("\n")
+        except VocabularyError as error:
+            raise CheckpointError("a text of records, and no line end in its vocabulary") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:

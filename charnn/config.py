@@ -107,10 +107,16 @@ class TextConfig(Settings):
         default=False,
     )
     val_fraction: float = setting(
-        "Share of the text, at its end, that validates instead of training; 0 validates nothing.",
+        "Share of the text, at its end, that validates instead of training; 0 validates nothing. "
+        "Of records, a hash of each decides.",
         default=0.1,
         low=0.0,
         high=0.9,
+    )
+    lines: bool = setting(
+        "Every line is a record: a name, a title, a molecule. Records are shuffled, and each is "
+        "read and written from the same beginning.",
+        default=False,
     )
 
 

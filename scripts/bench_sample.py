@@ -2,9 +2,10 @@
 
 Prints a Markdown row per size and number of threads. `share`: of the rate at which a float32
 matrix-vector product of as many bytes as a step's weights runs in the same round. `ratio`: to the
-usual loop, an `nn.LSTM` call and a `torch.multinomial` per character. `of peak`: the operations of
-the streams' products, over the rate of a 2048 x 2048 product. Medians of five rounds, everything in
-turn; drawing at temperature 0.8 is included on both sides.
+usual loop, an `nn.LSTM` call and a `torch.multinomial` per character. `int8`: a single stream by
+products of 8-bit integers, and its ratio to the first. `of peak`: the operations of many streams'
+products, over the rate of a 2048 x 2048 product. Medians of five rounds, everything in turn;
+drawing at temperature 0.8 is included on both sides, turning symbols into text is not.
 
     python scripts/bench_sample.py --threads 1 2
 """
@@ -20,6 +21,7 @@ from torch import nn
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch
+from charnn.sampling.stepper import Stepper
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
@@ -89,8 +91,8 @@ def peak(size: int = 2048) -> float:
 
 
 def measure(layers: int, hidden: int) -> tuple[float, ...]:
-    """Single-stream characters/s, share of the bandwidth, ratio to the plain loop, batched rate,
-    its share of the peak."""
+    """Single-stream characters/s, share of the bandwidth, ratio to the plain loop, int8's rate and
+    ratio, batched rate, its share of the peak."""
     model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))
     network = CharNetwork(model).eval()
     # What a step must read: every weight but the embedding and the first layer's input weights,
@@ -99,13 +101,15 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     weights = 4 * H * H + (layers - 1) * 8 * H * H + H * V
     read = 4 * (weights + 4 * H)
     single, batch = (drawn(Batch(network, SampleConfig(), [0], range(n))) for n in (1, ROWS))
+    int8 = drawn(Batch(network, SampleConfig(), [0], [0], stepper=Stepper(network, int8=True)))
     plain = plain_loop(PlainModel(layers, hidden).eval())
     rounds = []
     for _ in range(ROUNDS):
         ours = rate(single)
         share, ratio = ours * read / bandwidth(read), ours / rate(plain)
-        batched = ROWS * rate(batch)
-        rounds.append((ours, share, ratio, batched, batched * 2 * weights / peak()))
+        rough, batched = rate(int8), ROWS * rate(batch)
+        of_peak = batched * 2 * weights / peak()
+        rounds.append((ours, share, ratio, rough, rough / ours, batched, of_peak))
     return tuple(statistics.median(column) for column in zip(*rounds, strict=True))
 
 
@@ -116,15 +120,15 @@ def main() -> None:
     options = parser.parse_args()
     print(f"cpu, torch {torch.__version__}")
     of_many = f"characters/s of {ROWS} streams | of peak"
-    print(f"| size | threads | characters/s | share | ratio | {of_many} |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"| size | threads | characters/s | share | ratio | int8 | ratio | {of_many} |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for layers, hidden in SIZES:
         for threads in options.threads:
             torch.set_num_threads(threads)
-            ours, share, ratio, batched, of_peak = measure(layers, hidden)
+            ours, share, ratio, int8, gain, batched, of_peak = measure(layers, hidden)
             print(
                 f"| {layers}x{hidden} | {threads} | {ours:,.0f} | {share:.0%} | {ratio:.1f} "
-                f"| {batched:,.0f} | {of_peak:.0%} |",
+                f"| {int8:,.0f} | {gain:.1f} | {batched:,.0f} | {of_peak:.0%} |",
                 flush=True,
             )
 

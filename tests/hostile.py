@@ -50,6 +50,7 @@ NESTED = [
 NAMES = [
     "", "model.", "training.", "model.x", "model.\n\x1b[2J", "model." + "x" * 100_000,
     "model.head.bias", "model.layers.9.weight_ih_l0", "training.recurrent", "training.random.cuda",
+    "records.known", "records.x",
     "training.snapshot.recurrent", "training.random.cpu", "training.\u2028", "../../x", "\ud800",
     "__metadata__",
 ]  # fmt: skip

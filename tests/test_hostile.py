@@ -21,7 +21,7 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
-from charnn.sampling.generate import stream
+from charnn.sampling.generate import Writer
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
 from charnn.training.origin import write_about
@@ -33,7 +33,10 @@ from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 CPU = torch.device("cpu")
 STOP = SNAPSHOT_EVERY + 1  # so that `last` holds a snapshot beside the newest state
 TRAIN = TrainConfig(STOP + 9, 2, 4, learning_rate=0.01, seed=4)
-OPTIMIZERS = {"char": "muon", "byte": "adamw"}  # one for each of the runs
+TEXTS = {
+    "char": TextConfig(), "byte": TextConfig(tokenizer="byte"), "lines": TextConfig(lines=True),
+}  # fmt: skip
+OPTIMIZERS = {"char": "muon", "byte": "adamw", "lines": "adamw"}
 VALIDATION = ValidationConfig(val_every=50)
 
 
@@ -50,7 +53,7 @@ def made(folder: Path, kind: str) -> list[Victim]:
     """A run that was stopped; its two checkpoints. The folder can be resumed."""
     text = folder.with_suffix(".txt")
     text.write_text(words(400) + "é→\n")
-    config = TextConfig(tokenizer=kind)
+    config = TEXTS[kind]
     corpus = open_corpus([str(text)], config)
     model = ModelConfig(corpus.tokenizer.vocabulary_size, 4, 2, 3)
     folder.mkdir()
@@ -69,7 +72,7 @@ def made(folder: Path, kind: str) -> list[Victim]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, list[Victim]]:
     """Run folders and what lay in them."""
     there = tmp_path_factory.mktemp("hostile")
-    return {there / kind: made(there / kind, kind) for kind in ("char", "byte")}
+    return {there / kind: made(there / kind, kind) for kind in TEXTS}
 
 
 def equal(a: Checkpoint, b: Checkpoint) -> bool:
@@ -99,8 +102,11 @@ def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
 
 def use(loaded: Checkpoint) -> None:
     """What one does with a model."""
-    text = "".join(stream(loaded.network(), loaded.tokenizer, SampleConfig(length=4, seed=1)))
+    writer = Writer(loaded.network(), loaded.tokenizer, records=loaded.text.lines)
+    text = "".join(writer.stream(SampleConfig(length=4, seed=1)))
     text.encode()  # it can be written to a file
+    if loaded.known is not None:
+        loaded.known.has(loaded.tokenizer.codes_of(text))
 
 
 def go_on(folder: Path) -> None:
@@ -175,7 +181,7 @@ def test_a_hostile_file_is_a_working_model_or_refused_in_one_line(
     cases = met["load: worked"] + met["load: refused"]
     figures = f"{cases:,} cases, {dict(met)}, {monotonic() - start:.0f} s, {grown[0]:.0f} MB more"
     print(f"\n{figures}")  # noqa: T201 - `pytest -s` shows it, for BENCHMARKS.md
-    assert cases >= 15 * each  # of four checkpoints and four attacks
+    assert cases >= 23 * each  # of six checkpoints and four attacks
     assert len(met) == 4  # each way out was taken
 
 
@@ -201,6 +207,12 @@ HARD = [
     {"model": {"hidden_size": 65_536, "num_layers": 64}},
     {"model": {"vocabulary_size": 1_114_113}},
     {"corpus": {"sha256": "\x1b[2J\n"}},
+    {"corpus": {"records": 1}},
+    {"corpus": {"records": 2**62}},
+    {"corpus": {"records": None}},
+    {"text": {"lines": False}},
+    {"text": {"lines": True}},
+    {"text": {"lines": True}, "corpus": {"records": 30}},
 ]
 
 

@@ -64,6 +64,24 @@ def test_logprobs_tell_each_character_and_its_alternatives(run_folder: Path) -> 
         assert one["nats"] >= one["best"][0][1] - 1e-6
 
 
+def test_logprobs_without_alternatives_tell_each_character(run_folder: Path) -> None:
+    options = ("--format", "jsonl", "--length", "7", "--seed", "1", "--logprobs", "0")
+    (row,) = rows(charnn("sample", run_folder, *options))
+    assert "".join(one["char"] for one in row["logprobs"]) == row["text"]
+    assert all(one["best"] == [] for one in row["logprobs"])
+
+
+def test_eval_tells_what_int8_costs(run_folder: Path) -> None:
+    exact, rough = (
+        json.loads(charnn("eval", run_folder, "--json", *more).stdout) for more in ((), ("--int8",))
+    )
+    difference = rough["bits_per_char"] - exact["bits_per_char"]
+    assert rough["int8_loss_bits_per_char"] == pytest.approx(difference, abs=1e-6)
+    assert abs(difference) < 0.02
+    assert "bits/char beside float32" in charnn("eval", run_folder, "--int8").stdout
+    assert charnn("sample", run_folder, "--int8", "--length", "9", "--seed", "1").exit_code == 0
+
+
 def test_the_best_of_many_is_the_one_with_fewest_nats_per_character(run_folder: Path) -> None:
     options = ("sample", run_folder, "--length", "8", "--seed", "3", "--format", "jsonl")
     several = rows(charnn(*options, "-n", "9"))

@@ -14,9 +14,8 @@ import pytest
 from charnn import checkpoint
 from charnn.cli.story import Stop
 from charnn.training.run import Run
-from tests.conftest import TINY, stopped_run
+from tests.conftest import TINY, process, stopped_run
 from tests.conftest import charnn as command
-from tests.test_cli import process
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

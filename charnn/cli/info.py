@@ -58,7 +58,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "corpus",
             f"{corpus['characters']:,} characters, {corpus['train_characters']:,} of them for "
-            f"training, sha256 {corpus['sha256'][:12]}…",
+            f"training, sha256 {corpus['sha256'][:12]}…"
+            + (f"; {corpus['records']:,} records" if corpus.get("records") else ""),
         ),
         ("training", f"step {figures['step']:,} of {train['steps']:,}, seed {train['seed']}"),
         (

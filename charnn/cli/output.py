@@ -4,8 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TypeVar, cast
+from typing import IO, BinaryIO, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -17,39 +16,46 @@ Item = TypeVar("Item")
 
 
 class Output:
-    """Takes text as it is written. A file is written beside and renamed at the end; one that is
-    stopped keeps what it has."""
+    """Takes text as it is written, and lets it be seen at once."""
 
-    def __init__(self, path: Path | None, raw: bool = False) -> None:
-        if path is not None and path.exists():
-            raise SettingError(f"{path}: exists already; name another --out")
-        self.terminal = path is None and sys.stdout.isatty()
-        self._path = path
+    def __init__(self, file: BinaryIO | None, raw: bool) -> None:
+        self.terminal = file is None and sys.stdout.isatty()
+        self.some = False  # whether anything was written
+        self._file = file
         self._shown = visible if self.terminal and not raw else str
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "Output":
-        if self._path is not None:
-            self._stack.enter_context(explained(f"writing {self._path}", "name another --out"))
-            self._file = self._stack.enter_context(replacing(self._path))
-        return self
 
     def write(self, text: str) -> None:
-        """Write, and let it be seen at once."""
-        if self._path is not None:
+        """Write and flush."""
+        self.some = True
+        if self._file is not None:
             self._file.write(text.encode("utf-8", "surrogateescape"))
             return
         sys.stdout.write(self._shown(text))
         sys.stdout.flush()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
-        self._stack.__exit__(*((None, None, None) if stopped else (kind, error, trace)))
+
+@contextlib.contextmanager
+def output(path: Path | None, raw: bool = False) -> Iterator[Output]:
+    """stdout, or a new file. That is written beside and renamed at the end; when the work is
+    stopped or fails on its way, with what there is."""
+    if path is None:
+        yield Output(None, raw)
+        return
+    if path.exists():
+        raise SettingError(f"{path}: exists already; name another --out")
+    failed = None
+    with explained(f"writing {path}", "name another --out"), replacing(path) as file:
+        out = Output(file, raw)
+        try:
+            yield out
+        except OSError:
+            raise
+        except BaseException as error:
+            if not out.some:
+                raise
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def counted(

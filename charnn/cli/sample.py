@@ -16,11 +16,14 @@ from charnn.cli.options import (
     quiet_option,
     settings,
 )
-from charnn.cli.output import Output, counted
+from charnn.cli.output import Output, counted, output
+from charnn.cli.records import NAMES, TRIES, Wanted, records_options
 from charnn.cli.terminal import tell
 from charnn.config import SampleConfig
+from charnn.errors import SettingError
 
 if TYPE_CHECKING:
+    from charnn.checkpoint import Checkpoint
     from charnn.sampling.generate import Writer
     from charnn.sampling.texts import Ending, Sample
     from charnn.text.tokenizer import Tokenizer
@@ -38,8 +41,8 @@ DRAWING = (
 )
 # What would silently be ignored beside an option.
 IGNORED = {
-    "beam": (*DRAWING, "num_samples", "best_of", "logprobs"),
-    "best_of": ("num_samples", "beam"),
+    "beam": (*DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
+    "best_of": ("num_samples", "beam", *NAMES),
 }
 
 
@@ -65,6 +68,7 @@ IGNORED = {
     "--beam", type=click.IntRange(min=1, max=10_000), metavar="K",
     help="Search for the likeliest text with a beam of K, instead of drawing one.",
 )  # fmt: skip
+@records_options
 @click.option(
     "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
     help="jsonl: a line each with index, seed, prime, text, nats and what ended it.",
@@ -112,6 +116,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     prime = options["prime"] or ""
     if options["prime_file"] is not None:
         prime = read_text(options["prime_file"], loaded.text)
+        prime = prime.removesuffix("\n") if loaded.text.lines else prime
     loaded.tokenizer.check(prime)
     config = SampleConfig(**{name: options[name] for name in ("length", *DRAWING)})
     if config.seed is None and not options["beam"]:
@@ -120,24 +125,28 @@ def command(context: click.Context, /, **options: Any) -> None:
     ending = Ending(options["stop"], options["keep_stop"])
     _tell_unwritable(ending, loaded.tokenizer, quiet)
     network = loaded.network(pick_device(options["device"]))
-    writer = Writer(network, loaded.tokenizer, options["int8"])
-    many = options["num_samples"] > 1 or options["kind"] == "jsonl"
-    with Output(options["out"], options["raw"]) as out, single_stream_threads():
+    wanted = _wanted(loaded, options, typed)
+    writer = Writer(network, loaded.tokenizer, int8=options["int8"], records=loaded.text.lines)
+    many = options["num_samples"] > 1 or options["kind"] == "jsonl" or wanted is not None
+    with output(options["out"], options["raw"]) as out:
         if many or options["best_of"] or options["beam"]:
-            samples = _samples(writer, config, prime, ending, options)
+            samples = _samples(writer, config, prime, ending, wanted, options)
             _write_samples(samples, prime, loaded.tokenizer, out, options)
         else:
             out.write(prime)
             pieces = counted(
                 writer.stream(config, prime, ending), config.length, "char", out, quiet
             )
-            for piece in pieces:
-                out.write(piece)
+            with single_stream_threads():
+                for piece in pieces:
+                    out.write(piece)
             out.write("\n")
     if writer.yielded:
         tell(
             f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
         )
+    if wanted is not None:
+        _tell_table(wanted, loaded, quiet)
 
 
 def _typed(context: click.Context, name: str) -> bool:
@@ -167,6 +176,39 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _wanted(loaded: "Checkpoint", options: dict[str, Any], typed: set[str]) -> Wanted | None:
+    """What is asked of records; nothing of a plain text, or of the one record that is likeliest."""
+    asked = [_flag(name) for name in ("lines", *NAMES) if name in typed]
+    if not loaded.text.lines:
+        if asked:
+            raise SettingError(
+                f"{', '.join(asked)}: this model was not trained on records; train one with "
+                "`charnn train --lines`, or leave it out"
+            )
+        return None
+    if options["best_of"] or options["beam"] or (options["num_samples"] == 1 and not asked):
+        return None
+    codes_of, known = loaded.tokenizer.codes_of, loaded.known
+    return Wanted(
+        options["num_samples"], options["unique"], options["novel"], options["keep"],
+        options["validator"], lambda record: known is not None and known.has(codes_of(record)),
+    )  # fmt: skip
+
+
+def _tell_table(wanted: Wanted, loaded: "Checkpoint", quiet: bool) -> None:
+    corpus, known = loaded.corpus, loaded.known
+    length = corpus.train_characters / max(1, corpus.records or 0) - 1
+    tell(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
+    if wanted.counts["kept"] < wanted.asked:
+        cut = wanted.counts["whole"] < wanted.counts["written"] / 2
+        more = "--length lets them end" if cut else "--max-tries or --temperature finds more"
+        tell(
+            f"only {wanted.counts['kept']:,} of {wanted.asked:,} records were found among "
+            f"{wanted.counts['written']:,}; a higher {more}"
+        )
+        raise click.exceptions.Exit(3)
+
+
 def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> None:
     from charnn.errors import VocabularyError
 
@@ -178,9 +220,16 @@ def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> N
 
 
 def _samples(
-    writer: "Writer", config: SampleConfig, prime: str, ending: "Ending", options: dict[str, Any]
+    writer: "Writer",
+    config: SampleConfig,
+    prime: str,
+    ending: "Ending",
+    wanted: Wanted | None,
+    options: dict[str, Any],
 ) -> Iterator["Sample"]:
     """What was asked for, with the words about it."""
+    from charnn.sampling.generate import ROWS
+
     quiet = options["quiet"]
     if options["beam"]:
         found = writer.beam(config, options["beam"], prime, ending)[:1]
@@ -188,15 +237,20 @@ def _samples(
         yield from found
     elif options["best_of"]:
         count = options["best_of"]
-        best = min(
-            writer.samples(config, count, prime, ending, options["logprobs"] or 0),
+        one = min(
+            writer.samples(config, count, prime, ending, options["logprobs"]),
             key=lambda sample: sample.nats_per_char,
         )
-        tell(f"best of {count}: {best.nats_per_char:.4f} nats/char, seed {best.seed}", quiet)
-        yield best
+        tell(f"best of {count}: {one.nats_per_char:.4f} nats/char, seed {one.seed}", quiet)
+        yield one
     else:
-        count = options["num_samples"]
-        yield from writer.samples(config, count, prime, ending, options["logprobs"] or 0)
+        count, best = options["num_samples"], options["logprobs"]
+        if wanted is None:
+            yield from writer.samples(config, count, prime, ending, best)
+        else:
+            tries, rows = options["max_tries"] or TRIES * count, min(ROWS, count)
+            written = writer.samples(config, tries, prime, ending, best, rows)
+            yield from wanted.among(written, prime)
 
 
 def _write_samples(

@@ -14,14 +14,14 @@ from charnn.cli.terminal import STORY, for_stream, show, tell
 from charnn.config import SampleConfig
 from charnn.folder import BEST
 from charnn.model.evaluate import Score
-from charnn.sampling.generate import stream
+from charnn.sampling.generate import Writer, stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport
 from charnn.training.plan import Plan, reading
 from charnn.training.run import Run, Trouble, Validation
 
-SAMPLE_LENGTH = 70
+SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
 
 
@@ -34,6 +34,8 @@ def tell_notes(corpus: Corpus, quiet: bool) -> None:
 def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool) -> None:
     """What was chosen, and what of the user's wishes could not be had."""
     lanes, usual = run.batches.batch_size, reading(len(run.corpus.train), run.train.precision).lanes
+    if run.corpus.newline is not None and asked is None:
+        usual = lanes  # as many as there are records, or fewer
     if lanes < (wanted := asked or usual):
         room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
         tell(f"note: the text has room for {room} characters, not for {wanted}", quiet)
@@ -72,7 +74,7 @@ class Stop:
 
 def follow(run: Run, quiet: bool) -> None:
     """Train `run` to its end while telling about it; print the path of its best checkpoint."""
-    window = run.batches.batch_size * run.batches.seq_len
+    window = run.batches.symbols
     with Stop(run) as stop, _bar(run, window, quiet) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():
@@ -148,7 +150,7 @@ class Pace:
         return (time.monotonic() - self._start) / max(1, self._step - self._first)
 
 
-def _bar(run: Run, window: int, quiet: bool) -> "tqdm[Any]":
+def _bar(run: Run, window: float, quiet: bool) -> "tqdm[Any]":
     return tqdm(
         total=run.train.steps * window,
         initial=run.state.step * window,
@@ -161,7 +163,7 @@ def _bar(run: Run, window: int, quiet: bool) -> "tqdm[Any]":
     )
 
 
-def _line(report: Validation, run: Run, pace: Pace, window: int) -> str:
+def _line(report: Validation, run: Run, pace: Pace, window: float) -> str:
     """One aligned line, the same with and without a terminal."""
     steps = f"{run.train.steps:,}"
     best = " best" if report.best and report.score else ""
@@ -188,5 +190,9 @@ def _figure(nats: float | None) -> str:
 def _sample(report: Validation, run: Run) -> str:
     """A little of what the network would write now, on one line."""
     config = SampleConfig(length=SAMPLE_LENGTH, seed=run.train.seed)
+    if run.corpus.newline is not None:
+        writer = Writer(report.network, run.corpus.tokenizer, records=True)
+        text = " | ".join(sample.text for sample in writer.samples(config, SAMPLE_RECORDS))
+        return f"  | {''.join(c if c.isprintable() else ' ' for c in text[:SAMPLE_LENGTH])}"
     text = "".join(stream(report.network, run.corpus.tokenizer, config))
     return "  | " + "".join(c if c.isprintable() else " " for c in text)

@@ -39,7 +39,7 @@ TRAIN = (
     "deterministic",
 )
 VALIDATION = ("val_every", "patience")
-TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
+TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction", "lines")
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
@@ -193,8 +193,12 @@ def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | No
     )
     tell_notes(corpus, options["quiet"])
     unit = "bytes" if text.tokenizer == "byte" else "characters"
+    sizes = [len(part) for part in (corpus.train, corpus.validation)]
+    if corpus.newline is not None:
+        unit = "records"
+        sizes = [int((part == corpus.newline).sum()) for part in (corpus.train, corpus.validation)]
     tell(
-        f"text: {len(corpus.train):,} {unit} to train on, {len(corpus.validation):,} to validate; "
+        f"text: {sizes[0]:,} {unit} to train on, {sizes[1]:,} to validate; "
         f"{corpus.tokenizer.vocabulary_size:,} symbols",
         options["quiet"],
     )
@@ -214,7 +218,7 @@ def _tell_dry_run(plan: "Plan", budget: "Budget", corpus: "Corpus", device: "tor
     elif needed > there:
         time = f"not measured; {advice(plan.model, plan.train)}"
     else:
-        speed = Stopwatch(corpus.train, device).measure(plan.model, plan.train, 1.0)
+        speed = Stopwatch(corpus.train, device, corpus.newline).measure(plan.model, plan.train, 1.0)
         time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
     for name, value in (
         ("plan", plan.why),

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from charnn.errors import SettingError, TextError
 from charnn.model.network import CharNetwork, predicting
+from charnn.text.records import Records
 from charnn.text.tokenizer import Indices
 
 PIECE_NUMBERS = 1 << 24  # activations and logits held at once: 64 MB in float32
 LANES = 64
 LANES_CHARACTERS = 1_000_000
 WARM_UP = 256  # characters that a lane reads before they count
+RECORDS = 256  # that are read side by side
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def evaluate(
     protocol: str,
     window: int = 256,
     between: Callable[[], None] = lambda: None,
+    newline: int | None = None,
 ) -> Score:
     """The score of the N - 1 targets of a text of N symbols.
 
@@ -50,7 +53,12 @@ def evaluate(
     windows of `window` targets, each from zero state, the last one shorter. `lanes`: at most 64
     parallel lanes over at most the first million characters, each warmed on 256 that do not
     count; close to `stream` and much cheaper. `between` is called every so often, and may raise.
+
+    With `newline` the text is one of records that this symbol ends, and each is read from zero
+    state after a line end, whatever the protocol: N targets.
     """
+    if newline is not None:
+        return _score_of_records(network, Records(indices, newline), between)
     if len(indices) < 2:
         raise TextError(
             f"a text of {len(indices)} characters has nothing to predict; give two or more"
@@ -71,6 +79,30 @@ def evaluate(
             between()
     counted = lanes_layout(len(indices)).counted if protocol == "lanes" else len(indices) - 1
     return Score(nats, counted)
+
+
+def _score_of_records(network: CharNetwork, records: Records, between: Callable[[], None]) -> Score:
+    if len(records.ends) == 0:
+        raise TextError("no whole record to predict; give one or more lines")
+    nats = 0.0
+    order = np.argsort(records.lengths, kind="stable")
+    with predicting(network):
+        for some in np.array_split(order, -(-len(order) // RECORDS)):
+            state, first = network.zero_state(len(some)), 0
+            longest, piece = int(records.lengths[some].max()), _piece(network, len(some))
+            while first < longest:
+                parts = records.window(some, first, piece)
+                inputs, targets = (torch.from_numpy(p).to(state.device) for p in parts)
+                logits, state = network(inputs, state)
+                nats += (
+                    F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+                    .double()
+                    .sum()
+                    .item()
+                )
+                first += piece
+            between()
+    return Score(nats, int(records.ends[-1]))
 
 
 def _stream(network: CharNetwork, indices: Indices) -> Iterator[float]:
@@ -128,8 +160,7 @@ def _read(network: CharNetwork, rows: Indices, state: Tensor, warm_up: int = 0) 
     The first `warm_up` targets of each row do not count. Pieces bound the memory whatever the
     length and the vocabulary; they do not change the result.
     """
-    c = network.config
-    piece = max(1, PIECE_NUMBERS // (len(rows) * (c.vocabulary_size + 8 * c.hidden_size)))
+    piece = _piece(network, len(rows))
     start, end = 0, rows.shape[1] - 1
     while start < end:
         stop = min(start + piece, warm_up if start < warm_up else end)
@@ -139,3 +170,9 @@ def _read(network: CharNetwork, rows: Indices, state: Tensor, warm_up: int = 0) 
             nats = F.cross_entropy(logits.flatten(0, 1), both[1:].flatten(), reduction="none")
             yield nats.double().sum().item()
         start = stop
+
+
+def _piece(network: CharNetwork, rows: int) -> int:
+    """How many symbols of so many rows are read at once."""
+    c = network.config
+    return max(1, PIECE_NUMBERS // (rows * (c.vocabulary_size + 8 * c.hidden_size)))

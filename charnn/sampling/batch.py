@@ -36,12 +36,14 @@ class Batch:
         seeds: Sequence[int],
         unknown: int | None = None,
         stepper: Stepper | None = None,
+        start: Sequence[int] = (),
     ) -> None:
+        """`start` is read before the prime, and no filter looks back at it."""
         self.chain = Chain(config, unknown)
         self._temperature = min(config.temperature, _HOTTEST)
         self._history = History(config, network.config.vocabulary_size, prime)
         self._stepper = stepper or Stepper(network)
-        self._prime = _read(network, prime)
+        self._prime = _read(network, [*start, *prime])
         logits, state = self._prime
         self.logits = logits.repeat(len(seeds), 1)  # [B, V], the model's own
         self._state = state.repeat(1, len(seeds), 1, 1)

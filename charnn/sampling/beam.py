@@ -30,10 +30,8 @@ def search(
         for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             parent, symbol = divmod(number, total.shape[1])
             symbols = [*beams[parent][1], symbol]
-            stops = Stops(ending)
-            text = stops.feed(tokenizer.decode(symbols))
-            if stops.met:
-                found.append(Sample(0, None, text, value, place, "stop"))
+            if text := _ended(tokenizer, symbols, ending):
+                found.append(Sample(0, None, text[0], value, place, "stop"))
             else:
                 parents.append(parent)
                 going.append((value, symbols))
@@ -47,3 +45,15 @@ def search(
         ends = [(tokenizer.decode(symbols), nats) for nats, symbols in beams]
         found += [Sample(0, None, text, nats, length, "length") for text, nats in ends]
     return sorted(found, key=lambda one: one.nats_per_char)[:width]
+
+
+def _ended(tokenizer: Tokenizer, symbols: list[int], ending: Ending) -> tuple[str, ...]:
+    """The text of the symbols if the last of them completed a stop."""
+    stops = (*ending.stops, "\n") if ending.line else ending.stops
+    longest = max((len(stop.encode("utf-8", "surrogateescape")) for stop in stops), default=0)
+    tail = tokenizer.decode(symbols[len(symbols) - longest :]) if longest < len(symbols) else ""
+    if longest < len(symbols) and not any(stop in tail for stop in stops):
+        return ()
+    passing = Stops(ending)
+    text = passing.feed(tokenizer.decode(symbols))
+    return (text,) if passing.met else ()

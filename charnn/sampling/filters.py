@@ -77,7 +77,7 @@ class Chain:
     then, with the temperature applied, top-k, top-p, min-p, typical."""
 
     def __init__(self, config: SampleConfig, unknown: int | None = None) -> None:
-        self.yielded = 0  # times that no filter could be met without leaving nothing to draw
+        self._yielded = 0
         self._unknown = unknown
         self._config = config
         self._by_share = [
@@ -88,6 +88,12 @@ class Chain:
             if value is not None and config.temperature > 0
         ]  # fmt: skip
 
+    def taken(self) -> int:
+        """How often a filter yielded since this was asked last, because it would have left nothing
+        to draw."""
+        taken, self._yielded = self._yielded, 0
+        return taken
+
     def __call__(self, logits: Tensor, history: History) -> Tensor:
         """The logits [B, V] of what may be drawn, before the temperature."""
         c = self._config
@@ -97,11 +103,11 @@ class Chain:
             logits = penalised(logits, history.recent().to(logits.device), c.repetition_penalty)
         if c.no_repeat is not None:
             logits, empty = forbidden(logits, history.repeating().to(logits.device))
-            self.yielded += empty
+            self._yielded += empty
         if c.top_k is not None:
             logits = top_k(logits, c.top_k)
         if self._by_share:
-            warm = logits / c.temperature
+            warm = (logits - logits.amax(-1, keepdim=True)) / c.temperature
             for filter_, value in self._by_share:
                 warm = filter_(warm, value)
             logits = logits.masked_fill(warm.isneginf(), -torch.inf)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from charnn.config import SampleConfig
-from charnn.errors import CharnnError
+from charnn.errors import CharnnError, SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling import beam
 from charnn.sampling.batch import Batch, row_seed
@@ -23,22 +23,32 @@ NO_STOP = Ending()
 
 
 class Writer:
-    """A model that writes; its weights are folded once."""
+    """A model that writes; its weights are folded once. With `records` each text is one, and ends
+    before its line end at the latest."""
 
-    def __init__(self, network: CharNetwork, tokenizer: Tokenizer, int8: bool = False) -> None:
+    def __init__(
+        self,
+        network: CharNetwork,
+        tokenizer: Tokenizer,
+        *,
+        int8: bool = False,
+        records: bool = False,
+    ) -> None:
         self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
         self._network = network
         self._tokenizer = tokenizer
         self._stepper = Stepper(network, int8)
+        self._records = records
 
     def stream(
         self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP
     ) -> Iterator[str]:
         """The text after `prime`, in pieces as they come; a piece never holds half a character."""
-        decode, stops = self._tokenizer.decoder(), Stops(ending)
+        decode, stops = self._tokenizer.decoder(), Stops(self._ending(ending))
         batch = self._batch(config, prime, [_seed(config)])
         for _ in itertools.count() if config.length is None else range(config.length):
             indices = batch.draw()
+            self.yielded += batch.chain.taken()
             if text := stops.feed(decode(int(indices))):
                 yield text
             if stops.met:
@@ -46,7 +56,6 @@ class Writer:
             batch.advance(indices)
         if text := stops.rest():
             yield text
-        self.yielded += batch.chain.yielded
 
     def samples(
         self,
@@ -54,7 +63,7 @@ class Writer:
         count: int,
         prime: str = "",
         ending: Ending = NO_STOP,
-        best: int = 0,
+        best: int | None = None,
         rows: int = ROWS,
     ) -> Iterator[Sample]:
         """Write `count` texts, `rows` at a time, in their order; when one ends, another begins.
@@ -62,6 +71,7 @@ class Writer:
         With `best` each has its `choices`, with so many alternatives.
         """
         seed, waiting, coming = _seed(config), dict[int, Sample](), 0
+        ending = self._ending(ending)
         drafts = (
             Draft(number, row_seed(seed, number), self._tokenizer, config.length, ending)
             for number in range(count)
@@ -79,11 +89,17 @@ class Writer:
         own probabilities: of the config only the length counts."""
         assert config.length is not None
         batch = self._batch(SampleConfig(), prime, [0])
+        ending = self._ending(ending)
         found = beam.search(batch, self._tokenizer, width, config.length, ending)
         return [replace(sample, index=index) for index, sample in enumerate(found)]
 
     def _written(
-        self, config: SampleConfig, drafts: Iterator[Draft], rows: int, prime: str, best: int
+        self,
+        config: SampleConfig,
+        drafts: Iterator[Draft],
+        rows: int,
+        prime: str,
+        best: int | None,
     ) -> Iterator[Draft]:
         """The drafts as they end."""
         if config.length == 0:
@@ -93,6 +109,7 @@ class Writer:
         batch = self._batch(config, prime, [draft.seed for draft in going])
         while going:
             indices = batch.draw()
+            self.yielded += batch.chain.taken()
             _append(going, batch.logits, indices, best)
             batch.advance(indices)
             left = []
@@ -107,12 +124,18 @@ class Writer:
             if len(left) < len(going):
                 going = [going[row] for row in left]
                 batch.keep(left)
-        self.yielded += batch.chain.yielded
+
+    def _ending(self, ending: Ending) -> Ending:
+        return replace(ending, line=True) if self._records else ending
 
     def _batch(self, config: SampleConfig, prime: str, seeds: Sequence[int]) -> Batch:
         tokenizer = self._tokenizer
-        start = tokenizer.encode(prime).tolist() or start_of_line(tokenizer)
-        return Batch(self._network, config, start, seeds, tokenizer.unknown_index, self._stepper)
+        read = tokenizer.encode(prime).tolist()
+        if self._records and "\n" in prime:
+            raise SettingError("a record has no line end, and its prime has none")
+        start = start_of_line(tokenizer) if self._records or not read else []
+        unknown = tokenizer.unknown_index
+        return Batch(self._network, config, read, seeds, unknown, self._stepper, start)
 
 
 def stream(
@@ -147,12 +170,12 @@ def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _append(drafts: Iterable[Draft], logits: Tensor, indices: Tensor, best: int) -> None:
+def _append(drafts: Iterable[Draft], logits: Tensor, indices: Tensor, best: int | None) -> None:
     """Give each draft its symbol, with the nats that the model has for it."""
     nats = -logits.log_softmax(-1)
     drawn = nats.gather(-1, indices[:, None]).squeeze(-1).tolist()
     likeliest: list[list[tuple[int, float]] | None] = [None] * len(drawn)
-    if best:
+    if best is not None:
         values, symbols = nats.topk(min(best, nats.shape[-1]), largest=False)
         pairs = zip(symbols.tolist(), values.tolist(), strict=True)
         likeliest = [list(zip(*pair, strict=True)) for pair in pairs]

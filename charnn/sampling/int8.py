@@ -40,7 +40,7 @@ class Int8Product:
 def check_int8(device: torch.device) -> None:
     """`SettingError` where there are no such products."""
     if device.type != "cpu":
-        raise SettingError(f"int8 is for the CPU, not {device}; leave --int8 out")
+        raise SettingError(f"int8 is for the CPU, not {device}; give --device cpu too")
     there = hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32")
     if not there or torch.backends.quantized.engine not in _ENGINES:
         raise SettingError(

@@ -9,10 +9,12 @@ from charnn.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Ending:
-    """What ends a text besides its length: the first of these texts, which belongs to it or not."""
+    """What ends a text besides its length: the first of these texts, which belongs to it or not;
+    or a line end, which never does."""
 
     stops: tuple[str, ...] = ()
     keep: bool = False
+    line: bool = False
 
 
 class Stops:
@@ -20,8 +22,8 @@ class Stops:
     back."""
 
     def __init__(self, ending: Ending) -> None:
-        self._texts = ending.stops
-        self._keep = ending.keep
+        self._texts = (*ending.stops, "\n") if ending.line else ending.stops
+        self._ending = ending
         self._held = ""
         self.met = False
 
@@ -32,7 +34,8 @@ class Stops:
         if found:  # of the one that is complete first; of those the longest
             end, minus = min(found)
             self.met, self._held = True, ""
-            return held[: end if self._keep else end + minus]
+            text = held[: end if self._ending.keep else end + minus]
+            return text.removesuffix("\n") if self._ending.line else text
         begun = (n for text in self._texts for n in range(len(text)) if held.endswith(text[:n]))
         cut = len(held) - max(begun, default=0)
         self._held = held[cut:]

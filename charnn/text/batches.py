@@ -47,6 +47,11 @@ class Batches:
         spare = len(indices) - 1 - self.batch_size * seq_len
         self._offsets = min(seq_len, spare + 1)  # an epoch skips 0 to this many less one
 
+    @property
+    def symbols(self) -> float:
+        """Symbols that a window has."""
+        return self.batch_size * self.seq_len
+
     def offset(self, epoch: int) -> int:
         """How many characters at the beginning of the text the epoch leaves out."""
         return int(np.random.default_rng([self._seed, epoch]).integers(self._offsets))
@@ -54,6 +59,10 @@ class Batches:
     def windows(self, epoch: int) -> int:
         """How many windows the epoch has."""
         return self._lane(self.offset(epoch)) // self.seq_len
+
+    def begins(self, position: Position) -> bool:
+        """Whether the lanes' text begins at this window."""
+        return position.window == 0
 
     def _lane(self, offset: int) -> int:
         return (len(self._indices) - 1 - offset) // self.batch_size

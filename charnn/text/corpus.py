@@ -19,6 +19,7 @@ from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
 from charnn.files import cache_folder, explained, remove_leftovers, replacing, write_json
 from charnn.text.check import warnings_about
+from charnn.text.records import split_records
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
 from charnn.text.tokenizer import (
     CODE_POINTS,
@@ -46,6 +47,7 @@ class Corpus:
     unknown: int = 0  # symbols that the vocabulary lacks: folded into one, or skipped
     strangers: str = ""  # which symbols those are, and how often each stands in the text
     notes: tuple[str, ...] = ()  # what was changed in the text, and what looks wrong with it
+    newline: int | None = None  # the symbol that ends a record, in a text of records
 
     @property
     def train(self) -> Indices:
@@ -110,6 +112,17 @@ def open_corpus(
         split = surveys[0].symbols - skipped[0]
     else:  # exactly, because 0.9 * n in floats falls one short for some n
         split = int(len(indices) * (1 - Fraction(str(config.val_fraction))))
+    newline = None
+    if config.lines:
+        share = 0.0 if val else config.val_fraction
+        parts = (indices[:split], indices[split:]) if val else (indices,)
+        newline = _newline(tokenizer, _some_names(sources))
+        indices, split = split_records(parts, newline, tokenizer.codes(), share)
+        if split == 0:
+            raise TextError(
+                f"{_some_names(sources)}: no record to train on; give more lines or a smaller "
+                "--val-fraction"
+            )
     notes = sorted(set().union(*(survey.mended for survey in surveys)))
     if config.tokenizer == "char":
         notes.extend(warnings_about(surveys[0].counts, surveys[0].sample))
@@ -123,7 +136,18 @@ def open_corpus(
         sum(unknown),
         _named(surveys, strangers),
         tuple(notes),
+        newline,
     )
+
+
+def _newline(tokenizer: Tokenizer, name: str) -> int:
+    """The symbol that ends a record."""
+    try:
+        return int(tokenizer.encode("\n")[0])
+    except VocabularyError as error:
+        raise TextError(
+            f"{name}: no line end, so that it is no list of records; leave --lines out"
+        ) from error
 
 
 def _names(sources: Sequence[Source]) -> tuple[str, ...]:

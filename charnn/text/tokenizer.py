@@ -60,6 +60,15 @@ class CharTokenizer:
         table[self._codes] = np.arange(len(self._codes))
         return table
 
+    def codes(self) -> NDArray[np.uint32]:
+        """For every index its code point."""
+        unknown = [] if self.unknown_index is None else [ord(REPLACEMENT)]
+        return np.append(self._codes, np.array(unknown, dtype=np.uint32))
+
+    def codes_of(self, text: str) -> NDArray[np.uint32]:
+        """The code points of a text."""
+        return _code_points(text)
+
     def decoder(self) -> Callable[[int], str]:
         """A function from one index to the text that can be printed by then."""
         return lambda index: self.characters[index] if index < len(self.characters) else REPLACEMENT
@@ -119,6 +128,14 @@ class ByteTokenizer:
     def table(self) -> NDArray[np.int32]:
         """The identity, in the form of `CharTokenizer.table`."""
         return np.arange(256, dtype=np.int32)
+
+    def codes(self) -> NDArray[np.uint32]:
+        """The identity, in the form of `CharTokenizer.codes`."""
+        return np.arange(256, dtype=np.uint32)
+
+    def codes_of(self, text: str) -> NDArray[np.uint32]:
+        """The bytes of a text, in the form of `CharTokenizer.codes_of`."""
+        return self.encode(text).astype(np.uint32)
 
     def decoder(self) -> Callable[[int], str]:
         """A function from one byte to the text that is whole by then: never half a character."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from charnn.config import TrainConfig
 from charnn.errors import TrainingError
 from charnn.text.batches import Batches
+from charnn.text.records import RecordBatches
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState, own_random
 
@@ -45,7 +46,7 @@ class Rollback:
 
 
 def train_steps(
-    state: TrainState, batches: Batches, config: TrainConfig
+    state: TrainState, batches: Batches | RecordBatches, config: TrainConfig
 ) -> Iterator[StepReport | Rollback]:
     """Update `state` until `config.steps`, one report per step.
 
@@ -68,8 +69,7 @@ def train_steps(
         if problem:
             yield _rolled_back(state, config, problem)
             continue
-        fresh_epoch = after.epoch != state.position.epoch  # its text starts elsewhere
-        state.recurrent = torch.zeros_like(recurrent) if fresh_epoch else recurrent
+        state.recurrent = torch.zeros_like(recurrent) if batches.begins(after) else recurrent
         state.position = after
         state.step = step
         if snapshot_due:

@@ -9,7 +9,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.model.evaluate import evaluate, lanes_layout
-from charnn.text.batches import Batches
+from charnn.text.records import windows_of
 from charnn.text.tokenizer import Indices
 from charnn.training.loop import train_steps
 from charnn.training.memory import memory_explained
@@ -41,8 +41,9 @@ class Speed:
 class Stopwatch:
     """Measures training on this machine, and how long it has been doing so."""
 
-    def __init__(self, text: Indices, device: torch.device) -> None:
+    def __init__(self, text: Indices, device: torch.device, newline: int | None = None) -> None:
         self._text = text
+        self._newline = newline
         self._device = device
         self._start = time.monotonic()
 
@@ -56,7 +57,7 @@ class Stopwatch:
             return self._measure(model, train, seconds)
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
-        batches = Batches(self._text, train.batch_size, train.seq_len, train.seed)
+        batches = windows_of(self._text, self._newline, train.batch_size, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)
         steps = train_steps(state, batches, endless)

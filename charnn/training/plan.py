@@ -58,6 +58,7 @@ class Reading:
 USUAL = Reading(16, 64, 6e-3)
 # Where products of bfloat16 are fast, a step of twice the lanes takes only a sixth longer.
 FAST = Reading(32, 64, 12e-3)
+MORE_LANES = 16  # times, of records that are shorter than a window
 SMALL_TEXT = 100e3  # characters; below, an epoch shall still have many updates
 SMALL = Reading(8, 32, 6e-3)
 # Updates and epochs beat width by far: a size is right once the budget lets it read a few times as
@@ -94,6 +95,7 @@ class Facts:
     memory: float = math.inf  # bytes that the run may take
     on_cpu: bool = True
     fast_bfloat16: bool = False  # whether products of bfloat16 matrices are
+    record: float | None = None  # mean symbols of a record, in a text of records
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,13 @@ def make_plan(
     steps, disturbed = _steps(model, train, facts, budget, speedometer)
     train = replace(train, steps=steps)
     symbols = max(1, facts.train_symbols)  # a text too short is refused later
-    epochs = steps * train.batch_size * train.seq_len / symbols
+    epochs = steps * symbols_read(train, facts.record) / symbols
     exposure = parameters(model) * epochs / symbols
     if "dropout" not in given:
         model = replace(model, dropout=dropout(exposure))
     if "weight_decay" not in given and train.optimizer == "muon":
         train = replace(train, weight_decay=weight_decay(exposure))
-    validation = plan_validation(train, facts.val_symbols, given)
+    validation = plan_validation(train, facts.val_symbols, given, facts.record)
     return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
 
 
@@ -165,13 +167,16 @@ Candidate = tuple[ModelConfig, TrainConfig]
 def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     precision = given.get("precision") or _precision(facts, given.get("cell", "lstm"))
     how = reading(facts.train_symbols, precision)
+    lanes = how.lanes
+    if facts.record is not None:  # short ones fill few places of a window
+        lanes *= max(1, min(MORE_LANES, round(how.window / facts.record)))
     defaults = {
         "vocabulary_size": facts.vocabulary_size,
         "hidden_size": size.hidden_size,
         "num_layers": NUM_LAYERS,
         "embedding_size": min(given.get("hidden_size", size.hidden_size), EMBEDDING_AT_MOST),
         "steps": 1,
-        "batch_size": how.lanes,
+        "batch_size": lanes,
         "seq_len": how.window,
         "optimizer": "muon",
         "precision": precision,
@@ -185,7 +190,8 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
         for kind in (ModelConfig, TrainConfig)
     ]
     train = TrainConfig(**both[1])
-    most = max(1, (facts.train_symbols - 1) // train.seq_len)  # lanes that the text has room for
+    lane = train.seq_len if facts.record is None else facts.record
+    most = max(1, int((facts.train_symbols - 1) / lane))  # lanes that the text has room for
     return ModelConfig(**both[0]), replace(train, batch_size=min(train.batch_size, most))
 
 
@@ -208,7 +214,7 @@ def _characters(
     model, train = candidate
     if budget.epochs is not None:
         return budget.epochs * facts.train_symbols
-    window = train.batch_size * train.seq_len
+    window = symbols_read(train, facts.record)
     if budget.steps is not None:
         return float(budget.steps * window)
     seconds = _seconds(budget)
@@ -220,11 +226,11 @@ def _steps(
     model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget, speedometer: Speedometer
 ) -> tuple[int, str]:
     """The steps that the budget pays for; and what to say if the machine had other work."""
-    window = train.batch_size * train.seq_len
+    window = symbols_read(train, facts.record)
     if budget.steps is not None:
         return budget.steps, ""
     if budget.epochs is not None:
-        return epoch_steps(budget.epochs, train, facts.train_symbols), ""
+        return epoch_steps(budget.epochs, train, facts.train_symbols, facts.record), ""
     seconds = _seconds(budget)
     speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
     left = max(0.0, seconds - speedometer.spent())
@@ -238,21 +244,32 @@ def _steps(
     return steps, busy if slower > BUSY else ""
 
 
-def epoch_steps(epochs: float, train: TrainConfig, symbols: int) -> int:
+def symbols_read(train: TrainConfig, record: float | None) -> float:
+    """What a step reads, about: of records, one a lane, or the part of it that fits a window."""
+    if record is None:
+        return train.batch_size * train.seq_len
+    return train.batch_size * record / math.ceil(record / train.seq_len)
+
+
+def epoch_steps(
+    epochs: float, train: TrainConfig, symbols: int, record: float | None = None
+) -> int:
     """The steps that read a text of so many symbols that often."""
-    steps = min(epochs * symbols / (train.batch_size * train.seq_len), 1e15)
+    steps = min(epochs * symbols / symbols_read(train, record), 1e15)
     return max(1, math.ceil(steps))
 
 
-def plan_validation(train: TrainConfig, symbols: int, given: Mapping[str, Any]) -> ValidationConfig:
+def plan_validation(
+    train: TrainConfig, symbols: int, given: Mapping[str, Any], record: float | None = None
+) -> ValidationConfig:
     """When a run is judged on a validation part of so many symbols."""
-    window = train.batch_size * train.seq_len
+    window = symbols_read(train, record)
     every, characters, _ = _validations(train.steps, window, symbols)
     values = {"val_every": every, "val_characters": characters} | dict(given)
     return ValidationConfig(**{k: v for k, v in values.items() if k in ValidationConfig.names()})
 
 
-def _validations(steps: int, window: int, symbols: int) -> tuple[int, int, int]:
+def _validations(steps: int, window: float, symbols: int) -> tuple[int, int, int]:
     """Steps between validations, the characters of the validation part that each may use, and
     those that go through the network for it."""
     affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
@@ -269,7 +286,7 @@ def _seconds(budget: Budget) -> float:
 
 
 def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:
-    epochs = train.steps * train.batch_size * train.seq_len / max(1, facts.train_symbols)
+    epochs = train.steps * symbols_read(train, facts.record) / max(1, facts.train_symbols)
     layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
     line = (
         f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "

@@ -1,5 +1,6 @@
 """A run folder: training with validations, the best and the last checkpoint, and the metrics."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
+from charnn.text.records import Known, RecordBatches, Records, beginning, windows_of
 from charnn.training.loop import Rollback, StepReport, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.record import Record
@@ -63,7 +65,7 @@ class Run:
     train: TrainConfig
     validation: ValidationConfig
     state: TrainState
-    batches: Batches
+    batches: Batches | RecordBatches
     record: Record
     saver: Saver
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
@@ -82,7 +84,9 @@ class Run:
         weights: Mapping[str, Tensor] | None = None,
     ) -> "Run":
         """A new run, its weights drawn from the seed unless they are given."""
-        batches = Batches(corpus.train, train.batch_size, train.seq_len, train.seed)
+        batches = windows_of(
+            corpus.train, corpus.newline, train.batch_size, train.seq_len, train.seed
+        )
         state = TrainState.start(model, train, batches.batch_size, device, weights)
         record, saver = Record(folder / METRICS), Saver(folder, save_every)
         return cls(folder, corpus, text, train, validation, state, batches, record, saver)
@@ -197,9 +201,13 @@ class Run:
     def _validate(self) -> Iterator[Validation | Trouble]:
         score = None
         if len(self.corpus.validation) > 1:
-            text = self.corpus.validation[: self.validation.val_characters]
+            characters, newline = self.validation.val_characters, self.corpus.newline
+            text = beginning(self.corpus.validation, newline, characters)
             try:
-                score = evaluate(self.state.network, text, "lanes", between=self._stop_here)
+                score = evaluate(
+                    self.state.network, text, "lanes", between=self._stop_here,
+                    newline=newline,
+                )  # fmt: skip
             except _StoppedError:
                 return
         nats = None if score is None else score.nats_per_char
@@ -219,12 +227,22 @@ class Run:
 
     def _checkpoint(self, figures: Figures) -> Checkpoint:
         corpus = self.corpus
+        records = None if self._known is None else self._known.count
         return Checkpoint(
             self.state.network.config,
             self.text,
             self.train,
             corpus.tokenizer,
-            CorpusFacts(corpus.sha256, len(corpus.indices), corpus.split),
+            CorpusFacts(corpus.sha256, len(corpus.indices), corpus.split, records),
             figures,
             self.state.network.state_dict(),
+            known=self._known,
         )
+
+    @functools.cached_property
+    def _known(self) -> Known | None:
+        """The records that it learns from, if it does from records."""
+        corpus = self.corpus
+        if corpus.newline is None:
+            return None
+        return Known.of(Records(corpus.train, corpus.newline), corpus.tokenizer.codes())

@@ -28,6 +28,7 @@ from charnn.folder import (
     read_about,
 )
 from charnn.text.corpus import Corpus
+from charnn.text.records import mean_length
 from charnn.training.measure import Stopwatch
 from charnn.training.memory import available, memory_explained, refuse_too_large
 from charnn.training.origin import reopen_corpus, update_about, write_about
@@ -71,9 +72,9 @@ def plan_run(
     on_cpu = device.type == "cpu"
     facts = Facts(
         len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
-        fast_bfloat16(device),
+        fast_bfloat16(device), mean_length(corpus.train, corpus.newline),
     )  # fmt: skip
-    return make_plan(facts, budget, given, Stopwatch(corpus.train, device))
+    return make_plan(facts, budget, given, Stopwatch(corpus.train, device, corpus.newline))
 
 
 @contextlib.contextmanager
@@ -164,7 +165,7 @@ def resumed(
         if patience is not None:
             validation = replace(validation, patience=patience)
         notes += _differences(about, device, last.train)
-        train = last.train if budget is None else _longer(last, about, budget, len(corpus.train))
+        train = last.train if budget is None else _longer(last, about, budget, corpus)
         longer = train != last.train
         if longer:
             notes.append(_stretched(last, train))
@@ -221,12 +222,13 @@ def _validation(about: Mapping[str, Any], train: TrainConfig, symbols: int) -> V
 
 
 def _longer(
-    last: Checkpoint, about: Mapping[str, Any], budget: Budget, symbols: int
+    last: Checkpoint, about: Mapping[str, Any], budget: Budget, corpus: Corpus
 ) -> TrainConfig:
+    symbols, record = len(corpus.train), mean_length(corpus.train, corpus.newline)
     if budget.steps is not None:
         steps = budget.steps
     elif budget.epochs is not None:
-        steps = epoch_steps(budget.epochs, last.train, symbols)
+        steps = epoch_steps(budget.epochs, last.train, symbols, record)
     else:
         before = about.get("budget")
         minutes = before.get("minutes") if isinstance(before, dict) else None

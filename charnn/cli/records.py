@@ -1,0 +1,162 @@
+"""Which of many records are wanted, and a table of how many were."""
+
+import itertools
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from charnn.errors import CharnnError
+
+if TYPE_CHECKING:
+    from charnn.sampling.texts import Sample
+
+TRIES = 20  # for each record that is asked for, unless told otherwise
+AT_ONCE = 256  # records that a validator gets
+SECONDS = 60.0  # that it may take for them
+NAMES = ("unique", "novel", "keep", "max_tries", "validator")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Regex(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    name = "regex"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def records_options(command: Command) -> Command:
+    """What is asked of records."""
+    for option in reversed(
+        (
+            click.option(
+                "--lines", is_flag=True,
+                help="Write records, of a model that was trained with --lines (it does anyway).",
+            ),
+            click.option("--unique", is_flag=True, help="No record twice."),
+            click.option("--novel", is_flag=True, help="No record of the list it was trained on."),
+            click.option(
+                "--keep", type=_Regex(), metavar="REGEX", help="Only records that have this."
+            ),
+            click.option(
+                "--validator", metavar="CMD",
+                help="Only those that this command answers 1 for: it gets records on stdin, and "
+                "answers 1 or 0 a line.",
+            ),
+            click.option(
+                "--max-tries", type=click.IntRange(min=1), metavar="N",
+                help=f"Records to write at most.  [default: {TRIES} for each one asked]",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@dataclass
+class Wanted:
+    """Lets those records pass that are wanted, and counts."""
+
+    asked: int
+    unique: bool = False
+    novel: bool = False
+    keep: "re.Pattern[str] | None" = None
+    validator: str | None = None
+    is_known: Callable[[str], bool] = lambda record: False
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("written", "kept", "whole", "valid", "unique", "novel", "characters"), 0
+        )
+    )
+    _seen: set[str] = field(default_factory=set)
+
+    def among(self, samples: Iterable["Sample"], prime: str) -> Iterator["Sample"]:
+        """As many as are asked for, or all that there are."""
+        size = AT_ONCE if self.validator is not None else 1
+        for some in _batched(samples, size):
+            answers = [True] * len(some)
+            if self.validator is not None:
+                answers = _answers(self.validator, [prime + sample.text for sample in some])
+            for sample, valid in zip(some, answers, strict=True):
+                if self._passes(sample, prime + sample.text, valid):
+                    yield sample
+                    if self.counts["kept"] == self.asked:
+                        return
+
+    def _passes(self, sample: "Sample", record: str, valid: bool) -> bool:
+        whole = sample.stop == "stop"  # and not cut by --length
+        new, novel = record not in self._seen, not self.is_known(record)
+        self._seen.add(record)
+        passes = (
+            whole
+            and valid
+            and (new or not self.unique)
+            and (novel or not self.novel)
+            and (self.keep is None or bool(self.keep.search(record)))
+        )
+        found = {
+            "written": True, "kept": passes, "whole": whole, "valid": valid, "unique": new,
+            "novel": new and novel,
+        }  # fmt: skip
+        for name, yes in found.items():
+            self.counts[name] += yes
+        self.counts["characters"] += len(record)
+        return passes
+
+    def table(self, corpus_length: float, false_positives: float) -> str:
+        """The counts, for stderr."""
+        count = self.counts
+        written = max(1, count["written"])
+        lines = [f"asked {self.asked:,}, written {count['written']:,}, kept {count['kept']:,}"]
+        shares = [
+            f"whole {count['whole'] / written:.1%}",
+            f"unique {count['unique'] / written:.1%}",
+            f"unique and novel {count['novel'] / written:.1%} "
+            f"(a novel one is taken for known {false_positives:.2%} of the time)",
+        ]
+        if self.validator is not None:
+            shares.insert(1, f"valid {count['valid'] / written:.1%}")
+        lines.append("of those written: " + ", ".join(shares))
+        lines.append(
+            f"mean length {count['characters'] / written:.1f}, the corpus's {corpus_length:.1f}"
+        )
+        return "\n".join(lines)
+
+
+def _batched(samples: Iterable["Sample"], size: int) -> Iterator[list["Sample"]]:
+    rest = iter(samples)
+    while some := list(itertools.islice(rest, size)):
+        yield some
+
+
+def _answers(validator: str, records: Sequence[str]) -> list[bool]:
+    """What the command says of each record."""
+    called = f"--validator {validator!r}"
+    try:
+        done = subprocess.run(
+            shlex.split(validator), input="".join(record + "\n" for record in records),
+            capture_output=True, text=True, encoding="utf-8", timeout=SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise CharnnError(
+            f"{called} took more than {SECONDS:g} s for {len(records)} records"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CharnnError(f"{called} cannot be run: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise CharnnError(f"{called} failed with exit code {done.returncode}: {said[:200]}")
+    answers = done.stdout.split()
+    if len(answers) != len(records) or not set(answers) <= {"0", "1"}:
+        raise CharnnError(
+            f"{called} answered {len(answers)} lines to {len(records)} records; one of 1 or 0 for "
+            "each is wanted"
+        )
+    return [answer == "1" for answer in answers]

@@ -1,0 +1,200 @@
+"""Records from the command line: train, judge, write those that are wanted, count."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import charnn as package
+from charnn import checkpoint
+from tests.conftest import TINY, charnn, stopped_run, words
+
+NAMES = sorted(set(words(4000).split()))
+
+
+@pytest.fixture(scope="session")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("names") / "names.txt"
+    path.write_text("\n".join(NAMES * 2) + "\n\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def names_run(names: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("names") / "run"
+    result = charnn("train", names, "--lines", "--steps", "60", *TINY, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "val" in result.stderr
+    return out
+
+
+def rows(result: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_each_line_that_is_written_is_a_record(names_run: Path) -> None:
+    result = charnn("sample", names_run, "--lines", "-n", "300", "--seed", "1")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 300
+    assert set("".join(lines)) <= set("aeinst")
+    assert "asked 300, written" in result.stderr
+    assert "unique" in result.stderr
+    assert "the corpus's" in result.stderr
+
+
+def test_unique_and_novel_records_are(names_run: Path) -> None:
+    options = ("sample", names_run, "--seed", "2", "--length", "30", "--temperature", "1")
+    lines = charnn(*options, "-n", "50", "--unique", "--novel").stdout.splitlines()
+    assert len(set(lines)) == 50
+    known = checkpoint.load(names_run / "best.safetensors").known
+    assert known is not None
+    trained = {
+        name for name in NAMES if known.has(package.load(names_run).tokenizer.codes_of(name))
+    }
+    assert 0.8 * len(NAMES) < len(trained) < len(NAMES)  # the rest validates
+    assert not trained & set(lines)
+
+
+def test_a_record_can_be_begun_filtered_and_validated(names_run: Path, tmp_path: Path) -> None:
+    options = ("sample", names_run, "--seed", "3", "--temperature", "1", "--max-tries", "4000")
+    begun = charnn(*options, "-n", "9", "--prime", "st", "--keep", "^st.*e").stdout.splitlines()
+    assert len(begun) == 9
+    assert all(line.startswith("st") and "e" in line for line in begun)
+    script = tmp_path / "even.py"
+    script.write_text("import sys\nfor line in sys.stdin: print(len(line.strip()) % 2 ^ 1)\n")
+    result = charnn(*options, "-n", "20", "--validator", f"{sys.executable} {script}")
+    assert result.exit_code == 0, result.stderr
+    assert all(len(line) % 2 == 0 for line in result.stdout.splitlines())
+    assert "valid" in result.stderr
+
+
+def test_what_is_not_found_ends_with_3_and_what_there_is(names_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "few.txt"
+    result = charnn(
+        "sample", names_run, "-n", "40", "--keep", "^[ae]+$", "--max-tries", "200", "--seed", "1",
+        "--out", out, "--temperature", "1",
+    )  # fmt: skip
+    assert result.exit_code == 3
+    assert "of 40 records were found among 200; a higher --max-tries" in result.stderr
+    assert all(set(line) <= set("ae") for line in out.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(4)", "failed with exit code 4"),
+        ("print(1)", "answered 1 lines to 256 records"),
+        ("import time; time.sleep(9)", "took more than"),
+    ],
+)
+def test_a_validator_that_fails_is_told_in_a_line(
+    names_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    monkeypatch.setattr("charnn.cli.records.SECONDS", 0.5)
+    (tmp_path / "script.py").write_text(code)
+    command = f"{sys.executable} {tmp_path / 'script.py'}"
+    result = charnn("sample", names_run, "-n", "300", "--validator", command)
+    assert result.exit_code == 1
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_records_are_judged_by_themselves(names_run: Path, names: Path) -> None:
+    own = json.loads(charnn("eval", names_run, "--json").stdout)
+    assert own["protocol"] == "records"
+    other = json.loads(charnn("eval", names_run, names, "--json").stdout)
+    assert other == own
+    model = package.load(names_run)
+    assert model.score("".join(f"{name}\n" for name in NAMES)).characters == sum(
+        map(len, NAMES)
+    ) + len(NAMES)
+    assert "\n" not in model.sample(length=400, seed=1)
+
+
+def test_a_run_of_records_goes_on_exactly(names: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 4, "dropout": 0.2,
+        "seed": 1, "val_every": 5, "lines": True, "steps": 40,
+    }  # fmt: skip
+    package.train(names, out=tmp_path / "straight", **settings)
+    stopped_run(tmp_path / "run", names, 17, **settings)
+    package.resume(tmp_path / "run")
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_a_model_of_plain_text_writes_no_records(run_folder: Path) -> None:
+    for option in (("--lines",), ("--unique",), ("--keep", "a")):
+        result = charnn("sample", run_folder, *option)
+        assert result.exit_code == 1
+        assert "not trained on records; train one with `charnn train --lines`" in result.stderr
+
+
+def test_a_text_without_a_line_end_is_no_list_of_records(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("abc" * 99)
+    result = charnn("train", tmp_path / "one.txt", "--lines", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "no line end" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_in_a_record_is_kept_and_its_line_end_never(names_run: Path) -> None:
+    options = ("sample", names_run, "-n", "40", "--seed", "1", "--stop", "e", "--keep-stop")
+    lines = charnn(*options, "--lines").stdout.splitlines()
+    assert len(lines) == 40
+    assert all("e" not in line[:-1] for line in lines)
+    assert any(line.endswith("e") for line in lines)
+
+
+def test_a_prime_from_a_file_ends_where_its_line_does(names_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "prime").write_text("st\n")
+    options = ("sample", names_run, "-n", "5", "--lines", "--seed", "1")
+    primed = charnn(*options, "--prime-file", tmp_path / "prime")
+    assert primed.stdout == charnn(*options, "--prime", "st").stdout
+    refused = charnn(*options, "--prime", "s\nt")
+    assert refused.exit_code == 1
+    assert "a record has no line end" in refused.stderr
+
+
+def test_the_line_end_before_a_record_is_no_repetition(names_run: Path) -> None:
+    options = ("sample", names_run, "-n", "30", "--lines", "--seed", "1", "--no-repeat", "1")
+    result = charnn(*options)
+    lines = result.stdout.splitlines()
+    assert all(len(set(line)) == len(line) for line in lines)
+    assert "left nothing to write" not in result.stderr
+
+
+def test_records_longer_than_a_validation_is_are_validated(tmp_path: Path) -> None:
+    lines = [words(300, seed).replace("\n", " ") for seed in range(30)]
+    (tmp_path / "long.txt").write_text("\n".join(lines) + "\n")
+    options = ("--steps", "3", *TINY, "--out", tmp_path / "run", "--val-every", "1")
+    result = charnn("train", tmp_path / "long.txt", "--lines", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "not measured" not in result.stderr
+    few = package.train(
+        tmp_path / "long.txt", out=tmp_path / "few", lines=True, steps=2, val_characters=10,
+        hidden_size=6, num_layers=1, batch_size=3, seq_len=8, seed=1,
+    )  # fmt: skip
+    assert checkpoint.load(few).figures.val_nats_per_char is not None
+
+
+def test_a_list_whose_records_all_validate_is_told(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("abc\nabc\n")
+    options = ("--val-fraction", "0.9", *TINY, "--steps", "2", "--out", tmp_path / "run")
+    results = {charnn("train", tmp_path / "one.txt", "--lines", *options).exit_code}
+    for line in ("b", "c", "d", "e", "f"):
+        (tmp_path / "one.txt").write_text(f"{line}\n{line}\n")
+        result = charnn("train", tmp_path / "one.txt", "--lines", *options)
+        results.add(result.exit_code)
+        assert result.exit_code == 0 or "no record to train on" in result.stderr
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    assert 1 in results
+
+
+def test_a_dry_run_of_records_takes_a_list_of_a_few(tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("ab\nba\naab\nbba\n")
+    result = charnn("train", tmp_path / "few.txt", "--lines", "--steps", "5", "--dry-run")
+    assert result.exit_code == 0, result.stderr
