@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError, TrainingError
 from charnn.text.batches import Batches, Position
+from charnn.text.records import windows_of
 from charnn.training import loop
 from charnn.training.loop import Rollback, StepReport, train_steps
 from charnn.training.scaling import LossScale
@@ -72,6 +73,17 @@ def test_updates_equal_a_plain_loop_with_clipping_over_carried_state() -> None:
         position = after
     for ours, theirs in zip(network.parameters(), plain.network.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_records_begin_with_an_empty_state_and_long_ones_carry_theirs() -> None:
+    batches = windows_of(TEXT, 0, TRAIN.batch_size, 4, TRAIN.seed)
+    state = TrainState.start(MODEL, TRAIN, batches.batch_size, CPU)
+    found = set()
+    for _ in train_steps(state, batches, TRAIN):
+        begins = batches.begins(state.position)
+        assert begins == (not state.recurrent.any())
+        found.add(begins)
+    assert found == {True, False}
 
 
 def test_a_new_epoch_begins_with_an_empty_state() -> None:
