@@ -173,7 +173,15 @@ def test_records_longer_than_a_validation_is_are_validated(
     monkeypatch.setattr("charnn.training.plan.SHORTEST_VALIDATION", 10)
     lines = [words(300, seed).replace("\n", " ") for seed in range(30)]
     (tmp_path / "long.txt").write_text("\n".join(lines) + "\n")
-    options = ("--steps", "3", *TINY, "--out", tmp_path / "run", "--val-every", "1")
+    options: tuple[str | Path, ...] = (
+        "--steps",
+        "3",
+        *TINY,
+        "--out",
+        tmp_path / "run",
+        "--val-every",
+        "1",
+    )
     result = charnn("train", tmp_path / "long.txt", "--lines", *options)
     assert result.exit_code == 0, result.stderr
     assert "not measured" not in result.stderr
@@ -181,7 +189,15 @@ def test_records_longer_than_a_validation_is_are_validated(
 
 def test_a_list_whose_records_all_validate_is_told(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("abc\nabc\n")
-    options = ("--val-fraction", "0.9", *TINY, "--steps", "2", "--out", tmp_path / "run")
+    options: tuple[str | Path, ...] = (
+        "--val-fraction",
+        "0.9",
+        *TINY,
+        "--steps",
+        "2",
+        "--out",
+        tmp_path / "run",
+    )
     results = {charnn("train", tmp_path / "one.txt", "--lines", *options).exit_code}
     for line in ("b", "c", "d", "e", "f"):
         (tmp_path / "one.txt").write_text(f"{line}\n{line}\n")
