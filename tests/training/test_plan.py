@@ -115,10 +115,13 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
 
 
 def test_a_learning_rate_fits_the_optimizer() -> None:
-    adamw, muon = (
-        planned(Budget(steps=100), optimizer=name).train.learning_rate for name in ("adamw", "muon")
-    )
-    assert muon == 2 * adamw == module.USUAL.learning_rate
+    for facts, how in ((FACTS, module.USUAL), (replace(FACTS, fast_bfloat16=True), module.FAST)):
+        adamw, muon = (
+            planned(Budget(steps=100), facts, optimizer=name).train.learning_rate
+            for name in ("adamw", "muon")
+        )
+        assert adamw == module.ADAMW_RATE
+        assert muon == how.learning_rate
     with pytest.raises(SettingError, match="none of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
 
