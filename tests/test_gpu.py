@@ -9,7 +9,7 @@ import torch
 from charnn import api, checkpoint
 from charnn.config import ModelConfig
 from charnn.model.network import CharNetwork, predicting
-from charnn.sampling.stepper import Stepper
+from charnn.sampling.batch import stepper_of
 from tests.conftest import TINY, charnn, stopped_run
 
 pytestmark = [
@@ -55,6 +55,7 @@ def test_network_and_stepper_agree_across_devices(cell: str) -> None:
         network.cuda()
         logits, _ = network(indices.cuda(), network.zero_state(3))
     torch.testing.assert_close(logits.cpu(), expected, atol=1e-10, rtol=0)
-    stepper, state = Stepper(network), network.zero_state(3)
-    stepped = torch.stack([stepper.step(symbols, state) for symbols in indices.cuda()])
+    stepper = stepper_of(network, 3)
+    memory = stepper.begin(network.zero_state(3))
+    stepped = torch.stack([stepper.step(symbols, memory).clone() for symbols in indices.cuda()])
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ from charnn.config import SampleConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.filters import Chain
 from charnn.sampling.history import History
-from charnn.sampling.stepper import Stepper
+from charnn.sampling.many import ManyLSTM
+from charnn.sampling.stepper import Array, Stepper
 
 _PIECE = 1024  # symbols of a prime that are read at once
-_BLOCK = 64  # places that random numbers are drawn for at once
+_BLOCK = 1 << 20  # random numbers that are drawn at once, about
+AnyStepper = Stepper | ManyLSTM
+
 _HOTTEST = 1e30  # a higher temperature would make infinities of the noise, and is the same
 
 # Shapes: B batch, L layers, H hidden, V vocabulary, S tensors in a cell's state.
@@ -35,45 +39,60 @@ class Batch:
         prime: Sequence[int],
         seeds: Sequence[int],
         unknown: int | None = None,
-        stepper: Stepper | None = None,
+        stepper: AnyStepper | None = None,
         start: Sequence[int] = (),
     ) -> None:
         """`start` is read before the prime, and no filter looks back at it."""
         self.chain = Chain(config, unknown)
         self._temperature = min(config.temperature, _HOTTEST)
         self._history = History(config, network.config.vocabulary_size, prime)
-        self._stepper = stepper or Stepper(network)
-        self._prime = _read(network, [*start, *prime])
-        logits, state = self._prime
-        self.logits = logits.repeat(len(seeds), 1)  # [B, V], the model's own
-        self._state = state.repeat(1, len(seeds), 1, 1)
+        self._stepper = stepper or stepper_of(network, len(seeds))
+        self._prime = self._stepper.begin(_read(network, [*start, *prime]))
+        self._hold(self._prime.repeat(1, len(seeds)))
         self._noise = _Noise(seeds, self.logits, self._temperature)
         for row in range(len(seeds)):
             self._history.begin(row)
 
-    def draw(self) -> Tensor:
+    def _hold(self, memory: Tensor) -> None:
+        self._memory = memory
+        self.logits = self._stepper.logits(memory)  # [B, V], the model's own for the next symbols
+        on_cpu = memory.device.type == "cpu"
+        self._same: Array | None = self.logits.numpy() if on_cpu else None
+
+    def draw(self) -> Array:
         """The next symbol of each row [B]."""
         # The largest of logits / T + noise is that of logits + T noise; at T = 0 the likeliest.
-        return torch.add(self.chain(self.logits, self._history), self._noise.next()).argmax(-1)
+        logits, noise = self.chain(self.logits, self._history), self._noise.next()
+        if self._same is None:
+            return torch.add(logits, noise).argmax(-1).cpu().numpy()
+        # numpy starts faster, and its argmax is faster too
+        same = self._same if logits is self.logits else logits.numpy()
+        return np.add(same, noise).argmax(-1)
 
-    def advance(self, indices: Tensor) -> None:
+    def advance(self, indices: Array) -> None:
         """Each row goes on after the symbol [B] that was drawn for it."""
         if self._history.used:
             self._history.append(indices.tolist())
-        self.logits = self._stepper.step(indices, self._state)
+        self._stepper.step(indices, self._memory)
 
     def begin(self, row: int, seed: int) -> None:
         """A row that is done with becomes a new one."""
-        logits, state = self._prime
-        self.logits[row], self._state[:, row] = logits[0], state[:, 0]
+        self._memory[:, row] = self._prime[:, 0]
         self._noise.begin(row, seed)
         self._history.begin(row)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows go on, in this order."""
-        self.logits, self._state = self.logits[rows], self._state[:, rows]
+        self._hold(self._memory[:, rows])
         self._noise.keep(rows)
         self._history.keep(rows)
+
+
+def stepper_of(network: CharNetwork, rows: int, int8: bool = False) -> AnyStepper:
+    """What steps so many texts fastest."""
+    if rows > 1 and network.config.cell == "lstm" and not int8:
+        return ManyLSTM(network)
+    return Stepper(network, int8)
 
 
 def row_seed(seed: int, index: int) -> int:
@@ -84,14 +103,14 @@ def row_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest, "big")  # exact in any reader of JSON
 
 
-def _read(network: CharNetwork, prime: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Logits [1, V] and state [S, 1, L, H] after the prime."""
+def _read(network: CharNetwork, prime: Sequence[int]) -> Tensor:
+    """The state [S, 1, L, H] after the prime."""
     indices = torch.tensor(prime, dtype=torch.int64, device=network.head.weight.device)
     state = network.zero_state(1)
     with predicting(network):
         for piece in indices[:, None].split(_PIECE):
-            logits, state = network(piece, state)
-    return logits[-1].clone(), state.clone()
+            _, state = network(piece, state)
+    return state.clone()
 
 
 class _Noise:
@@ -106,30 +125,33 @@ class _Noise:
         self._like = logits[:1]
         self._temperature = temperature
         self._generators = [_generator(seed) for seed in seeds]
-        self._place = _BLOCK
+        self._left: list[Any] = []
 
-    def next(self) -> Tensor:
-        """The next place's noise [B, V]."""
-        if self._place == _BLOCK:
-            self._place = 0
-            self._block = torch.stack([self._drawn(g, _BLOCK) for g in self._generators], 1)
-            self._places = self._block.unbind()
-        self._place += 1
-        return self._places[self._place - 1]
+    def next(self) -> Any:
+        """The next place's noise [B, V]: numpy's on a CPU."""
+        if not self._left:
+            places = max(8, _BLOCK // (len(self._generators) * self._like.shape[1]))
+            self._hold(torch.stack([self._drawn(g, places) for g in self._generators], 1))
+        return self._left.pop()
 
     def begin(self, row: int, seed: int) -> None:
         """A row goes on with another seed, from its first place."""
         self._generators[row] = _generator(seed)
-        if self._place < _BLOCK:
-            left = self._drawn(self._generators[row], _BLOCK - self._place)
-            self._block[self._place :, row] = left
+        if self._left:
+            left = self._drawn(self._generators[row], len(self._left))
+            self._block[-len(left) :, row] = left
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows are left."""
         self._generators = [self._generators[row] for row in rows]
-        if self._place < _BLOCK:
-            self._block = self._block[:, rows]
-            self._places = self._block.unbind()
+        if self._left:
+            self._hold(self._block[-len(self._left) :, rows])
+
+    def _hold(self, block: Tensor) -> None:
+        self._block = block
+        on_cpu = block.device.type == "cpu"
+        self._left = list(block.numpy() if on_cpu else block)
+        self._left.reverse()  # taken from the end
 
     def _drawn(self, generator: np.random.Generator, places: int) -> Tensor:
         wait = generator.standard_exponential((places, self._like.shape[1]), np.float32)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from charnn.sampling.batch import Batch
@@ -40,7 +41,7 @@ def search(
             break
         if place < length:
             batch.keep(parents)
-            batch.advance(torch.tensor([symbols[-1] for _, symbols in beams]).to(best.indices))
+            batch.advance(np.array([symbols[-1] for _, symbols in beams]))
     else:
         ends = [(tokenizer.decode(symbols), nats) for nats, symbols in beams]
         found += [Sample(0, None, text, nats, length, "length") for text, nats in ends]

@@ -13,8 +13,8 @@ from charnn.config import SampleConfig
 from charnn.errors import CharnnError, SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling import beam
-from charnn.sampling.batch import Batch, row_seed
-from charnn.sampling.stepper import Stepper
+from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
+from charnn.sampling.stepper import Array
 from charnn.sampling.texts import Draft, Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
 
@@ -37,7 +37,8 @@ class Writer:
         self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
         self._network = network
         self._tokenizer = tokenizer
-        self._stepper = Stepper(network, int8)
+        self._int8 = int8
+        self._steppers: dict[bool, AnyStepper] = {}
         self._records = records
 
     def stream(
@@ -49,7 +50,7 @@ class Writer:
         for _ in itertools.count() if config.length is None else range(config.length):
             indices = batch.draw()
             self.yielded += batch.chain.taken()
-            if text := stops.feed(decode(int(indices))):
+            if text := stops.feed(decode(int(indices[0]))):
                 yield text
             if stops.met:
                 break
@@ -135,7 +136,10 @@ class Writer:
             raise SettingError("a record has no line end, and its prime has none")
         start = start_of_line(tokenizer) if self._records or not read else []
         unknown = tokenizer.unknown_index
-        return Batch(self._network, config, read, seeds, unknown, self._stepper, start)
+        single = len(seeds) == 1
+        if single not in self._steppers:  # each has a copy of the weights
+            self._steppers[single] = stepper_of(self._network, len(seeds), self._int8)
+        return Batch(self._network, config, read, seeds, unknown, self._steppers[single], start)
 
 
 def stream(
@@ -170,10 +174,11 @@ def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _append(drafts: Iterable[Draft], logits: Tensor, indices: Tensor, best: int | None) -> None:
+def _append(drafts: Iterable[Draft], logits: Tensor, indices: Array, best: int | None) -> None:
     """Give each draft its symbol, with the nats that the model has for it."""
     nats = -logits.log_softmax(-1)
-    drawn = nats.gather(-1, indices[:, None]).squeeze(-1).tolist()
+    symbols = torch.as_tensor(indices, device=nats.device)
+    drawn = nats.gather(-1, symbols[:, None]).squeeze(-1).tolist()
     likeliest: list[list[tuple[int, float]] | None] = [None] * len(drawn)
     if best is not None:
         values, symbols = nats.topk(min(best, nats.shape[-1]), largest=False)

@@ -6,6 +6,7 @@ instructions of CPUs before VNNI overflow.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,23 +19,26 @@ _ENGINES = ("x86", "fbgemm")
 
 
 class Int8Product:
-    """Weight [N, K], about, times inputs [B, K] or [K] between -1 and 1, added to a bias."""
+    """Weight [N, K], about, times h [K, B] between -1 and 1, and a bias."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         check_int8(weight.device)
+        self.shape = weight.shape
         scales = weight.abs().amax(1).clamp_min(1e-12).double() / 127
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         with warnings.catch_warnings():  # of torch's that this way in will move to another package
             warnings.simplefilter("ignore")
             quantized = torch.quantize_per_channel(weight.float(), scales, zeros, 0, torch.qint8)
-            self._weight: Any = torch.ops.quantized.linear_prepack(quantized, None)
-        self._multiply: Any = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+            packed: Any = torch.ops.quantized.linear_prepack(quantized, bias.float())
+        self._packed = packed
+        operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+        # what torch has below its Python wrapper starts faster
+        self._multiply: Any = getattr(operator, "_op", operator)
 
-    def __call__(self, bias: Tensor, inputs: Tensor, *, out: Tensor) -> Tensor:
-        """The sum [B, N] or [N]."""
-        rows = inputs if inputs.dim() == 2 else inputs[None]
-        product = self._multiply(rows, _SCALE, _ZERO, self._weight)
-        return torch.add(bias, product.view(out.shape), out=out)
+    def of(self, h: Tensor, out: Tensor) -> Callable[[], object]:
+        """What writes it into `out` [N, B], from what `h` is by then."""
+        multiply, packed, rows, sums = self._multiply, self._packed, h.t(), out.t()
+        return lambda: sums.copy_(multiply(rows, _SCALE, _ZERO, packed))
 
 
 def check_int8(device: torch.device) -> None:

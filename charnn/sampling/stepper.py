@@ -4,81 +4,99 @@
 step is one matrix product a layer and few element-wise operations, on buffers that are reused. That
 they are few matters: the weights stream through the caches, and each operation starts cold.
 
-- Embedding, input weights and biases of the first layer are one table, a row per symbol.
-- An upper layer's two products are one: the state [S, B, L, H] keeps a layer's h beside that of the
-  layer below, which is its input, so that both are one view.
-- An LSTM's candidate is tanh(x) = 2 sigmoid(2x) - 1, its weights doubled once and for all, so that
-  one sigmoid covers all four gates.
+- Embedding, input weights and bias of the first layer are one table, a column per symbol.
+- All that a layer's h is multiplied by is one matrix: the hidden weights, whose product its own
+  next step takes, and the input weights of the layer above, or the head.
+- sigmoid(x) = (1 + tanh(x / 2)) / 2, with the inner half in the weights, so that an LSTM's four
+  gates are one tanh.
+- A text is a column, so that each gate of many texts is one piece of memory. A single text is
+  computed by numpy, whose operations start faster than torch's.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charnn.model.network import CharNetwork, layer_weights
+from charnn.model.network import STATES, CharNetwork, layer_weights
 from charnn.sampling.int8 import Int8Product
 
-# Shapes: B batch, H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state.
+# Shapes: B batch, H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state,
+# R rows of a memory.
+
+Array = Any  # numpy's [n] for a single text on a CPU, otherwise torch's [n, B]
+Multiply = Callable[[], object]
 
 
 class Stepper:
     """Steps `network` forward. The weights are copied: later training does not change them.
 
-    With `int8` the layers' products are those of `charnn.sampling.int8`, nearly the same.
+    What is kept of texts between steps is a memory [R, B]. Its columns do not depend on each other:
+    they may be copied, left out and put in another order.
+
+    With `int8` the products are those of `charnn.sampling.int8`, nearly the same.
     """
 
     def __init__(self, network: CharNetwork, int8: bool = False) -> None:
         cell = network.config.cell
-        self._update = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}[cell]
+        self._states, self._update = STATES[cell], _UPDATES[cell]
         with torch.no_grad():
-            folded = [_fold(layer, cell) for layer in network.layers]
-            w_ih, w_hh, bias = folded[0]
-            self._table = network.embedding.weight @ w_ih.t() + bias  # [V, GH]
-            self._rows = self._table.unbind()  # a single text takes its row from here, unmoved
-            weights = [w_hh.clone(), *(torch.cat((w, u), 1) for w, u, _ in folded[1:])]
-            self._weights: list[Tensor | Int8Product] = list(weights)
-            if int8:
-                self._weights = [Int8Product(weight) for weight in weights]
-            self._biases = [*(b for _, _, b in folded[1:]), network.head.bias.clone()]
-            self._head = network.head.weight.clone()
-        self._state: Tensor | None = None
-        self._layers: list[_Layer] = []
+            layers = [_parts(layer, cell, n) for n, layer in enumerate(network.layers)]
+            w_ih, _, b_ih, _ = layers[0]
+            self._table = (network.embedding.weight @ w_ih.t() + b_ih).t().contiguous()  # [GH, V]
+            above = [(w_ih, b_ih) for w_ih, _, b_ih, _ in layers[1:]]
+            above.append((network.head.weight, network.head.bias))
+            product = Int8Product if int8 else _Product
+            self._products: list[_Product | Int8Product] = [
+                product(torch.cat((w_hh, weight)), torch.cat((b_hh, bias)))
+                for (_, w_hh, _, b_hh), (weight, bias) in zip(layers, above, strict=True)
+            ]
+        self._memory: Tensor | None = None
 
-    def step(self, indices: Tensor, state: Tensor) -> Tensor:
-        """Read one symbol each [B]; return the next symbols' logits [B, V].
+    def begin(self, state: Tensor) -> Tensor:
+        """The memory of texts that were read up to `state` [S, B, L, H]."""
+        parts: list[Tensor] = []
+        for layer, product in zip(state.permute(2, 0, 3, 1), self._products, strict=True):
+            above = state.new_empty(product.shape[0], state.shape[1])
+            product.of(layer[0].contiguous(), above)()
+            parts += [*layer, above]
+        return torch.cat(parts)
 
-        `state` [S, B, L, H] is the caller's; it is overwritten with the state after the step.
-        """
-        if state is not self._state:  # views of it are kept, because making them takes time
-            self._state, self._layers = state, self._views(state)
-        single = len(indices) == 1
-        bias = self._rows[int(indices)] if single else self._table.index_select(0, indices)
-        for layer, next_bias in zip(self._layers, self._biases, strict=True):
-            layer.product(bias, *layer.factors, out=layer.gates)
-            self._update(layer)
-            bias = next_bias
-        product, factors = _product(self._head, layer.h)
-        logits = product(bias, *factors)
-        return logits[None] if single else logits
+    def step(self, indices: Tensor | Array, memory: Tensor) -> Tensor:
+        """Read one symbol each [B]; return the next symbols' logits [B, V], part of the memory."""
+        views = self._views(memory)
+        if views.library is np:
+            below: Array = self._rows[int(indices[0])]
+        else:
+            symbols = torch.as_tensor(indices, device=memory.device)
+            below = torch.index_select(self._table, 1, symbols, out=views.below)
+        for layer in views.layers:
+            self._update(views.library, layer, below)
+            layer.multiply()
+            below = layer.above
+        return views.logits
 
-    def _views(self, state: Tensor) -> list["_Layer"]:
-        _, B, L, H = state.shape
-        beside = state.view(-1, B, L * H)
-        layers = []
-        for number, weight in enumerate(self._weights):
-            lower, start, end = max(0, number - 1) * H, number * H, (number + 1) * H
-            gates = self._table.new_empty(B, self._table.shape[1])
-            h, c, inputs = (
-                beside[0, :, start:end],
-                beside[-1, :, start:end],
-                beside[0, :, lower:end],
-            )
-            if B == 1:
-                h, c, inputs, gates = (view[0] for view in (h, c, inputs, gates))
-            layers.append(_Layer(h, c, gates, gates.split(H, -1), *_product(weight, inputs)))
-        return layers
+    def logits(self, memory: Tensor) -> Tensor:
+        """The next symbols' logits [B, V], part of the memory."""
+        return self._views(memory).logits
+
+    def state(self, memory: Tensor) -> Tensor:
+        """A copy of the state [S, B, L, H]."""
+        return torch.stack(self._views(memory).states).permute(1, 3, 0, 2).contiguous()
+
+    @cached_property
+    def _rows(self) -> Array:
+        """The table [V, GH] for a single text, whose row lies together."""
+        return self._table.t().contiguous().numpy()
+
+    def _views(self, memory: Tensor) -> "_Views":
+        if memory is not self._memory:  # kept, because making them takes time
+            self._memory = memory
+            self._kept = _Views(memory, self._products, self._states, len(self._table))
+        return self._kept
 
 
 class Stepped(CharNetwork):
@@ -92,73 +110,131 @@ class Stepped(CharNetwork):
 
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """As `CharNetwork.forward`."""
-        state = state.clone()
-        return torch.stack([self._stepper.step(some, state) for some in indices]), state
+        memory = self._stepper.begin(state)
+        logits = [self._stepper.step(some, memory).clone() for some in indices]
+        return torch.stack(logits), self._stepper.state(memory)
 
 
-@dataclass(frozen=True)
+class _Product:
+    """Weight [N, K] times h [K, B], and a bias."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.shape = weight.shape
+        self._weight, self._bias = weight, bias
+        self._biased = bool(bias.any())
+
+    def of(self, h: Tensor, out: Tensor) -> Multiply:
+        """What writes it into `out` [N, B], from what `h` is by then."""
+        if h.shape[1] == 1:  # BLAS's matrix-vector product starts faster
+            return partial(torch.addmv, self._bias, self._weight, h[:, 0], out=out[:, 0])
+        if not self._biased:  # torch would write the bias into all columns first
+            return partial(torch.mm, self._weight, h, out=out)
+        return partial(torch.addmm, self._bias[:, None], self._weight, h, out=out)
+
+
+class _Views:
+    """Where the layers find what is theirs in a memory."""
+
+    def __init__(
+        self, memory: Tensor, products: Sequence[_Product | Int8Product], S: int, GH: int
+    ) -> None:
+        B = memory.shape[1]
+        self.library: Any = np if B == 1 and memory.device.type == "cpu" else torch
+        self.below, gates = memory.new_empty(2, GH, B)
+        self.layers, self.states = [], []
+        for product in products:
+            N, H = product.shape
+            state, out, memory = memory.split((S * H, N, len(memory) - S * H - N))
+            arrays = [self._array(part) for part in (state, gates, out[:GH], out[GH:])]
+            self.layers.append(_Layer(H, product.of(state[:H], out), *arrays))
+            self.states.append(state.view(S, H, B))
+        self.logits = out[GH:].t()
+
+    def _array(self, part: Tensor) -> Array:
+        if self.library is np:
+            return part[:, 0].numpy()
+        return part
+
+
 class _Layer:
-    """Views of one layer's state, and room for its gates; without the B of a single text."""
+    """What a layer computes with and on."""
 
-    h: Tensor  # [B, H]
-    c: Tensor  # [B, H], of an LSTM; otherwise h again
-    gates: Tensor  # [B, GH]
-    gate: tuple[Tensor, ...]  # G views [B, H] of `gates`
-    product: Callable[..., Tensor]  # gates are product(bias, *factors)
-    factors: tuple[Tensor, ...]
+    def __init__(
+        self, H: int, multiply: Multiply, state: Array, gates: Array, own: Array, above: Array
+    ) -> None:
+        self.multiply = multiply  # h becomes `own`, for the next step, and `above`
+        self.own, self.above = own, above
+        self.h, self.c = state[:H], state[-H:]  # the same where there is no c
+        self.gates, self.sigmoids = gates, gates[:-H]  # the last gate is none
+        self.gate = [gates[start : start + H] for start in range(0, len(gates), H)]
+        self._one, self._half = (_number(value, gates) for value in (1.0, 0.5))
 
-
-def _product(
-    weight: Tensor | Int8Product, inputs: Tensor
-) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """How to add weight [N, K] times inputs [B, K] to a bias; for a single text, inputs [K], BLAS's
-    matrix-vector product starts faster."""
-    if isinstance(weight, Int8Product):
-        return weight, (inputs,)
-    if inputs.dim() == 1:
-        return torch.addmv, (weight, inputs)
-    return torch.addmm, (inputs, weight.t())
+    def to_sigmoids(self) -> None:
+        """From the tanh of half the values to their sigmoids."""
+        self.sigmoids += self._one
+        self.sigmoids *= self._half
 
 
-def _fold(module: nn.Module, cell: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Input weights [GH, E], hidden weights [GH, H] and the one bias [GH] of the step."""
-    w_ih, w_hh, b_ih, b_hh = layer_weights(module)
+def _number(value: float, like: Array) -> Array:
+    """A number for operations on `like`: right after a product, numpy takes 3 us to make an array
+    of a Python number."""
+    return np.array(value, like.dtype) if isinstance(like, np.ndarray) else value
+
+
+def _parts(module: nn.Module, cell: str, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A layer's w_ih [GH, E], w_hh [GH, H], b_ih [GH] and b_hh [GH], as the steps take them."""
+    H = layer_weights(module)[1].shape[1]
+    w_ih, w_hh, b_ih, b_hh = (_arranged(part, cell, H) for part in layer_weights(module))
+    if cell != "gru":  # whose candidate has its biases in different places
+        both, none = b_ih + b_hh, torch.zeros_like(b_ih)
+        # with the first layer's in its table, its product needs none
+        b_ih, b_hh = (none, both) if number else (both, none)
+    return w_ih, w_hh, b_ih, b_hh
+
+
+def _arranged(part: Tensor, cell: str, H: int) -> Tensor:
+    """The gates with the candidate last, and what goes into a sigmoid halved."""
     if cell == "lstm":
-        w_ih, w_hh, b_ih, b_hh = (_candidate_doubled(part) for part in (w_ih, w_hh, b_ih, b_hh))
-    if cell == "gru":
-        # The candidate's two halves stay apart because r multiplies only the hidden one. A block of
-        # zeros in each costs a third more weights, and keeps the product one.
-        w_ih, b_ih = _padded(w_ih, 3), _padded(b_ih, 3)
-        w_hh, b_hh = _padded(w_hh, 2), _padded(b_hh, 2)
-    return w_ih, w_hh, b_ih + b_hh
+        i, f, g, o = part.split(H)
+        part = torch.cat((i, f, o, g))
+    return torch.cat((part[:-H] / 2, part[-H:]))
 
 
-def _candidate_doubled(part: Tensor) -> Tensor:
-    i, f, g, o = part.chunk(4)
-    return torch.cat((i, f, 2 * g, o))
+def _lstm(library: Any, layer: _Layer, below: Array) -> None:
+    library.add(below, layer.own, out=layer.gates)
+    library.tanh(layer.gates, out=layer.gates)
+    layer.to_sigmoids()
+    i, f, o, g = layer.gate
+    c = layer.c
+    c *= f
+    g *= i
+    c += g
+    library.tanh(c, out=g)
+    library.multiply(o, g, out=layer.h)
 
 
-def _padded(part: Tensor, place: int) -> Tensor:
-    """A GRU's r, z, n as r, z, n, 0 (place 3, the input's half) or r, z, 0, n (place 2)."""
-    blocks = list(part.chunk(3))
-    blocks.insert(place, torch.zeros_like(blocks[0]))
-    return torch.cat(blocks)
+def _gru(library: Any, layer: _Layer, below: Array) -> None:
+    H = len(layer.h)
+    library.add(below[:-H], layer.own[:-H], out=layer.sigmoids)
+    library.tanh(layer.sigmoids, out=layer.sigmoids)
+    layer.to_sigmoids()
+    r, z, n = layer.gate
+    library.multiply(r, layer.own[-H:], out=n)
+    n += below[-H:]
+    library.tanh(n, out=n)
+    h = layer.h  # (1 - z) n + z h
+    h -= n
+    h *= z
+    h += n
 
 
-def _lstm(layer: _Layer) -> None:
-    layer.gates.sigmoid_()
-    i, f, g, o = layer.gate
-    layer.c.mul_(f).addcmul_(i, g, value=2).sub_(i)  # f c + i (2 g - 1)
-    torch.mul(o, torch.tanh(layer.c, out=g), out=layer.h)
+def _rnn(library: Any, layer: _Layer, below: Array) -> None:
+    library.add(below, layer.own, out=layer.h)
+    library.tanh(layer.h, out=layer.h)
 
 
-def _gru(layer: _Layer) -> None:
-    r, z, input_n, hidden_n = layer.gate
-    r.sigmoid_()
-    z.sigmoid_()
-    n = input_n.addcmul_(r, hidden_n).tanh_()
-    torch.lerp(n, layer.h, z, out=layer.h)
-
-
-def _rnn(layer: _Layer) -> None:
-    torch.tanh(layer.gates, out=layer.h)
+_UPDATES: dict[str, Callable[[Any, _Layer, Array], None]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn": _rnn,
+}
