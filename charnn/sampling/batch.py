@@ -122,42 +122,40 @@ class _Noise:
     """
 
     def __init__(self, seeds: Sequence[int], logits: Tensor, temperature: float) -> None:
-        self._like = logits[:1]
-        self._temperature = temperature
+        self._vocabulary_size, self._device = logits.shape[1], logits.device
+        self._temperature = np.float32(temperature)
         self._generators = [_generator(seed) for seed in seeds]
-        self._left: list[Any] = []
+        self._block: Any = np.empty((len(seeds), 0))  # [B, places, V]
+        self._place = 0
 
     def next(self) -> Any:
         """The next place's noise [B, V]: numpy's on a CPU."""
-        if not self._left:
-            places = max(8, _BLOCK // (len(self._generators) * self._like.shape[1]))
-            self._hold(torch.stack([self._drawn(g, places) for g in self._generators], 1))
-        return self._left.pop()
+        if self._place == self._block.shape[1]:
+            row = len(self._generators) * self._vocabulary_size
+            self._block = self._drawn(self._generators, max(8, _BLOCK // row))
+            self._place = 0
+        self._place += 1
+        return self._block[:, self._place - 1]
 
     def begin(self, row: int, seed: int) -> None:
         """A row goes on with another seed, from its first place."""
         self._generators[row] = _generator(seed)
-        if self._left:
-            left = self._drawn(self._generators[row], len(self._left))
-            self._block[-len(left) :, row] = left
+        left = self._block.shape[1] - self._place
+        self._block[row, self._place :] = self._drawn(self._generators[row : row + 1], left)[0]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows are left."""
         self._generators = [self._generators[row] for row in rows]
-        if self._left:
-            self._hold(self._block[-len(self._left) :, rows])
+        self._block = self._block[rows]
 
-    def _hold(self, block: Tensor) -> None:
-        self._block = block
-        on_cpu = block.device.type == "cpu"
-        self._left = list(block.numpy() if on_cpu else block)
-        self._left.reverse()  # taken from the end
-
-    def _drawn(self, generator: np.random.Generator, places: int) -> Tensor:
-        wait = generator.standard_exponential((places, self._like.shape[1]), np.float32)
+    def _drawn(self, generators: Sequence[np.random.Generator], places: int) -> Any:
+        noise = np.empty((len(generators), places, self._vocabulary_size), np.float32)
+        for generator, row in zip(generators, noise, strict=True):
+            generator.standard_exponential(dtype=np.float32, out=row)
         # an exponential number can be 0; its noise would be infinite
-        noise = -np.log(np.maximum(wait, np.finfo(np.float32).tiny)) * np.float32(self._temperature)
-        return torch.from_numpy(noise).to(self._like)
+        np.log(np.maximum(noise, np.finfo(np.float32).tiny, out=noise), out=noise)
+        noise *= -self._temperature
+        return noise if self._device.type == "cpu" else torch.from_numpy(noise).to(self._device)
 
 
 def _generator(seed: int) -> np.random.Generator:
