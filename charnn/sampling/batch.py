@@ -62,12 +62,13 @@ class Batch:
     def draw(self) -> Array:
         """The next symbol of each row [B]."""
         # The largest of logits / T + noise is that of logits + T noise; at T = 0 the likeliest.
-        logits, noise = self.chain(self.logits, self._history), self._noise.next()
-        if self._same is None:
-            return torch.add(logits, noise).argmax(-1).cpu().numpy()
-        # numpy starts faster, and its argmax is faster too
-        same = self._same if logits is self.logits else logits.numpy()
-        return np.add(same, noise).argmax(-1)
+        noise = self._noise.next()
+        if self._same is not None and self.chain.idle:
+            return np.add(self._same, noise).argmax(-1)
+        logits = self.chain(self.logits, self._history)
+        if self._same is not None:  # numpy starts faster, and its argmax is faster too
+            return np.add(logits.numpy(), noise).argmax(-1)
+        return torch.add(logits, noise).argmax(-1).cpu().numpy()
 
     def advance(self, indices: Array) -> None:
         """Each row goes on after the symbol [B] that was drawn for it."""
