@@ -16,12 +16,13 @@ from charnn.sampling.many import ManyLSTM
 from charnn.sampling.stepper import Array, Stepper
 
 _PIECE = 1024  # symbols of a prime that are read at once
-_BLOCK = 1 << 20  # random numbers that are drawn at once, about
-AnyStepper = Stepper | ManyLSTM
-
+_PLACES, _NUMBERS = 256, 1 << 20  # random numbers drawn at once: a row's places, in all about
 _HOTTEST = 1e30  # a higher temperature would make infinities of the noise, and is the same
 
 # Shapes: B batch, L layers, H hidden, V vocabulary, S tensors in a cell's state.
+
+
+AnyStepper = Stepper | ManyLSTM
 
 
 class Batch:
@@ -84,7 +85,8 @@ class Batch:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows go on, in this order."""
-        self._hold(self._memory[:, rows])
+        left = torch.tensor(rows, dtype=torch.int64, device=self._memory.device)
+        self._hold(self._memory.index_select(1, left))
         self._noise.keep(rows)
         self._history.keep(rows)
 
@@ -126,14 +128,14 @@ class _Noise:
         self._vocabulary_size, self._device = logits.shape[1], logits.device
         self._temperature = np.float32(temperature)
         self._generators = [_generator(seed) for seed in seeds]
-        self._block: Any = np.empty((len(seeds), 0))  # [B, places, V]
+        self._block: Any = np.empty((len(seeds), 0, logits.shape[1]))  # [B, places, V]
         self._place = 0
 
     def next(self) -> Any:
         """The next place's noise [B, V]: numpy's on a CPU."""
         if self._place == self._block.shape[1]:
-            row = len(self._generators) * self._vocabulary_size
-            self._block = self._drawn(self._generators, max(8, _BLOCK // row))
+            places = _NUMBERS // (len(self._generators) * self._vocabulary_size)
+            self._block = self._drawn(self._generators, max(8, min(_PLACES, places)))
             self._place = 0
         self._place += 1
         return self._block[:, self._place - 1]
@@ -142,12 +144,13 @@ class _Noise:
         """A row goes on with another seed, from its first place."""
         self._generators[row] = _generator(seed)
         left = self._block.shape[1] - self._place
-        self._block[row, self._place :] = self._drawn(self._generators[row : row + 1], left)[0]
+        if left:
+            self._block[row, self._place :] = self._drawn(self._generators[row : row + 1], left)[0]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows are left."""
         self._generators = [self._generators[row] for row in rows]
-        self._block = self._block[rows]
+        self._block, self._place = self._block[rows, self._place :], 0
 
     def _drawn(self, generators: Sequence[np.random.Generator], places: int) -> Any:
         noise = np.empty((len(generators), places, self._vocabulary_size), np.float32)

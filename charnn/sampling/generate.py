@@ -136,10 +136,10 @@ class Writer:
             raise SettingError("a record has no line end, and its prime has none")
         start = start_of_line(tokenizer) if self._records or not read else []
         unknown = tokenizer.unknown_index
-        single = len(seeds) == 1
-        if single not in self._steppers:  # each has a copy of the weights
-            self._steppers[single] = stepper_of(self._network, len(seeds), self._int8)
-        return Batch(self._network, config, read, seeds, unknown, self._steppers[single], start)
+        many = len(seeds) > 1
+        if many not in self._steppers:  # each has a copy of the weights
+            self._steppers[many] = stepper_of(self._network, len(seeds), self._int8)
+        return Batch(self._network, config, read, seeds, unknown, self._steppers[many], start)
 
 
 def stream(
