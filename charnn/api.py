@@ -19,7 +19,7 @@ from charnn.text.records import split_records
 from charnn.training.loop import Rollback
 from charnn.training.plan import Budget
 from charnn.training.run import Run, Trouble
-from charnn.training.start import PLANNED, STRANGE, begin, new_folder, plan_run, resumed
+from charnn.training.start import PLANNED, begin, new_folder, plan_run, resumed
 
 
 class LanguageModel:
@@ -112,10 +112,9 @@ def train(
         minutes = DEFAULT_MINUTES
     budget, where = Budget(minutes, epochs, steps), pick_device(device)
     weights = None if init_from is None else _open(init_from)
-    tokenizer = None if weights is None else weights.tokenizer
     text = text if weights is None else replace(text, tokenizer=weights.text.tokenizer)
     parts = [_names(corpus), _names(val)]
-    opened = open_corpus(parts[0], text, val=parts[1], tokenizer=tokenizer, strange=STRANGE)
+    opened = open_corpus(parts[0], text, val=parts[1])
     folder = free_folder(run_name(parts[0])) if out is None else Path(out)
     with new_folder(folder):
         plan = plan_run(opened, budget, settings, seed, where, weights, force)

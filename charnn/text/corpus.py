@@ -82,13 +82,12 @@ def open_corpus(
     val: Sequence[str] = (),
     tokenizer: Tokenizer | None = None,
     skip_unknown: bool = False,
-    strange: str = "--skip-unknown leaves them out",
 ) -> Corpus:
     """Read the texts that the arguments name (files, folders, globs, `-`; none: the demo text).
 
     Without `tokenizer` the vocabulary is made from the text, validation included. With one, the
     text must fit it: characters without an index are a `VocabularyError` that counts and names
-    them, unless `skip_unknown` leaves them out; `strange` is what it advises.
+    them, unless `skip_unknown` leaves them out.
     """
     check_encoding(config.encoding)
     if [*arguments, *val].count("-") > 1:
@@ -103,7 +102,7 @@ def open_corpus(
         count = sum(int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True))
         raise VocabularyError(
             f"{_some_names([*sources, *val_sources])}: {count:,} characters are not in the model's "
-            f"vocabulary: {_named(surveys, strangers)}; {strange}"
+            f"vocabulary: {_named(surveys, strangers)}; --skip-unknown leaves them out"
         )
     unknown = [int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True)]
     skipped = [0 if tokenizer.unknown_index is not None else count for count in unknown]

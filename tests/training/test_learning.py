@@ -8,9 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 import charnn
+from charnn.checkpoint import load
 from charnn.config import TextConfig
 from charnn.model.evaluate import evaluate
 from charnn.text.corpus import open_corpus
+from tests.conftest import words
 
 SYMBOLS = "abcde"
 
@@ -44,3 +46,17 @@ def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) ->
     # which no longer matters among twelve thousand.
     true = -np.log(chain[v[:-2], v[1:-1], v[2:]]).sum() / (len(v) - 2)
     assert 0.998 * true < score.nats_per_char < 1.02 * true
+
+
+def test_a_start_from_a_related_text_beats_one_from_nothing(tmp_path: Path) -> None:
+    """Of the same invented language, with another letter in the place of one."""
+    related, text = tmp_path / "related.txt", tmp_path / "text.txt"
+    related.write_text(words(20_000, seed=1))
+    text.write_text(words(6_000, seed=2).replace("t", "T"))
+    sizes: dict[str, Any] = {"hidden_size": 32, "embedding_size": 8, "batch_size": 8, "seed": 1}
+    before = charnn.train(related, out=tmp_path / "before", steps=250, **sizes)
+    anew = charnn.train(text, out=tmp_path / "anew", steps=40, **sizes)
+    del sizes["hidden_size"], sizes["embedding_size"]
+    tuned = charnn.train(text, out=tmp_path / "tuned", init_from=before, steps=40, **sizes)
+    losses = [load(best).figures.val_nats_per_char for best in (tuned, anew)]
+    assert losses[0] < losses[1] - 0.05  # type: ignore[operator]

@@ -1,0 +1,54 @@
+"""Weights for another vocabulary."""
+
+import torch
+
+from charnn.config import ModelConfig
+from charnn.model.network import CharNetwork, predicting
+from charnn.text.tokenizer import CharTokenizer, Tokenizer
+from charnn.training.adapt import adapted, changes
+
+BEFORE, AFTER = CharTokenizer("abcxz"), CharTokenizer("Qabz", unknown=True)
+
+
+def network(tokenizer: Tokenizer) -> CharNetwork:
+    torch.manual_seed(1)
+    config = ModelConfig(tokenizer.vocabulary_size, hidden_size=6, num_layers=2, embedding_size=5)
+    return CharNetwork(config).double()
+
+
+def test_among_the_symbols_of_both_the_probabilities_stay() -> None:
+    old, new = network(BEFORE), network(AFTER)
+    new.load_state_dict(adapted(old.state_dict(), BEFORE, AFTER))
+    text, both = "abzzab", "abz"
+    shares = []
+    for tokenizer, net in ((BEFORE, old), (AFTER, new)):
+        with predicting(net):
+            logits, _ = net(torch.tensor(tokenizer.encode(text))[:, None], net.zero_state(1))
+        shares.append(logits[..., torch.tensor(tokenizer.encode(both))].softmax(-1))
+    torch.testing.assert_close(*shares)
+
+
+def test_a_new_symbol_is_the_average_of_the_known() -> None:
+    weights = network(BEFORE).state_dict()
+    after = adapted(weights, BEFORE, AFTER)
+    for name in ("embedding.weight", "head.weight", "head.bias"):
+        for row in (after[name][0], after[name][-1]):  # Q and the unknown symbol
+            torch.testing.assert_close(row, weights[name].mean(0))
+
+
+def test_with_the_same_vocabulary_nothing_changes() -> None:
+    weights = network(AFTER).state_dict()
+    after = adapted(weights, AFTER, AFTER)
+    assert weights.keys() == after.keys()
+    assert all(torch.equal(weights[name], after[name]) for name in weights)
+    assert changes(AFTER, AFTER) == []
+
+
+def test_of_many_changes_some_are_named() -> None:
+    many = CharTokenizer("".join(map(chr, range(0x100, 0x120))))
+    (added, lost) = changes(BEFORE, many)
+    assert added.endswith(
+        "'Ā' 'ā' 'Ă' 'ă' 'Ą' 'ą' 'Ć' 'ć' 'Ĉ' 'ĉ' 'Ċ' 'ċ' 'Č' 'č' 'Ď' 'ď' 'Đ' 'đ' "
+        "'Ē' 'ē' and 12 more"
+    )
+    assert lost.endswith("lost: 'a' 'b' 'c' 'x' 'z'")
