@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import os
+from pathlib import Path
 
 import torch
 
 from charnn.errors import SettingError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,15 +23,31 @@ def pick_device(name: str) -> torch.device:
         raise SettingError(
             f"no device called {name!r}; try {', '.join(DEVICES)} or cuda:1"
         ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError(
-            f"{name}: this PyTorch sees {torch.cuda.device_count()} CUDA devices; try --device cpu"
-        )
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise SettingError(f"{name}: {_no_card(there)}, or try --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingError("mps: no Apple GPU that this PyTorch can use; try --device cpu")
     if device.type not in DEVICES:
         raise SettingError(f"charnn does not run on {device.type!r}; try {', '.join(DEVICES)}")
     return device
+
+
+def _no_card(there: int) -> str:
+    """Why a CUDA device cannot be had, and what to do about it."""
+    if there:
+        return f"there are {there} CUDA devices, from cuda:0 on; name one of them"
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA; install one that is built with it"
+    if not any(path.exists() for path in _DRIVER):
+        return "no NVIDIA driver is loaded; install it, see what nvidia-smi says"
+    return "the driver shows no card; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+
+
+def idle_card() -> str:
+    """What to say where there is a card that PyTorch does not use, or nothing."""
+    if torch.cuda.is_available() or not any(path.exists() for path in _DRIVER):
+        return ""
+    return f"this machine has an NVIDIA card, but {_no_card(0)}"
 
 
 @functools.cache

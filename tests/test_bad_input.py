@@ -160,7 +160,7 @@ INIT_FROM: list[Row] = [
     ("folder", 1, ["folder", "not a checkpoint"]),
     ("halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
     ("run --hidden-size 7", 2, ["--hidden-size", "that run's"]),
-    ("run --min-count 2", 2, ["--min-count", "that run's"]),
+    ("run --tokenizer byte", 2, ["--tokenizer", "that run's"]),
 ]
 
 RESUME: list[Row] = [

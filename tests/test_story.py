@@ -13,6 +13,7 @@ import pytest
 
 from charnn import checkpoint
 from charnn.cli.story import Stop
+from charnn.training.distributed import ALONE, Team
 from charnn.training.run import Run
 from tests.conftest import TINY, process, stopped_run
 from tests.conftest import charnn as command
@@ -22,7 +23,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture
 def run() -> Run:
-    return cast(Run, SimpleNamespace(stopping=False))
+    return cast(Run, SimpleNamespace(stopping=False, team=ALONE))
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -41,6 +42,14 @@ def test_a_second_interrupt_leaves_at_once(run: Run) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_of_a_team_outlives_the_second_signal(run: Run) -> None:
+    run.team = Team(0, 2)  # torchrun passes on the interrupt that a terminal gave all of them
+    with Stop(run):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert run.stopping
 
 
 def test_a_signal_that_was_to_be_ignored_still_is(run: Run) -> None:

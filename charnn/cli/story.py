@@ -17,11 +17,13 @@ from charnn.model.evaluate import Score
 from charnn.sampling.generate import Writer, stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
+from charnn.training.kernel import Card, misses
 from charnn.training.loop import Rollback, StepReport
 from charnn.training.plan import Plan, reading
 from charnn.training.run import Run, Trouble, Validation
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
+TOGETHER = 2.0  # seconds
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
 
 
@@ -41,13 +43,25 @@ def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool)
         tell(f"note: the text has room for {room} characters, not for {wanted}", quiet)
     if drawn:
         tell(f"seed: {run.train.seed}", quiet)
+    if run.state.recurrent.device.type == "cuda":
+        tell(f"device: {_kernel(run)}", quiet)
     tell(f"plan: {plan.why}", quiet)
     tell(f"run: {run.folder}", quiet)
 
 
+def _kernel(run: Run) -> str:
+    """Which card, in which numbers, and whether cuDNN's fast kernel is taken."""
+    card = Card.of(run.state.recurrent.device)
+    why = misses(run.state.network.config, run.train, card, run.team.size)
+    kernel = f"without its persistent kernel: {'; '.join(why)}" if why else "its persistent kernel"
+    several = f", {run.team.size} processes" if run.team.size > 1 else ""
+    return f"{card.name}, {run.train.precision}, cuDNN {kernel}{several}"
+
+
 class Stop:
     """Lets a run end, saved, after its step at SIGINT, SIGTERM or SIGHUP; a second one acts at
-    once. One that was to be ignored (`nohup`) still is."""
+    once. One that was to be ignored (`nohup`) still is. Of a team, the signals of the first seconds
+    are one, because torchrun passes on what a terminal has sent already."""
 
     def __init__(self, run: Run) -> None:
         self.signal = 0
@@ -62,18 +76,24 @@ class Stop:
         return self
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
         self._run.stopping = True
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        again, now = self.signal != 0, time.monotonic()
+        if not again:
+            self.signal, self._told = number, now
+        if self._run.team.size > 1 and now - self._told < TOGETHER:
+            return
+        self.__exit__()
+        if again:
+            signal.raise_signal(number)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
-def follow(run: Run, quiet: bool) -> None:
-    """Train `run` to its end while telling about it; print the path of its best checkpoint."""
+def follow(run: Run, quiet: bool) -> int:
+    """Train `run` to its end while telling about it; print the path of its best checkpoint, and
+    return the exit code."""
     window = run.batches.symbols
     with Stop(run) as stop, _bar(run, window, quiet) as bar:
         pace = Pace(run.state.step)
@@ -92,16 +112,21 @@ def follow(run: Run, quiet: bool) -> None:
                     _write(bar, f"warning: {report}")
                 case Trouble():
                     _write(bar, f"warning: {report}")
-    _tell_end(run, stop.signal, quiet)
+    told = stop.signal or (signal.SIGTERM if run.stopping else 0)  # another process was told
+    if not run.team.first:
+        return 128 + told if told else 0
+    return _tell_end(run, told, quiet)
 
 
-def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
+def _tell_end(run: Run, stopped: int, quiet: bool) -> int:
     folder = shlex.quote(str(run.folder))
     if stopped and not run.finished:
         text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
         tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
-        tell(f"  charnn train {text}--out {folder} --resume", quiet)
-        sys.exit(128 + stopped)
+        size = run.team.size
+        command = f"torchrun --nproc-per-node {size} -m charnn" if size > 1 else "charnn"
+        tell(f"  {command} train {text}--out {folder} --resume", quiet)
+        return 128 + stopped
     best = run.record
     if run.state.step < run.train.steps:
         patience = f"no better validation in {run.validation.patience}"
@@ -111,6 +136,7 @@ def _tell_end(run: Run, stopped: int, quiet: bool) -> None:
     if best.best_nats is not None and STDIN_NAME not in run.corpus.sources:
         tell(f"  charnn eval {folder}", quiet)
     show(str(run.folder / BEST))
+    return 0
 
 
 def _write(bar: "tqdm[Any]", line: str) -> None:

@@ -21,8 +21,8 @@ from charnn.folder import find_runs, free_folder, run_name, runs_called
 if TYPE_CHECKING:
     import torch
 
-    from charnn.checkpoint import Checkpoint
     from charnn.text.corpus import Corpus
+    from charnn.training.distributed import Team
     from charnn.training.plan import Budget, Plan
     from charnn.training.run import Run
 
@@ -45,7 +45,7 @@ ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
     "force",
 )  # fmt: skip
-NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer", "min_count")
+NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
 
 
 @click.command("train", short_help="Train a model on a text.")
@@ -70,7 +70,8 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
     "--init-from",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Begin with the weights of this run, its sizes and its vocabulary.",
+    help="Begin with the weights of this run and its sizes; a character that it knows keeps what "
+    "was learned of it.",
 )
 @click.option(
     "--save-every",
@@ -103,8 +104,6 @@ def command(context: click.Context, /, **options: Any) -> None:
       charnn train corpus.txt --minutes 5
       charnn train --out checkpoints/corpus --resume
     """
-    from charnn.cli.story import follow
-
     if sum(options[name] is not None for name in BUDGET) > 1:
         raise click.UsageError("give one of --minutes, --epochs and --steps")
     if options["resume"]:
@@ -113,14 +112,32 @@ def command(context: click.Context, /, **options: Any) -> None:
         _refuse(context, [name for name in options if name not in ALLOWED_ON_RESUME], _KEEPS)
     if options["init_from"]:
         _refuse(context, NOT_WITH_WEIGHTS, "with --init-from it is that run's; leave it out")
-    with _resumed(options) if options["resume"] else _begun(options) as run:
+
+    from charnn.device import idle_card, pick_device
+    from charnn.training.distributed import joined, own_device, team_from_environment
+
+    team = team_from_environment()
+    options["quiet"] |= not team.first
+    device = pick_device(own_device(options["device"]))
+    if options["device"] == "auto" and (note := idle_card()):
+        tell(f"note: {note}", options["quiet"])
+    with joined(team, device):
+        code = _trained(options, device, team)
+    context.exit(code)
+
+
+def _trained(options: dict[str, Any], device: "torch.device", team: "Team") -> int:
+    """The exit code. A function of its own, so that nothing of the run outlives the team."""
+    from charnn.cli.story import follow
+
+    with (_resumed if options["resume"] else _begun)(options, device, team) as run:
         if run is None:
-            return
+            return 0
         if run.finished:
             tell(
                 f"{run.folder}: finished already, after {run.state.step:,} steps", options["quiet"]
             )
-        follow(run, options["quiet"])
+        return follow(run, options["quiet"])
 
 
 _KEEPS = "a resumed run keeps its settings; leave it out or begin a new run"
@@ -138,7 +155,7 @@ def _refuse(context: click.Context, names: Iterable[str], why: str) -> None:
 
 
 @contextlib.contextmanager
-def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
+def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Iterator["Run | None"]:
     """A new run; None where it was only asked what it would be."""
     given = {
         name: options[name]
@@ -151,46 +168,51 @@ def _begun(options: dict[str, Any]) -> Iterator["Run | None"]:
         limits["minutes"] = DEFAULT_MINUTES
 
     from charnn.cli.story import tell_plan
-    from charnn.device import pick_device
+    from charnn.training.adapt import changes
     from charnn.training.plan import Budget
-    from charnn.training.start import begin, new_folder, plan_run, refuse_existing
+    from charnn.training.start import begin, new_folder, plan_run, refuse_existing, same_for_all
 
     if options["out"] is not None:
         refuse_existing(options["out"])
     say = functools.partial(tell, quiet=options["quiet"])
-    device, budget = pick_device(options["device"]), Budget(**limits)
+    budget = Budget(**limits)
     trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
     text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
-    corpus = _corpus(options, text, trained)
+    if team.size > 1 and "-" in (*options["corpus"], *options["val"]):
+        raise click.UsageError("several processes cannot share standard input; name a file")
+    corpus = team.leaders_first(lambda: _corpus(options, text))
+    same_for_all(corpus, team)
+    for note in [] if trained is None else changes(trained.tokenizer, corpus.tokenizer):
+        say(f"note: {note}")
     if budget.minutes is not None:
         say(f"timing this machine ({device}) for a few seconds")
+        if team.size > 1:
+            say("note: what the processes send each other is not timed; it adds to the minutes")
     force = options["force"] or (options["dry_run"] and budget.minutes is None)
     plan = functools.partial(
-        plan_run, corpus, budget, given, options["seed"], device, trained, force
+        plan_run, corpus, budget, given, options["seed"], device, trained, force, team
     )
     if options["dry_run"]:
-        _tell_dry_run(plan(), budget, corpus, device)
+        chosen = plan()
+        if team.first:
+            _tell_dry_run(chosen, budget, corpus, device, team.size)
         yield None
         return
-    folder = options["out"] or free_folder(run_name(options["corpus"]))
-    with new_folder(folder):
+    folder = team.from_first(lambda: options["out"] or free_folder(run_name(options["corpus"])))
+    with new_folder(folder, team):
         chosen = plan()
         command, every = shlex.join(["charnn", *sys.argv[1:]]), _seconds(options["save_every"])
-        run = begin(folder, corpus, text, chosen, budget, device, command, every, trained)
+        run = begin(folder, corpus, text, chosen, budget, device, command, every, trained, team)
         tell_plan(run, chosen, options["batch_size"], options["seed"] is None, options["quiet"])
         yield run
 
 
-def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | None") -> "Corpus":
-    """The text to learn, in the vocabulary of the weights where there are any."""
+def _corpus(options: dict[str, Any], text: TextConfig) -> "Corpus":
+    """The text to learn."""
     from charnn.cli.story import tell_notes
     from charnn.text.corpus import open_corpus
-    from charnn.training.start import STRANGE
 
-    tokenizer = None if trained is None else trained.tokenizer
-    corpus = open_corpus(
-        options["corpus"], text, val=options["val"], tokenizer=tokenizer, strange=STRANGE
-    )
+    corpus = open_corpus(options["corpus"], text, val=options["val"])
     tell_notes(corpus, options["quiet"])
     unit = "bytes" if text.tokenizer == "byte" else "characters"
     sizes = [len(part) for part in (corpus.train, corpus.validation)]
@@ -205,20 +227,27 @@ def _corpus(options: dict[str, Any], text: TextConfig, trained: "Checkpoint | No
     return corpus
 
 
-def _tell_dry_run(plan: "Plan", budget: "Budget", corpus: "Corpus", device: "torch.device") -> None:
+def _tell_dry_run(
+    plan: "Plan", budget: "Budget", corpus: "Corpus", device: "torch.device", processes: int
+) -> None:
     """On stdout, because here it is the product."""
     from charnn.cli.story import spoken
+    from charnn.training.distributed import processes_here
     from charnn.training.measure import Stopwatch
     from charnn.training.memory import advice, available, estimate, parameters, readable
 
-    needed, there = estimate(plan.model, plan.train, device.type == "cpu"), available(device)
+    share = replace(plan.train, batch_size=max(1, plan.train.batch_size // processes))
+    needed, there = estimate(plan.model, share, device.type == "cpu"), available(device)
+    if device.type == "cpu":
+        there /= processes_here()
     of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
     if budget.minutes is not None:
         time = f"{spoken(60 * budget.minutes)} at most, as asked"
     elif needed > there:
         time = f"not measured; {advice(plan.model, plan.train)}"
     else:
-        speed = Stopwatch(corpus.train, device, corpus.newline).measure(plan.model, plan.train, 1.0)
+        stopwatch = Stopwatch(corpus.train, device, corpus.newline, processes)
+        speed = stopwatch.measure(plan.model, plan.train, 1.0)
         time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
     for name, value in (
         ("plan", plan.why),
@@ -231,8 +260,7 @@ def _tell_dry_run(plan: "Plan", budget: "Budget", corpus: "Corpus", device: "tor
 
 
 @contextlib.contextmanager
-def _resumed(options: dict[str, Any]) -> Iterator["Run"]:
-    from charnn.device import pick_device
+def _resumed(options: dict[str, Any], device: "torch.device", team: "Team") -> Iterator["Run"]:
     from charnn.training.plan import Budget
     from charnn.training.start import resumed
 
@@ -243,13 +271,14 @@ def _resumed(options: dict[str, Any]) -> Iterator["Run"]:
     limits = {name: options[name] for name in BUDGET}
     with resumed(
         options["out"] or runs[0],
-        pick_device(options["device"]),
+        device,
         texts=named,
         val=options["val"],
         budget=Budget(**limits) if any(limits.values()) else None,
         patience=options["patience"],
         save_every=_seconds(options["save_every"]),
         force=options["force"],
+        team=team,
     ) as (run, notes):
         for note in notes:
             tell(f"note: {note}", options["quiet"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from charnn.config import TrainConfig
 from charnn.errors import TrainingError
 from charnn.text.batches import Batches
-from charnn.text.records import RecordBatches
+from charnn.text.records import NO_TARGET, RecordBatches
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState, own_random
 
@@ -108,11 +108,17 @@ def _update(
 
     Without the update where loss or norm is not finite.
     """
-    device, parameters = state.recurrent.device, list(state.network.parameters())
+    team, device = state.team, state.recurrent.device
+    parameters = list(state.network.parameters())
+    mine = team.share(targets).to(device)
     dtype = _DTYPES[config.precision]
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
-        logits, recurrent = state.network(inputs.to(device), state.recurrent)
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.to(device).flatten())
+        logits, recurrent = state.forward(team.share(inputs).to(device), state.recurrent)
+    if team.size == 1:
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), mine.flatten())
+    else:  # of records, a process's lanes may have fewer targets, or none: all count alike
+        total = F.cross_entropy(logits.flatten(0, 1).float(), mine.flatten(), reduction="sum")
+        loss = total * team.size / int((targets != NO_TARGET).sum())
     state.optimizer.zero_grad()
     if state.loss_scale is None:
         loss.backward()
@@ -121,7 +127,7 @@ def _update(
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_div_(gradients, state.loss_scale.scale)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True).item()
-    nats = loss.item()
+    nats = team.mean(loss.item())
     if math.isfinite(nats) and math.isfinite(norm):
         state.optimizer.step(rate)
     if state.loss_scale is not None and math.isfinite(nats):

@@ -41,10 +41,14 @@ class Speed:
 class Stopwatch:
     """Measures training on this machine, and how long it has been doing so."""
 
-    def __init__(self, text: Indices, device: torch.device, newline: int | None = None) -> None:
+    def __init__(
+        self, text: Indices, device: torch.device, newline: int | None = None, processes: int = 1
+    ) -> None:
+        """Of one of so many processes, which share the lanes."""
         self._text = text
         self._newline = newline
         self._device = device
+        self._processes = processes
         self._start = time.monotonic()
 
     def spent(self) -> float:
@@ -57,7 +61,8 @@ class Stopwatch:
             return self._measure(model, train, seconds)
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
-        batches = windows_of(self._text, self._newline, train.batch_size, train.seq_len, train.seed)
+        lanes = max(1, train.batch_size // self._processes)
+        batches = windows_of(self._text, self._newline, lanes, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)
         steps = train_steps(state, batches, endless)

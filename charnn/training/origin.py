@@ -28,6 +28,7 @@ def write_about(
     budget: Mapping[str, float],
     validation: ValidationConfig,
     device: torch.device,
+    processes: int = 1,
 ) -> None:
     """Write what may differ between runs that learn the same: command, budget, validations,
     places, versions, machine, time."""
@@ -49,6 +50,7 @@ def write_about(
             "processor": platform.processor() or platform.machine(),
             "system": sys.platform,
             "threads": torch.get_num_threads(),
+            "processes": processes,
             "bfloat16": fast_bfloat16(device),
         },
     }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
+from charnn.training.kernel import LANES, MOST_LANES
 from charnn.training.measure import Speed
 from charnn.training.memory import estimate, parameters, refuse_too_large
 
@@ -59,6 +60,8 @@ ADAMW_RATE = 3e-3  # however the text is read: 6e-3 with 32 lanes did not learn 
 USUAL = Reading(16, 64, 6e-3)
 # Where products of bfloat16 are fast, a step of twice the lanes takes only a sixth longer.
 FAST = Reading(32, 64, 12e-3)
+# With trained weights: gentler, and slower at first, because the optimizer knows nothing yet.
+TUNING_RATE, TUNING_WARMUP = 0.25, 0.1
 MORE_LANES = 16  # times, of records that are shorter than a window
 SMALL_TEXT = 100e3  # characters; below, an epoch shall still have many updates
 SMALL = Reading(8, 32, 6e-3)
@@ -97,6 +100,9 @@ class Facts:
     on_cpu: bool = True
     fast_bfloat16: bool = False  # whether products of bfloat16 matrices are
     record: float | None = None  # mean symbols of a record, in a text of records
+    trained: bool = False  # whether it begins with weights that were trained before
+    processes: int = 1  # that share the lanes, alike
+    on_cuda: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,9 @@ def make_plan(
     sizes = SIZES[:1] if "hidden_size" in given else SIZES
     candidates = [_candidate(size, facts, given) for size in sizes]
     chosen = candidates[0]
-    refuse_too_large(*chosen, facts.memory, facts.on_cpu)
+    refuse_too_large(*_of_one(chosen, facts), facts.memory, facts.on_cpu)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
-        if size.text > facts.train_symbols or estimate(*candidate, facts.on_cpu) > facts.memory:
+        if size.text > facts.train_symbols or _too_large(candidate, facts):
             break
         if _characters(candidate, facts, budget, speedometer) < size.characters:
             break
@@ -185,7 +191,11 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     }
     values = defaults | dict(given)
     adamw = values["optimizer"] == "adamw"
-    values.setdefault("learning_rate", ADAMW_RATE if adamw else how.learning_rate)
+    rate = ADAMW_RATE if adamw else how.learning_rate
+    if facts.trained:
+        rate *= TUNING_RATE
+        values.setdefault("warmup", TUNING_WARMUP)
+    values.setdefault("learning_rate", rate)
     both = [
         {f.name: values[f.name] for f in fields(kind) if f.name in values}
         for kind in (ModelConfig, TrainConfig)
@@ -193,12 +203,38 @@ def _candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
     train = TrainConfig(**both[1])
     lane = train.seq_len if facts.record is None else facts.record
     most = max(1, int((facts.train_symbols - 1) / lane))  # lanes that the text has room for
-    return ModelConfig(**both[0]), replace(train, batch_size=min(train.batch_size, most))
+    lanes = min(train.batch_size, most)
+    if "batch_size" not in given:
+        lanes = _shared(lanes, most, facts)
+    return ModelConfig(**both[0]), replace(train, batch_size=lanes)
+
+
+def _shared(lanes: int, most: int, facts: Facts) -> int:
+    """So many lanes or a few more, so that each process has as many; on a card as many as its fast
+    kernel takes, where the text has room."""
+    share, at_most = facts.processes, most
+    if facts.on_cuda and most >= LANES * facts.processes:
+        share, at_most = LANES * facts.processes, min(most, MOST_LANES * facts.processes)
+    return max(share, min(math.ceil(lanes / share), at_most // share) * share)
+
+
+def _of_one(candidate: Candidate, facts: Facts) -> Candidate:
+    """What one process holds."""
+    model, train = candidate
+    return model, replace(train, batch_size=max(1, train.batch_size // facts.processes))
+
+
+def _too_large(candidate: Candidate, facts: Facts) -> bool:
+    return estimate(*_of_one(candidate, facts), facts.on_cpu) > facts.memory
 
 
 def _precision(facts: Facts, cell: str) -> str:
-    """bf16 where it is fast and as good: measured on a CPU, for the cell that is one operator."""
-    return "bf16" if facts.fast_bfloat16 and facts.on_cpu and cell == "lstm" else "fp32"
+    """The fast one for the cell that is one operator; bf16 was measured to be as good."""
+    if cell != "lstm":
+        return "fp32"
+    if facts.on_cuda:
+        return "fp16"  # cuDNN's persistent kernel knows no other
+    return "bf16" if facts.fast_bfloat16 and facts.on_cpu else "fp32"
 
 
 def reading(symbols: int, precision: str) -> Reading:

@@ -11,7 +11,7 @@ from torch import Tensor
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint, CorpusFacts, Figures
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
-from charnn.errors import CharnnError, CheckpointError
+from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.files import explained
 from charnn.folder import BEST, METRICS
 from charnn.model.evaluate import Score, evaluate
@@ -19,6 +19,7 @@ from charnn.model.network import CharNetwork
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
 from charnn.text.records import Known, RecordBatches, Records, beginning, windows_of
+from charnn.training.distributed import ALONE, Team
 from charnn.training.loop import Rollback, StepReport, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.record import Record
@@ -68,6 +69,7 @@ class Run:
     batches: Batches | RecordBatches
     record: Record
     saver: Saver
+    team: Team = ALONE
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
 
     @classmethod
@@ -82,14 +84,21 @@ class Run:
         device: torch.device,
         save_every: float | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        team: Team = ALONE,
     ) -> "Run":
         """A new run, its weights drawn from the seed unless they are given."""
         batches = windows_of(
             corpus.train, corpus.newline, train.batch_size, train.seq_len, train.seed
         )
-        state = TrainState.start(model, train, batches.batch_size, device, weights)
+        lanes = batches.batch_size
+        if lanes % team.size:
+            raise SettingError(
+                f"{lanes} lanes cannot be shared alike by {team.size} processes; take a number "
+                "that divides them, or begin a run with another --batch-size"
+            )
+        state = TrainState.start(model, train, lanes, device, weights, team)
         record, saver = Record(folder / METRICS), Saver(folder, save_every)
-        return cls(folder, corpus, text, train, validation, state, batches, record, saver)
+        return cls(folder, corpus, text, train, validation, state, batches, record, saver, team)
 
     @classmethod
     def resume(
@@ -100,13 +109,15 @@ class Run:
         validation: ValidationConfig,
         device: torch.device,
         save_every: float | None = None,
+        team: Team = ALONE,
     ) -> "Run":
         """The run whose `last` checkpoint this is, exactly where it stopped."""
         if last.progress is None:
             raise CheckpointError(f"{folder}: holds a model, but nothing to go on from")
         run = cls.start(
-            folder, corpus, last.text, last.model, last.train, validation, device, save_every
-        )
+            folder, corpus, last.text, last.model, last.train, validation, device, save_every,
+            team=team,
+        )  # fmt: skip
         try:
             run.state.restore(last.weights, last.progress, last.training_tensors)
         except CheckpointError as error:
@@ -114,8 +125,9 @@ class Run:
         for position in (run.state.position, run.state.snapshot.position):
             if position.window >= run.batches.windows(position.epoch):
                 raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
-        run.record = Record.reopen(folder / METRICS, last.progress)
-        run._compare_best()
+        if team.first:
+            run.record = Record.reopen(folder / METRICS, last.progress)
+            run._compare_best()
         return run
 
     def _compare_best(self) -> None:
@@ -135,7 +147,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made and validated, or patience has ended the run."""
+        """Whether all steps are made and validated, or patience has ended the run; of a team the
+        first process knows."""
         patience = self.validation.patience
         return self.record.validated >= self.train.steps or 0 < patience <= self.record.stale
 
@@ -145,7 +158,7 @@ class Run:
 
         `CharnnError` when the run cannot be saved at its beginning or at its end.
         """
-        if not self.finished:
+        if not self.team.from_first(lambda: self.finished):
             with memory_explained(self.state.network.config, self.train):
                 yield from self._reports()
             self.save()
@@ -153,23 +166,28 @@ class Run:
     def _reports(self) -> Iterator[StepReport | Validation | Rollback | Trouble]:
         if self.state.step == 0:
             self.save()  # from here on the folder can be resumed, whatever happens
-        if self._due():  # the run was stopped between a step and its validation
+        due, *_ = self._agreed()
+        if due:  # the run was stopped between a step and its validation
             yield from self._validate()
-        if self.finished or self.stopping:
+        _, ending, _ = self._agreed()
+        if ending:
             return
         every = max(1, self.train.steps // METRICS_LINES)
         for report in train_steps(self.state, self.batches, self.train):
-            if isinstance(report, StepReport):
-                if report.step % every == 0 or self._due():
-                    self.record.step(report)
-            else:
+            if not self.team.first:
+                pass
+            elif isinstance(report, Rollback):
                 self.record.rollback(report)
+            elif report.step % every == 0 or self._due():
+                self.record.step(report)
             yield report
-            if self._due():
+            due, ending, saving = self._agreed()
+            if due:
                 yield from self._validate()
-            if self.finished or self.stopping:
+                _, ending, _ = self._agreed()
+            if ending:
                 return
-            if self.saver.due:
+            if saving:
                 yield from self._try_to_save()
 
     def _due(self) -> bool:
@@ -178,13 +196,27 @@ class Run:
         fixed = step % self.validation.val_every == 0 or step == self.train.steps
         return fixed and step > self.record.validated
 
+    def _agreed(self) -> tuple[bool, bool, bool]:
+        """Whether to validate, to end and to save now: the first process knows, but any may have
+        been told to stop."""
+        first = self.team.first
+        due, finished = first and self._due(), first and self.finished
+        saving, told = first and self.saver.due, self.stopping
+        due, finished, saving, told = self.team.any(due, finished, saving, told)
+        if told:  # and it is never unset: a signal may have come meanwhile
+            self.stopping = True
+        return due, finished or told, saving
+
     def save(self) -> None:
-        """Write `last`: the model and all that is needed to go on."""
+        """Write `last`: the model and all that is needed to go on; of a team, all together."""
+        tensors = self.state.tensors()
+        if not self.team.first:
+            return
         figures = Figures(self.state.step, self.state.network.parameter_count())
         last = replace(
             self._checkpoint(figures),
             progress=self.state.progress(),
-            training_tensors=self.state.tensors(),
+            training_tensors=tensors,
         )
         try:  # first, so that the record does not lack what `last` has done
             with explained(f"writing {self.record.path}", "check its folder and the free space"):
@@ -199,6 +231,8 @@ class Run:
             yield Trouble(str(error))
 
     def _validate(self) -> Iterator[Validation | Trouble]:
+        if not self.team.first:
+            return
         score = None
         if len(self.corpus.validation) > 1:
             characters, newline = self.validation.val_characters, self.corpus.newline

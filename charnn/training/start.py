@@ -1,6 +1,7 @@
 """How a run begins, and how it goes on: the folder, the plan, the first or the last checkpoint."""
 
 import contextlib
+import functools
 import math
 import os
 import secrets
@@ -14,7 +15,7 @@ import torch
 from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16
-from charnn.errors import SettingError
+from charnn.errors import SettingError, TextError
 from charnn.files import explained
 from charnn.folder import (
     ABOUT,
@@ -29,6 +30,8 @@ from charnn.folder import (
 )
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_length
+from charnn.training.adapt import adapted
+from charnn.training.distributed import ALONE, Team, processes_here
 from charnn.training.measure import Stopwatch
 from charnn.training.memory import available, memory_explained, refuse_too_large
 from charnn.training.origin import reopen_corpus, update_about, write_about
@@ -40,7 +43,6 @@ from charnn.training.schedule import learning_rate
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
     "vocabulary_size", "steps", "seed", "val_characters",
 }  # fmt: skip
-STRANGE = "replace them, or train without --init-from"  # characters that the weights do not know
 SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
 
 
@@ -52,8 +54,10 @@ def plan_run(
     device: torch.device,
     init_from: Checkpoint | None = None,
     force: bool = False,
+    team: Team = ALONE,
 ) -> Plan:
-    """What a run on the corpus will be like; the shape is that of `init_from`, if any.
+    """What a run on the corpus will be like; the shape is that of `init_from`, if any. Of a team,
+    all ask together, so that each measures its own speed; that of the first counts.
 
     `SettingError` when it would need more memory than there is, unless `force` is set.
     """
@@ -67,22 +71,38 @@ def plan_run(
         given = {**given, **shape}
     _check_precision(given.get("precision", ""), device)
     seed = secrets.randbits(32) if seed is None else seed
-    memory = math.inf if force else available(device)
+    memory = math.inf if force else _memory(device)
     symbols = corpus.tokenizer.vocabulary_size
     on_cpu = device.type == "cpu"
     facts = Facts(
         len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
-        fast_bfloat16(device), mean_length(corpus.train, corpus.newline),
+        fast_bfloat16(device), mean_length(corpus.train, corpus.newline), init_from is not None,
+        team.size, device.type == "cuda",
     )  # fmt: skip
-    return make_plan(facts, budget, given, Stopwatch(corpus.train, device, corpus.newline))
+    stopwatch = Stopwatch(corpus.train, device, corpus.newline, team.size)
+    plan = make_plan(facts, budget, given, stopwatch)
+    return team.from_first(lambda: plan)
+
+
+def same_for_all(corpus: Corpus, team: Team) -> None:
+    """`TextError` when the processes of a team read different texts."""
+    if len(set(team.everyone(corpus.sha256))) > 1:
+        raise TextError(
+            "the processes read different texts; the same file must lie under the same path on "
+            "each machine"
+        )
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
+def new_folder(folder: Path, team: Team = ALONE) -> Iterator[None]:
     """Make the run folder, and hold it; undo it if the block fails before anything is saved.
 
-    A folder of a run that was killed before its first save is begun again.
+    A folder of a run that was killed before its first save is begun again. Of a team, only the
+    first does so.
     """
+    if not team.first:
+        yield
+        return
     made = not folder.exists()
     with explained(f"making the run folder {folder}", "name another --out"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,18 +145,26 @@ def begin(
     command: str,
     save_every: float | None = None,
     init_from: Checkpoint | None = None,
+    team: Team = ALONE,
 ) -> Run:
-    """A new run in its folder, which the caller holds; with the weights of `init_from`, if any."""
-    weights = None if init_from is None else init_from.weights
+    """A new run in its folder, which the caller holds; with the weights of `init_from`, if any, for
+    the symbols of the corpus."""
+    weights = None
+    if init_from is not None:
+        weights = adapted(init_from.weights, init_from.tokenizer, corpus.tokenizer)
     with (
         explained(f"writing to the run folder {folder}", "name another --out"),
         memory_explained(plan.model, plan.train),
     ):
         run = Run.start(
             folder, corpus, text, plan.model, plan.train, plan.validation, device,
-            save_every, weights,
+            save_every, weights, team,
         )  # fmt: skip
-        write_about(folder, corpus, command, _as_json(budget, plan.train), plan.validation, device)
+        if team.first:
+            write_about(
+                folder, corpus, command, _as_json(budget, plan.train), plan.validation, device,
+                team.size,
+            )  # fmt: skip
     return run
 
 
@@ -151,40 +179,48 @@ def resumed(
     patience: int | None = None,
     save_every: float | None = None,
     force: bool = False,
+    team: Team = ALONE,
 ) -> Iterator[tuple[Run, list[str]]]:
     """The run in a folder, held within the block, where it stopped; and what there is to know.
 
     A larger `budget` makes the run longer; the same one changes nothing.
     """
     newest(folder)  # says so if there is none, before a lock file is made in somebody's folder
-    with claimed(folder):
-        last, notes = _open_last(folder)
-        corpus, about = reopen_corpus(folder, last, texts, val), read_about(folder)
+    with claimed(folder) if team.first else contextlib.nullcontext():
+        last, notes = team.from_first(lambda: _open_last(folder))
+        reopen = functools.partial(reopen_corpus, folder, last, texts, val)
+        corpus = team.leaders_first(reopen)
+        del reopen
+        about = read_about(folder)
         _check_precision(last.train.precision, device)
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
-        notes += _differences(about, device, last.train)
+        notes += _differences(about, device, last.train, team)
         train = last.train if budget is None else _longer(last, about, budget, corpus)
         longer = train != last.train
         if longer:
             notes.append(_stretched(last, train))
             last = replace(last, train=train)
         if not force:
-            refuse_too_large(last.model, train, available(device), device.type == "cpu")
+            share = replace(train, batch_size=max(1, train.batch_size // team.size))
+            refuse_too_large(last.model, share, _memory(device), device.type == "cpu")
         with memory_explained(last.model, train):
-            run = Run.resume(folder, last, corpus, validation, device, save_every)
+            run = Run.resume(folder, last, corpus, validation, device, save_every, team)
         del last  # its tensors, which would stay while the run trains
         if longer and run.finished:
             more = 2 * validation.patience
             notes.append(f"it ended for want of a better validation; --patience {more} goes on")
+        changed: dict[str, Any] = {}
         if longer and budget is not None:
             run.save()  # with the longer schedule, before the budget is written down
-            update_about(folder, budget=_as_json(budget, train))
+            changed["budget"] = _as_json(budget, train)
         if texts:
-            update_about(folder, corpus=corpus.sources, val=corpus.val_sources)
+            changed |= {"corpus": corpus.sources, "val": corpus.val_sources}
         if patience is not None:
-            update_about(folder, validation=validation.to_json())
+            changed["validation"] = validation.to_json()
+        if changed and team.first:
+            update_about(folder, **changed)
         yield run, notes
 
 
@@ -201,6 +237,11 @@ def _open_last(folder: Path) -> tuple[Checkpoint, list[str]]:
             os.replace(read, path)
         path.with_name(PREVIOUS).unlink(missing_ok=True)
     return last, notes
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes that this process may take: a card is its own, the machine's memory is shared."""
+    return available(device) / (processes_here() if device.type == "cpu" else 1)
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
@@ -259,7 +300,9 @@ def _stretched(last: Checkpoint, train: TrainConfig) -> str:
     )
 
 
-def _differences(about: Mapping[str, Any], device: torch.device, train: TrainConfig) -> list[str]:
+def _differences(
+    about: Mapping[str, Any], device: torch.device, train: TrainConfig, team: Team
+) -> list[str]:
     """What keeps the rest of the run from being bit for bit what it would have been, or as fast."""
     found = []
     machine, versions = (
@@ -271,6 +314,12 @@ def _differences(about: Mapping[str, Any], device: torch.device, train: TrainCon
         found.append(
             f"{threads} threads then, {torch.get_num_threads()} now: the last bits will differ "
             f"(OMP_NUM_THREADS={threads} keeps them)"
+        )
+    processes = machine.get("processes", 1)
+    if isinstance(processes, int) and processes != team.size:
+        found.append(
+            f"{processes} processes then, {team.size} now: it goes on from the same weights, but "
+            "not bit for bit as before"
         )
     if train.optimizer == "muon" and isinstance(fast, bool) and fast != fast_bfloat16(device):
         kinds = ("bfloat16", "float32") if fast else ("float32", "bfloat16")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from charnn.checkpoint import Progress
 from charnn.config import ModelConfig, TrainConfig
@@ -15,10 +15,13 @@ from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
 from charnn.training.allocator import keep_freed_memory
+from charnn.training.distributed import ALONE, Team
 from charnn.training.optimizer import Optimizer
 from charnn.training.scaling import LossScale
 
 _WEIGHTS, _OPTIMIZER, _SNAPSHOT = "weights.", "optimizer.", "snapshot."
+_RANDOM, _LANES, _LANES_DIMENSIONS = "random.", "recurrent", 4
+_APART = 0x9E3779B97F4A7C15  # between the seeds of processes: far, so that runs share none
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,16 @@ class TrainState:
     """All that training needs to go on, in one object."""
 
     network: CharNetwork
+    forward: nn.Module  # the network; of a team, with gradients that are averaged
     optimizer: Optimizer
-    recurrent: Tensor  # the lanes' states [S, B, L, H]
+    recurrent: Tensor  # this process's lanes' states [S, B, L, H]
     step: int = 0
     position: Position = field(default_factory=Position)
     random: dict[str, Tensor] = field(default_factory=dict)  # generators' states, by device type
     rollbacks: int = 0
     loss_scale: LossScale | None = None  # of float16
     snapshot: Snapshot = Snapshot(-1, Position(), {})  # set by `start`
+    team: Team = ALONE
 
     @classmethod
     def start(
@@ -52,10 +57,11 @@ class TrainState:
         lanes: int,
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
+        team: Team = ALONE,
     ) -> Self:
         """The state before step 1: every random number from here on follows from the seed.
 
-        The weights are drawn too, unless they are given.
+        The weights are drawn too, unless they are given. `lanes` are those of the whole team.
         """
         keep_freed_memory()
         if config.deterministic:
@@ -63,7 +69,11 @@ class TrainState:
         theirs = _generators(device)
         torch.manual_seed(config.seed)
         network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
-        state = cls(network, Optimizer(network, config), network.zero_state(lanes))
+        lanes //= team.size
+        optimizer, forward = Optimizer(network, config), team.wrapped(network)
+        state = cls(network, forward, optimizer, network.zero_state(lanes), team=team)
+        if team.rank > 0:  # masks of its own
+            torch.manual_seed((config.seed + team.rank * _APART) % 2**63)
         state.random = _generators(device)
         _set_generators(theirs, device)
         if config.precision == "fp16":
@@ -88,14 +98,39 @@ class TrainState:
         return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes but the weights and the plain numbers, by name.
+        """Everything that changes but the weights and the plain numbers, by name: of the whole
+        team, which must ask for it together.
 
         The snapshot is left out where it would say the same again.
         """
         tensors = {k: v for k, v in self._live().items() if not k.startswith(_WEIGHTS)}
         if self.snapshot.step != self.step:
             tensors |= {_SNAPSHOT + name: value for name, value in self.snapshot.tensors.items()}
-        return tensors
+        return self._of_all(tensors)
+
+    def _of_all(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With all lanes, and the generators of the other processes under names of their own."""
+        if self.team.size == 1:
+            return tensors
+        lanes = {k: self.team.all_lanes(v) for k, v in tensors.items() if k.endswith(_LANES)}
+        own = {name: value for name, value in tensors.items() if _RANDOM in name}
+        others = enumerate(self.team.everyone(own)[1:], 1)
+        generators = {f"{k}.{rank}": v for rank, theirs in others for k, v in theirs.items()}
+        return tensors | lanes | generators
+
+    def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of what `_of_all` gave what is this process's; it may have been another number of
+        processes then."""
+        own, number = {}, str(self.team.rank or "")
+        for name, value in tensors.items():
+            prefix, random, kind = name.partition(_RANDOM)
+            kind, _, rank = kind.partition(".")
+            if random and rank == number:
+                own[prefix + random + kind] = value
+            elif not random:
+                lanes = name.endswith(_LANES) and value.dim() == _LANES_DIMENSIONS
+                own[name] = self.team.share(value) if lanes else value
+        return own
 
     def progress(self) -> Progress:
         """The plain numbers: which step, where in the text, and the same of the snapshot."""
@@ -109,6 +144,7 @@ class TrainState:
         self, weights: Mapping[str, Tensor], progress: Progress, tensors: Mapping[str, Tensor]
     ) -> None:
         """Take back what `progress` and `tensors` gave; `CheckpointError` if they do not fit."""
+        tensors = self._own(tensors)
         kept_too = [name for name in tensors if name.startswith(_SNAPSHOT)]
         snapshot = {name.removeprefix(_SNAPSHOT): tensors[name] for name in kept_too}
         now = {name: tensors[name] for name in tensors.keys() - kept_too}
@@ -135,14 +171,16 @@ class TrainState:
         """The tensors that change, themselves."""
         tensors = {_OPTIMIZER + name: value for name, value in self.optimizer.tensors().items()}
         tensors |= {_WEIGHTS + name: p for name, p in self.network.named_parameters()}
-        tensors |= {f"random.{kind}": value for kind, value in self.random.items()}
+        tensors |= {_RANDOM + kind: value for kind, value in self.random.items()}
         if self.loss_scale is not None:
             tensors["loss_scale"] = self.loss_scale.to_tensor()
         return tensors | {"recurrent": self.recurrent}
 
     def _check(self, saved: Snapshot) -> None:
         """Hold names, shapes and types against the network's."""
-        expected = {"recurrent": _kind(self.recurrent), "random.cpu": _kind(self.random["cpu"])}
+        expected = {"recurrent": _kind(self.recurrent)}
+        if self.team.first or "random.cpu" in saved.tensors:  # another process may be a new one
+            expected["random.cpu"] = _kind(self.random["cpu"])
         if self.loss_scale is not None:
             expected["loss_scale"] = _kind(self.loss_scale.to_tensor())
         for name, parameter in self.network.named_parameters():

@@ -1,0 +1,78 @@
+"""Do two processes learn what one does, and how fast are they beside it?
+
+Trains the same run twice, by one process with two threads and by two processes with one thread
+each, and prints a Markdown row for each: the speed between the first and the last line of the
+metrics, and of all weights after the last step the largest difference to the first row's.
+
+    python scripts/bench_team.py data/tinyshakespeare.txt --steps 200
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from charnn import checkpoint
+from charnn.folder import LAST, METRICS
+
+TEAMS = ((1, 2), (2, 1))  # processes, threads of each
+
+
+def train(folder: Path, processes: int, threads: int, arguments: list[str]) -> None:
+    """Train into `folder`, as torchrun would start the processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "charnn", "train", *arguments, "--quiet", "--out", str(folder)]
+    team = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | team | {"OMP_NUM_THREADS": str(threads)}
+    started = [
+        subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL)
+        for rank in range(processes)
+    ]
+    codes = [process.wait() for process in started]
+    if any(codes):
+        sys.exit("a process failed")
+
+
+def speed(folder: Path) -> float:
+    """Characters a second."""
+    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    config = checkpoint.load(folder / LAST).train
+    done = (steps[-1]["step"] - steps[0]["step"]) * config.batch_size * config.seq_len
+    return float(done / (steps[-1]["time"] - steps[0]["time"]))
+
+
+def main() -> None:
+    """Parse the options and print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--hidden-size", type=int, default=384)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", default="fp32")
+    options = parser.parse_args()
+    arguments = [options.text, "--seed", "1", "--dropout", "0", "--val-every", str(options.steps)]
+    for name in ("steps", "hidden_size", "batch_size", "precision"):
+        arguments += ["--" + name.replace("_", "-"), str(getattr(options, name))]
+    print("| processes | threads of each | characters/s | ratio | largest difference of a weight |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [Path(temporary) / f"{processes}" for processes, _ in TEAMS]
+        for folder, (processes, threads) in zip(folders, TEAMS, strict=True):
+            train(folder, processes, threads, arguments)
+            first, weights = (checkpoint.load(f / LAST).weights for f in (folders[0], folder))
+            apart = max(float((first[k] - weights[k]).abs().max()) for k in first)
+            rate, ratio = speed(folder), speed(folder) / speed(folders[0])
+            print(
+                f"| {processes} | {threads} | {rate:,.0f} | {ratio:.2f} | {apart:.1e} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

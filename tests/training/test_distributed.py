@@ -1,0 +1,193 @@
+"""Several processes train one model: as one process would, and as safely."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from charnn import checkpoint
+from charnn.training.distributed import ALONE, Team
+from tests.conftest import ENVIRONMENT, TINY
+from tests.conftest import charnn as command
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+TWELVE = [*TINY, "--batch-size", "12", "--quiet"]  # lanes
+AGAIN = "another process of this run is lost"
+
+
+def started(size: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
+    """So many processes of the command, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    environments = [ENVIRONMENT | address | {"RANK": str(rank)} for rank in range(size)]
+    return [_process(environment, *arguments) for environment in environments]
+
+
+def _process(environment: Mapping[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "charnn", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each."""
+    said = [process.communicate(timeout=60) for process in processes]
+    return [(p.returncode, *text) for p, text in zip(processes, said, strict=True)]
+
+
+def trained(size: int, *arguments: str | Path) -> str:
+    """Run a team to its end; what the first process said."""
+    results = ended(started(size, "train", *arguments))
+    assert [code for code, _, _ in results] == [0] * size, results
+    assert [said for _, *said in results[1:]] == [["", ""]] * (size - 1)
+    return results[0][2]
+
+
+def until_step(folder: Path, step: int) -> None:
+    """Wait until a run has come so far."""
+    metrics = folder / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and f'"step": {step},' in metrics.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no step {step} within 30 seconds")
+
+
+def steps_of(folder: Path) -> list[dict[str, float]]:
+    """The metrics of the steps."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_processes_learn_what_one_does_with_all_lanes(
+    size: int, text_file: Path, tmp_path: Path
+) -> None:
+    budget = ("--steps", "6", "--clip", "0.1", "--precision", "fp32", *TWELVE)
+    trained(size, text_file, *budget, "--out", tmp_path / "many")
+    assert command("train", text_file, *budget, "--out", tmp_path / "one").exit_code == 0
+    many, one = (steps_of(tmp_path / run) for run in ("many", "one"))
+    assert len(one) == 6
+    for ours, theirs in zip(many, one, strict=True):
+        for figure in ("loss", "gradient_norm"):
+            assert ours[figure] == pytest.approx(theirs[figure], 1e-5)
+    shared, alone = (checkpoint.load(tmp_path / run / LAST) for run in ("many", "one"))
+    for name, weight in alone.weights.items():  # Adam's root makes much of the least gradients
+        torch.testing.assert_close(shared.weights[name], weight, atol=1e-3, rtol=0)
+    states = (last.training_tensors["recurrent"] for last in (shared, alone))
+    torch.testing.assert_close(*states, atol=1e-3, rtol=0)
+
+
+def test_a_stopped_team_ends_as_an_uninterrupted_one(text_file: Path, tmp_path: Path) -> None:
+    budget = ("--steps", "150", "--dropout", "0.2", *TWELVE)
+    trained(2, text_file, *budget, "--out", tmp_path / "straight")
+    out = ("--out", tmp_path / "stopped")
+    processes = started(2, "train", text_file, *budget[:-1], *out)
+    until_step(tmp_path / "stopped", 20)
+    processes[1].send_signal(signal.SIGTERM)  # any of them
+    (first, out_, said), (second, *nothing) = ended(processes)
+    assert (first, second) == (143, 143), (said, nothing)
+    assert (out_, nothing) == ("", ["", ""])
+    assert f"torchrun --nproc-per-node 2 -m charnn train --out {out[1]} --resume" in said
+    reached = checkpoint.load(tmp_path / "stopped" / LAST).progress
+    assert reached is not None
+    assert 20 <= reached.step < 150
+    trained(2, "--resume", *out, "--quiet")
+    for name in (BEST, LAST):
+        expected = (tmp_path / "straight" / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == expected
+
+
+def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
+    text_file: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "run")
+    processes = started(2, "train", text_file, "--steps", "400", *TWELVE, "--save-every", "0", *out)
+    until_step(tmp_path / "run", 20)
+    processes[1].send_signal(signal.SIGKILL)
+    (code, _, said), _ = ended(processes)
+    assert code == 1
+    assert said.count("\n") == 1
+    assert AGAIN in said
+    result = command("train", "--resume", *out)
+    assert result.exit_code == 0
+    assert "2 processes then, 1 now" in result.stderr
+    last = checkpoint.load(tmp_path / "run" / LAST)
+    assert last.progress is not None
+    assert last.progress.step == 400
+
+
+def test_records_whose_lanes_differ_count_alike(tmp_path: Path) -> None:
+    """Records about as long as the window: in some windows one process has no target at all."""
+    text = tmp_path / "names.txt"
+    text.write_text("".join("ab" * 2 + "c" * (n % 9) + "d" * (n // 9) + "\n" for n in range(90)))
+    budget = [str(text), "--lines", "--steps", "12", "--precision", "fp32", *TWELVE]
+    trained(2, *budget, "--out", tmp_path / "many")
+    assert command("train", *budget, "--out", tmp_path / "one").exit_code == 0
+    many, one = (steps_of(tmp_path / run) for run in ("many", "one"))
+    assert len(one) == 12
+    for ours, theirs in zip(many, one, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], 1e-4)
+
+
+def test_processes_with_different_texts_or_one_stdin_are_refused(
+    text_file: Path, tmp_path: Path
+) -> None:
+    processes = started(2, "train", "-", "--steps", "2", *TINY, "--out", tmp_path / "x")
+    assert all("cannot share standard input" in said for _, _, said in ended(processes))
+    assert not (tmp_path / "x").exists()
+
+
+def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path: Path) -> None:
+    results = ended(started(2, "train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "x"))
+    assert [code for code, _, _ in results] == [1, 1]
+    assert "3 lanes cannot be shared alike by 2 processes" in results[0][2]
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR is not; start with torchrun"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK 2 and WORLD_SIZE 2 are set, and do not fit"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is set, but to 'x', which is no number"),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"},
+            "cannot be met at 127.0.0.1:x",
+        ),
+    ],
+)
+def test_an_environment_that_is_not_torchruns_is_told(
+    environment: dict[str, str], said: str, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setitem(os.environ, name, value)
+    result = command("train", text_file, "--steps", "2", *TINY)
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+def test_a_process_alone_is_a_team_too() -> None:
+    lanes = torch.arange(12).view(3, 4)
+    assert torch.equal(ALONE.share(lanes), lanes)
+    assert torch.equal(ALONE.all_lanes(lanes), lanes)
+    assert ALONE.any(True, False) == (True, False)
+    assert (ALONE.mean(2.5), ALONE.everyone("x"), ALONE.from_first(lambda: 3)) == (2.5, ["x"], 3)
+
+
+def test_shares_are_all_lanes_together() -> None:
+    lanes = torch.arange(24).view(2, 6, 2)
+    shares = [Team(rank, 3).share(lanes) for rank in range(3)]
+    assert torch.equal(torch.cat(shares, 1), lanes)
