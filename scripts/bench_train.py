@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["lstm"])
     parser.add_argument("--optimizer", default="muon")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--deterministic", action="store_true", help="what that costs on CUDA")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
@@ -122,8 +123,9 @@ def main() -> None:
     for cell, (layers, hidden), lanes in itertools.product(options.cells, SIZES, options.lanes):
         model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell)
         train = TrainConfig(
-            10**9, lanes, WINDOW, 1e-3, 0, optimizer=options.optimizer, precision=options.precision
-        )
+            10**9, lanes, WINDOW, 1e-3, 0, optimizer=options.optimizer,
+            precision=options.precision, deterministic=options.deterministic,
+        )  # fmt: skip
         rate, best, ratio = measure(model, train, device)
         count = arithmetic(model, train, folded=device.type == "cpu")
         print(

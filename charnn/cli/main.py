@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": "Measure how well a model predicts a text.",
     "info": "Tell what is in a checkpoint.",
     "runs": "List the runs under ./checkpoints.",
+    "doctor": "Tell what this machine is and how fast.",
 }
 
 

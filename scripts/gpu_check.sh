@@ -1,0 +1,24 @@
+#!/bin/sh
+# Is charnn right and fast on this card? Runs what needs one, in about ten minutes, and prints the
+# rows for BENCHMARKS.md.
+#
+#     sh scripts/gpu_check.sh data/tinyshakespeare.txt | tee gpu.md
+set -u
+text=${1:?name the text, data/tinyshakespeare.txt}
+python=${PYTHON:-python}
+
+part() { # a title, the seconds it may take, and a command
+    printf '\n## %s\n\n`%s`\n\n' "$1" "$(shift 2; echo "$*")"
+    seconds=$2
+    shift 2
+    timeout "$seconds" "$@" 2>&1 || echo "(ended with exit code $?)"
+}
+
+part 'Machine' 60 "$python" -m charnn doctor
+part 'Tests' 120 "$python" -m pytest -q -m gpu
+part 'Training speed' 60 "$python" scripts/bench_train.py --precision fp16 --lanes 64
+part 'Training speed, float32' 60 "$python" scripts/bench_train.py --lanes 64
+part 'Training speed, deterministic' 60 \
+    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --deterministic
+part 'Learning' 120 "$python" scripts/bench_learn.py "$text" --minutes 0.5 --seeds 1 2
+part 'Kills' 180 "$python" scripts/torture.py --kills 20 --device cuda
