@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from charnn import api, checkpoint
-from charnn.config import ModelConfig
+from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.batch import stepper_of
+from charnn.sampling.generate import Writer
+from charnn.sampling.texts import Ending
+from charnn.text.tokenizer import CharTokenizer
 from tests.conftest import TINY, charnn, stopped_run
 
 pytestmark = [
@@ -59,3 +62,19 @@ def test_network_and_stepper_agree_across_devices(cell: str) -> None:
     memory = stepper.begin(network.zero_state(3))
     stepped = torch.stack([stepper.step(symbols, memory).clone() for symbols in indices.cuda()])
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_many_texts_are_the_same_on_every_device(cell: str) -> None:
+    """Rows that end early leave the batch, and others begin in their place."""
+    torch.manual_seed(1)
+    config = ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=9, cell=cell)
+    network, tokenizer = CharNetwork(config).double(), CharTokenizer("\nabcdef")
+    texts = []
+    for device in ("cpu", "cuda"):
+        writer = Writer(network.to(device), tokenizer)
+        samples = writer.samples(
+            SampleConfig(length=50, seed=1, top_p=0.9), 20, "ab", Ending(("c",)), rows=6
+        )
+        texts.append([sample.text for sample in samples])
+    assert texts[0] == texts[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import charnn as package
-from tests.conftest import charnn, process
+from tests.conftest import TINY, charnn, process
 
 
 def rows(result: Any) -> list[dict[str, Any]]:
@@ -69,6 +69,18 @@ def test_logprobs_without_alternatives_tell_each_character(run_folder: Path) -> 
     (row,) = rows(charnn("sample", run_folder, *options))
     assert "".join(one["char"] for one in row["logprobs"]) == row["text"]
     assert all(one["best"] == [] for one in row["logprobs"])
+
+
+def test_logprobs_of_a_byte_model_are_of_bytes(text_file: Path, tmp_path: Path) -> None:
+    train = ["--tokenizer", "byte", "--steps", "1", *TINY]
+    result = charnn("train", text_file, *train, "--out", tmp_path / "bytes")
+    assert result.exit_code == 0
+    options = ("--format", "jsonl", "--length", "40", "--seed", "1", "--logprobs", "2")
+    (row,) = rows(charnn("sample", tmp_path / "bytes", *options))
+    written = bytes(one["byte"] for one in row["logprobs"])
+    assert max(written) > 127  # half a character, which no text can show
+    assert written.decode(errors="replace").startswith(row["text"])
+    assert all(len(one["best"]) == 2 for one in row["logprobs"])
 
 
 def test_eval_tells_what_int8_costs(run_folder: Path) -> None:

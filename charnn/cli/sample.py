@@ -75,7 +75,8 @@ IGNORED = {
 )  # fmt: skip
 @click.option(
     "--logprobs", type=click.IntRange(min=0), metavar="K",
-    help="In jsonl, the nats of each character and of its K likeliest alternatives.",
+    help="In jsonl, the nats of each character and of its K likeliest alternatives; a byte model's "
+    "are of bytes, as numbers.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a new file instead."
@@ -279,12 +280,16 @@ def _row(
         "stop": sample.stop,
     }
     if options["logprobs"] is not None:
-        decode = tokenizer.decode
+        unit = "byte" if tokenizer.kind == "byte" else "char"  # a byte may be half a character
+
+        def named(symbol: int) -> int | str:
+            return symbol if unit == "byte" else tokenizer.decode([symbol])
+
         row["logprobs"] = [
             {
-                "char": decode([choice.symbol]),
+                unit: named(choice.symbol),
                 "nats": choice.nats,
-                "best": [[decode([symbol]), nats] for symbol, nats in choice.best],
+                "best": [[named(symbol), nats] for symbol, nats in choice.best],
             }
             for choice in sample.choices
         ]
