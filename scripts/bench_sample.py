@@ -26,6 +26,7 @@ from charnn.sampling.stepper import Stepper
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
 ROWS = 256
+STREAMS = (1, ROWS, 4096)
 ROUNDS = 5
 SECONDS = 1.0
 
@@ -113,11 +114,29 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     return tuple(statistics.median(column) for column in zip(*rounds, strict=True))
 
 
+def print_streams(device: torch.device) -> None:
+    """A table of characters a second, for sizes and numbers of streams."""
+    print(f"{device}, torch {torch.__version__}")
+    print("| size | streams | characters/s |")
+    print("|---|---|---|")
+    for layers, hidden in SIZES:
+        network = CharNetwork(ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))).eval()
+        for rows in STREAMS:
+            batch = drawn(Batch(network.to(device), SampleConfig(), [0], range(rows)))
+            next(batch)  # the first one is slow
+            several = statistics.median(rows * rate(batch) for _ in range(ROUNDS))
+            print(f"| {layers}x{hidden} | {rows} | {several:,.0f} |", flush=True)
+
+
 def main() -> None:
     """Parse the options and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
+    parser.add_argument("--device", default="cpu", help="on another one, the streams alone")
     options = parser.parse_args()
+    if options.device != "cpu":
+        print_streams(torch.device(options.device))
+        return
     print(f"cpu, torch {torch.__version__}")
     of_many = f"characters/s of {ROWS} streams | of peak"
     print(f"| size | threads | characters/s | share | ratio | int8 | ratio | {of_many} |")

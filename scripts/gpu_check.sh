@@ -20,5 +20,6 @@ part 'Training speed' 60 "$python" scripts/bench_train.py --precision fp16 --lan
 part 'Training speed, float32' 60 "$python" scripts/bench_train.py --lanes 64
 part 'Training speed, deterministic' 60 \
     "$python" scripts/bench_train.py --precision fp16 --lanes 64 --deterministic
+part 'Sampling speed' 120 "$python" scripts/bench_sample.py --device cuda
 part 'Learning' 120 "$python" scripts/bench_learn.py "$text" --minutes 0.5 --seeds 1 2
 part 'Kills' 180 "$python" scripts/torture.py --kills 20 --device cuda

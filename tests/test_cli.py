@@ -326,3 +326,12 @@ def test_a_run_that_ends_early_says_why(text_file: Path, tmp_path: Path) -> None
     result = charnn("train", text_file, *options, *TINY, "--out", tmp_path / "run")
     assert result.exit_code == 0
     assert "no better validation in 1" in result.stderr
+
+
+def test_what_is_chosen_can_be_asked_for(text_file: Path, tmp_path: Path) -> None:
+    steps = ("--steps", "1", *TINY)
+    for name, more in (("one", ()), ("two", ("--precision", "auto", "--optimizer", "auto"))):
+        result = charnn("train", text_file, *steps, *more, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+    first, second = (checkpoint.load(tmp_path / n / "last.safetensors") for n in ("one", "two"))
+    assert first.train == second.train

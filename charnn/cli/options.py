@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+AUTO = "auto"  # the same as leaving an option that is chosen out
 CHOSEN = ("dropout", "optimizer", "weight_decay", "precision")  # although there are defaults
 
 
@@ -47,9 +48,10 @@ def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[C
     if chosen:
         fixed = field.default is not MISSING and name not in CHOSEN
         text += f"  [default: {field.default}]" if fixed else f"  [{chosen}]"
-    return click.option(
-        flag, type=_type(base, field.metadata), default=default, show_default=not chosen, help=text
-    )
+    kind = _type(base, field.metadata)
+    if chosen and isinstance(kind, click.Choice) and name in CHOSEN:
+        kind = click.Choice([*kind.choices, AUTO])
+    return click.option(flag, type=kind, default=default, show_default=not chosen, help=text)
 
 
 def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.options import device_option, open_checkpoint, quiet_option, settings
+from charnn.cli.options import AUTO, device_option, open_checkpoint, quiet_option, settings
 from charnn.cli.terminal import tell
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
@@ -160,7 +160,7 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
     given = {
         name: options[name]
         for name in (*MODEL, *TRAIN, *VALIDATION)
-        if options[name] is not None and options[name] is not False
+        if options[name] not in (None, AUTO) and options[name] is not False
     }
     text = TextConfig(**{name: options[name] for name in TEXT})
     limits = {name: options[name] for name in BUDGET}
