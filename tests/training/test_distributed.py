@@ -14,7 +14,11 @@ import pytest
 import torch
 
 from charnn import checkpoint
+from charnn.config import TextConfig
+from charnn.errors import TextError
+from charnn.text.corpus import open_corpus
 from charnn.training.distributed import ALONE, Team
+from charnn.training.start import same_for_all
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
 
@@ -122,9 +126,11 @@ def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
     result = command("train", "--resume", *out)
     assert result.exit_code == 0
     assert "2 processes then, 1 now" in result.stderr
+    said = trained(2, "--resume", *out, "--steps", "410")  # which were one just now
+    assert "400 steps become 410" in said
     last = checkpoint.load(tmp_path / "run" / LAST)
     assert last.progress is not None
-    assert last.progress.step == 400
+    assert last.progress.step == 410
 
 
 def test_records_whose_lanes_differ_count_alike(tmp_path: Path) -> None:
@@ -146,6 +152,14 @@ def test_processes_with_different_texts_or_one_stdin_are_refused(
     processes = started(2, "train", "-", "--steps", "2", *TINY, "--out", tmp_path / "x")
     assert all("cannot share standard input" in said for _, _, said in ended(processes))
     assert not (tmp_path / "x").exists()
+
+
+def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = open_corpus([str(text_file)], TextConfig())
+    same_for_all(corpus, ALONE)
+    monkeypatch.setattr(Team, "everyone", lambda team, value: [value, "another"])
+    with pytest.raises(TextError, match="different texts"):
+        same_for_all(corpus, Team(0, 2))
 
 
 def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path: Path) -> None:
