@@ -232,14 +232,12 @@ def _tell_dry_run(
 ) -> None:
     """On stdout, because here it is the product."""
     from charnn.cli.story import spoken
-    from charnn.training.distributed import processes_here
     from charnn.training.measure import Stopwatch
-    from charnn.training.memory import advice, available, estimate, parameters, readable
+    from charnn.training.memory import advice, estimate, parameters, readable
+    from charnn.training.start import memory_of_one
 
     share = replace(plan.train, batch_size=max(1, plan.train.batch_size // processes))
-    needed, there = estimate(plan.model, share, device.type == "cpu"), available(device)
-    if device.type == "cpu":
-        there /= processes_here()
+    needed, there = estimate(plan.model, share, device.type == "cpu"), memory_of_one(device)
     of = f" of {readable(there)} that are free" if math.isfinite(there) else ""
     if budget.minutes is not None:
         time = f"{spoken(60 * budget.minutes)} at most, as asked"

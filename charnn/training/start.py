@@ -71,7 +71,7 @@ def plan_run(
         given = {**given, **shape}
     _check_precision(given.get("precision", ""), device)
     seed = secrets.randbits(32) if seed is None else seed
-    memory = math.inf if force else _memory(device)
+    memory = math.inf if force else memory_of_one(device)
     symbols = corpus.tokenizer.vocabulary_size
     on_cpu = device.type == "cpu"
     facts = Facts(
@@ -204,7 +204,7 @@ def resumed(
             last = replace(last, train=train)
         if not force:
             share = replace(train, batch_size=max(1, train.batch_size // team.size))
-            refuse_too_large(last.model, share, _memory(device), device.type == "cpu")
+            refuse_too_large(last.model, share, memory_of_one(device), device.type == "cpu")
         with memory_explained(last.model, train):
             run = Run.resume(folder, last, corpus, validation, device, save_every, team)
         del last  # its tensors, which would stay while the run trains
@@ -239,7 +239,7 @@ def _open_last(folder: Path) -> tuple[Checkpoint, list[str]]:
     return last, notes
 
 
-def _memory(device: torch.device) -> float:
+def memory_of_one(device: torch.device) -> float:
     """Bytes that this process may take: a card is its own, the machine's memory is shared."""
     return available(device) / (processes_here() if device.type == "cpu" else 1)
 
