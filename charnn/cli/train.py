@@ -117,6 +117,8 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.training.distributed import joined, own_device, team_from_environment
 
     team = team_from_environment()
+    if team.size > 1 and "-" in (*options["corpus"], *options["val"]):
+        raise click.UsageError("several processes cannot share standard input; name a file")
     options["quiet"] |= not team.first
     device = pick_device(own_device(options["device"]))
     if options["device"] == "auto" and (note := idle_card()):
@@ -178,8 +180,6 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
     budget = Budget(**limits)
     trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
     text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
-    if team.size > 1 and "-" in (*options["corpus"], *options["val"]):
-        raise click.UsageError("several processes cannot share standard input; name a file")
     corpus = team.leaders_first(lambda: _corpus(options, text))
     same_for_all(corpus, team)
     for note in [] if trained is None else changes(trained.tokenizer, corpus.tokenizer):

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from charnn import checkpoint
-from charnn.config import TextConfig
-from charnn.errors import TextError
+from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.errors import SettingError, TextError
 from charnn.text.corpus import open_corpus
 from charnn.training.distributed import ALONE, Team
+from charnn.training.run import Run
 from charnn.training.start import same_for_all
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
@@ -73,7 +74,7 @@ def steps_of(folder: Path) -> list[dict[str, float]]:
     return [line for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_learn_what_one_does_with_all_lanes(
     size: int, text_file: Path, tmp_path: Path
 ) -> None:
@@ -146,12 +147,12 @@ def test_records_whose_lanes_differ_count_alike(tmp_path: Path) -> None:
         assert ours["loss"] == pytest.approx(theirs["loss"], 1e-4)
 
 
-def test_processes_with_different_texts_or_one_stdin_are_refused(
-    text_file: Path, tmp_path: Path
-) -> None:
-    processes = started(2, "train", "-", "--steps", "2", *TINY, "--out", tmp_path / "x")
-    assert all("cannot share standard input" in said for _, _, said in ended(processes))
-    assert not (tmp_path / "x").exists()
+def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for text in (["-"], ["text.txt", "--val", "-"]):
+        result = command("train", *text, "--steps", "2")
+        assert result.exit_code == 2
+        assert "cannot share standard input" in result.stderr
 
 
 def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +164,12 @@ def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path: Path) -> None:
-    results = ended(started(2, "train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "x"))
-    assert [code for code, _, _ in results] == [1, 1]
-    assert "3 lanes cannot be shared alike by 2 processes" in results[0][2]
-    assert not (tmp_path / "x").exists()
+    corpus, text = open_corpus([str(text_file)], TextConfig()), TextConfig()
+    model = ModelConfig(corpus.tokenizer.vocabulary_size, 6, 1, 5)
+    train, validation = TrainConfig(2, 3, 8, 1e-3, 1), ValidationConfig(1)
+    device = torch.device("cpu")
+    with pytest.raises(SettingError, match="3 lanes cannot be shared alike by 2 processes"):
+        Run.start(tmp_path, corpus, text, model, train, validation, device, team=Team(1, 2))
 
 
 @pytest.mark.parametrize(
