@@ -68,13 +68,13 @@ class Stepper:
     def step(self, indices: Tensor | Array, memory: Tensor) -> Tensor:
         """Read one symbol each [B]; return the next symbols' logits [B, V], part of the memory."""
         views = self._views(memory)
-        if views.library is np:
+        if views.backend is np:
             below: Array = self._rows[int(indices[0])]
         else:
             symbols = torch.as_tensor(indices, device=memory.device)
             below = torch.index_select(self._table, 1, symbols, out=views.below)
         for layer in views.layers:
-            self._update(views.library, layer, below)
+            self._update(views.backend, layer, below)
             layer.multiply()
             below = layer.above
         return views.logits
@@ -139,7 +139,7 @@ class _Views:
         self, memory: Tensor, products: Sequence[_Product | Int8Product], S: int, GH: int
     ) -> None:
         B = memory.shape[1]
-        self.library: Any = np if B == 1 and memory.device.type == "cpu" else torch
+        self.backend: Any = np if B == 1 and memory.device.type == "cpu" else torch
         self.below, gates = memory.new_empty(2, GH, B)
         self.layers, self.states = [], []
         for product in products:
@@ -151,7 +151,7 @@ class _Views:
         self.logits = out[GH:].t()
 
     def _array(self, part: Tensor) -> Array:
-        if self.library is np:
+        if self.backend is np:
             return part[:, 0].numpy()
         return part
 
@@ -200,37 +200,37 @@ def _arranged(part: Tensor, cell: str, H: int) -> Tensor:
     return torch.cat((part[:-H] / 2, part[-H:]))
 
 
-def _lstm(library: Any, layer: _Layer, below: Array) -> None:
-    library.add(below, layer.own, out=layer.gates)
-    library.tanh(layer.gates, out=layer.gates)
+def _lstm(backend: Any, layer: _Layer, below: Array) -> None:
+    backend.add(below, layer.own, out=layer.gates)
+    backend.tanh(layer.gates, out=layer.gates)
     layer.to_sigmoids()
     i, f, o, g = layer.gate
     c = layer.c
     c *= f
     g *= i
     c += g
-    library.tanh(c, out=g)
-    library.multiply(o, g, out=layer.h)
+    backend.tanh(c, out=g)
+    backend.multiply(o, g, out=layer.h)
 
 
-def _gru(library: Any, layer: _Layer, below: Array) -> None:
+def _gru(backend: Any, layer: _Layer, below: Array) -> None:
     H = len(layer.h)
-    library.add(below[:-H], layer.own[:-H], out=layer.sigmoids)
-    library.tanh(layer.sigmoids, out=layer.sigmoids)
+    backend.add(below[:-H], layer.own[:-H], out=layer.sigmoids)
+    backend.tanh(layer.sigmoids, out=layer.sigmoids)
     layer.to_sigmoids()
     r, z, n = layer.gate
-    library.multiply(r, layer.own[-H:], out=n)
+    backend.multiply(r, layer.own[-H:], out=n)
     n += below[-H:]
-    library.tanh(n, out=n)
+    backend.tanh(n, out=n)
     h = layer.h  # (1 - z) n + z h
     h -= n
     h *= z
     h += n
 
 
-def _rnn(library: Any, layer: _Layer, below: Array) -> None:
-    library.add(below, layer.own, out=layer.h)
-    library.tanh(layer.h, out=layer.h)
+def _rnn(backend: Any, layer: _Layer, below: Array) -> None:
+    backend.add(below, layer.own, out=layer.h)
+    backend.tanh(layer.h, out=layer.h)
 
 
 _UPDATES: dict[str, Callable[[Any, _Layer, Array], None]] = {
