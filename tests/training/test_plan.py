@@ -206,11 +206,12 @@ def test_a_budget_is_one_number_above_zero(values: dict[str, Any]) -> None:
 
 
 def test_with_trained_weights_the_rate_is_a_quarter_and_rises_slower_unless_it_is_given() -> None:
-    for more in ({}, {"optimizer": "adamw"}):
+    kinds: list[dict[str, Any]] = [{}, {"optimizer": "adamw"}]
+    for more in kinds:
         anew = planned(Budget(steps=100), **more).train
         tuned = planned(Budget(steps=100), replace(FACTS, trained=True), **more).train
         assert tuned.learning_rate == anew.learning_rate / 4
         assert tuned.warmup > anew.warmup
-    chosen = {"learning_rate": 1e-3, "warmup": 0.02}
+    chosen: dict[str, Any] = {"learning_rate": 1e-3, "warmup": 0.02}
     train = planned(Budget(steps=100), replace(FACTS, trained=True), **chosen).train
     assert (train.learning_rate, train.warmup) == (1e-3, 0.02)
