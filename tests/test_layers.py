@@ -23,7 +23,8 @@ for room, rooms in (
     ("sampling", ("checkpoint",)),  # knows nothing of training, nor training of it
     ("api", ("training", "sampling", "device")),
     ("__init__", ("api", "version", "errors")),
-    ("cli", ("api",)),
+    ("insight", ("training", "sampling", "device")),
+    ("cli", ("api", "insight")),
     ("__main__", ("cli",)),
 ):
     BELOW[room] = set(rooms).union(*(BELOW[r] for r in rooms))

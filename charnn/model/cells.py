@@ -1,0 +1,166 @@
+"""The readable twin of `nn.RNN`, `nn.GRU` and `nn.LSTM`: each cell gate by gate.
+
+Nothing here is fast. It is the same function as torch's, with the same weights in the same order
+(held together by tests, values and gradients), and all that happens inside has a name.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from charnn.model.network import CharNetwork
+
+# Shapes: B batch, T time, E size of the input, H hidden, L layers, G gates of a cell,
+# S tensors in a cell's state (LSTM 2: h, c; others 1: h).
+
+
+class Cell(nn.Module):
+    """One layer that reads one step."""
+
+    gates: ClassVar[tuple[str, ...]]  # in the order in which torch stacks their weights
+    state: ClassVar[tuple[str, ...]] = ("hidden",)  # what a step hands to the next
+    torch_layer: ClassVar[type[nn.RNNBase]]
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        rows = len(self.gates) * hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(rows))
+        self.bias_hh = nn.Parameter(torch.empty(rows))
+        for parameter in self.parameters():  # as torch begins
+            nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
+
+    def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """Everything that happens in a step [B, H], by name: the gates, then the new state.
+
+        `x` [B, E] is the input, `state` [S, B, H] what the step before handed on.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        """The new state [S, B, H]."""
+        inside = self.step(x, state)
+        return torch.stack([inside[name] for name in self.state])
+
+    def from_input(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What the input says to each gate [B, H]."""
+        return (x @ self.weight_ih.t() + self.bias_ih).chunk(len(self.gates), -1)
+
+    def from_before(self, h: Tensor) -> tuple[Tensor, ...]:
+        """What the hidden state of the step before says to each gate [B, H]."""
+        return (h @ self.weight_hh.t() + self.bias_hh).chunk(len(self.gates), -1)
+
+
+class RNNCell(Cell):
+    """The hidden layer is fed back into itself: "steep" is read as s, t, e, e, p.
+
+    Through each step a gradient is multiplied by the same weights again, and so vanishes or
+    explodes (Bengio et al. 1994).
+    """
+
+    gates = ("candidate",)
+    torch_layer = nn.RNN
+
+    def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """See `Cell.step`."""
+        (h,) = state
+        (from_x,), (from_h,) = self.from_input(x), self.from_before(h)
+        n = torch.tanh(from_x + from_h)  # the total input, squashed: all there is
+        return {"candidate": n, "hidden": n}
+
+
+class GRUCell(Cell):
+    """Two gates, and no cell state: what is kept and what is shown are one (Cho et al. 2014)."""
+
+    gates = ("reset", "update", "candidate")
+    torch_layer = nn.GRU
+
+    def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """See `Cell.step`."""
+        (h,) = state
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = self.from_input(x), self.from_before(h)
+        r = torch.sigmoid(x_r + h_r)  # reset: how much of the past the candidate hears
+        z = torch.sigmoid(x_z + h_z)  # update: 1 keeps the old hidden state, 0 takes the candidate
+        n = torch.tanh(x_n + r * h_n)  # candidate: what could be written
+        h = (1 - z) * n + z * h
+        return {"reset": r, "update": z, "candidate": n, "hidden": h}
+
+
+class LSTMCell(Cell):
+    """Four network layers around a cell state that flows through with little interaction, so that
+    a gradient flows back through it as far as the forget gates let it (Hochreiter and Schmidhuber
+    1997; the forget gate is that of Gers et al. 2000)."""
+
+    gates = ("input", "forget", "candidate", "output")
+    state = ("hidden", "cell")
+    torch_layer = nn.LSTM
+
+    def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """See `Cell.step`."""
+        h, c = state
+        (x_i, x_f, x_g, x_o), (h_i, h_f, h_g, h_o) = self.from_input(x), self.from_before(h)
+        i = torch.sigmoid(x_i + h_i)  # input gate: how much of the candidate is written
+        f = torch.sigmoid(x_f + h_f)  # forget gate: 0 forgets what misleads, 1 keeps it
+        g = torch.tanh(x_g + h_g)  # candidate: what could be written
+        o = torch.sigmoid(x_o + h_o)  # output gate: how much of the cell state is shown
+        c = f * c + i * g  # the only line in which the past is carried on: a product and a sum
+        h = o * torch.tanh(c)
+        return {"input": i, "forget": f, "candidate": g, "output": o, "cell": c, "hidden": h}
+
+
+CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def cells_of(module: nn.Module) -> list[Cell]:
+    """A cell for each layer of torch's module, with copies of its weights."""
+    assert isinstance(module, nn.RNNBase)
+    (kind,) = (cell for cell in CELLS.values() if isinstance(module, cell.torch_layer))
+    cells = []
+    for weights in module.all_weights:
+        cell = kind(weights[0].shape[1], module.hidden_size).to(weights[0])
+        cell.load_state_dict(dict(zip(_NAMES, weights, strict=True)))
+        cells.append(cell)
+    return cells
+
+
+def network_cells(network: CharNetwork) -> list[Cell]:
+    """A cell for each layer of a network, with copies of its weights."""
+    return [cell for layer in network.layers for cell in cells_of(layer)]
+
+
+def module_of(cells: Sequence[Cell]) -> nn.RNNBase:
+    """Torch's module of these layers, with copies of their weights."""
+    rows, input_size = cells[0].weight_ih.shape
+    make: Callable[..., nn.RNNBase] = cells[0].torch_layer
+    module = make(input_size, rows // len(cells[0].gates), len(cells)).to(cells[0].weight_ih)
+    module.load_state_dict(
+        {
+            f"{name}_l{number}": weight
+            for number, cell in enumerate(cells)
+            for name, weight in cell.state_dict().items()
+        }
+    )
+    return module
+
+
+def read(
+    cells: Sequence[Cell], inputs: Tensor, state: Tensor
+) -> tuple[list[list[dict[str, Tensor]]], Tensor]:
+    """Read `inputs` [T, B, E] from `state` [S, B, L, H], step by step and layer by layer.
+
+    Of each step and layer all that happened [B, H], by name, and the new state. A layer's input is
+    the hidden state of the layer below.
+    """
+    states, steps = list(state.unbind(2)), []
+    for x in inputs:
+        inside = []
+        for number, cell in enumerate(cells):
+            inside.append(cell.step(x, states[number]))
+            states[number] = torch.stack([inside[-1][name] for name in cell.state])
+            x = inside[-1]["hidden"]
+        steps.append(inside)
+    return steps, torch.stack(states, 2)
