@@ -16,9 +16,9 @@ from charnn.sampling.generate import Writer
 from charnn.sampling.texts import Ending, Sample
 from charnn.text.corpus import open_corpus
 from charnn.text.records import split_records
-from charnn.training.loop import Rollback
+from charnn.training.loop import Rollback, Trouble
 from charnn.training.plan import Budget
-from charnn.training.run import Run, Trouble
+from charnn.training.run import Run
 from charnn.training.start import PLANNED, begin, new_folder, plan_run, resumed
 
 

@@ -6,6 +6,7 @@ product reaches in the same run. `share` counts the multiplications of the model
 symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
 on a CPU the share may then pass what is done. `optimizer` is its part of them. The peak is that of
 float32 whatever `--precision` the training has. Medians of five rounds, peak and training in turn.
+On CUDA `kernel` is the share of the time in which cuDNN's recurrent kernels ran.
 
     python scripts/bench_train.py --threads 2
     python scripts/bench_train.py --threads 2 --precision bf16 --lanes 32
@@ -14,10 +15,14 @@ float32 whatever `--precision` the training has. Medians of five rounds, peak an
 
 import argparse
 import itertools
+import math
+import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import torch
@@ -26,14 +31,15 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.text.batches import Batches
 from charnn.training import muon
-from charnn.training.loop import train_steps
+from charnn.training.loop import Trouble, train_steps
 from charnn.training.memory import GATES
 from charnn.training.state import TrainState
 
-SIZES = ((1, 256), (2, 256), (2, 384), (2, 512), (2, 768))
+SIZES = ("1x256", "2x256", "2x384", "2x512", "2x768")
 VOCABULARY = 65
 WINDOW = 64
 ROUNDS = 5
+RECURRENT = re.compile("rnn|lstm|gru|persist", re.IGNORECASE)  # in the names of cuDNN's kernels
 SECONDS = 1.5
 
 
@@ -86,21 +92,38 @@ def timed(call: Callable[[], object], seconds: float) -> float:
 
 def measure(
     model: ModelConfig, train: TrainConfig, device: torch.device
-) -> tuple[float, float, float]:
-    """Characters/s, peak, and their ratio (characters per floating-point operation at the peak)."""
+) -> tuple[float, float, float, float]:
+    """Characters/s, peak, their ratio (characters per floating-point operation at the peak), and on
+    CUDA the recurrent kernels' share of the time."""
     text = np.random.default_rng(0).integers(VOCABULARY, size=1_000_000, dtype=np.uint8)
     lanes = train.batch_size
     batches = Batches(text, lanes, WINDOW, seed=0)
-    steps = train_steps(TrainState.start(model, train, lanes, device), batches, train)
+    state = TrainState.start(model, train, lanes, device)
+    steps = train_steps(state, batches, train, pause=sys.maxsize)
     for _ in range(5):
-        next(steps)
+        if isinstance(report := next(steps), Trouble):
+            print(report, file=sys.stderr)
     rounds = []
     for _ in range(ROUNDS):
         best = peak(device)
         rate = lanes * WINDOW / timed(lambda: next(steps), SECONDS)
         rounds.append((rate, best, rate / best))
     rates, peaks, ratios = zip(*rounds, strict=True)
-    return statistics.median(rates), statistics.median(peaks), statistics.median(ratios)
+    kernel = kernel_share(lambda: next(steps)) if device.type == "cuda" else math.nan
+    return statistics.median(rates), statistics.median(peaks), statistics.median(ratios), kernel
+
+
+def kernel_share(step: Callable[[], object], steps: int = 100) -> float:
+    """Share of the time of so many steps in which cuDNN's recurrent kernels ran."""
+    kinds = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[kinds.CUDA]) as profile:
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    kernels = (event for event in profile.key_averages() if RECURRENT.search(event.key))
+    return sum(event.self_device_time_total for event in kernels) / 1e6 / seconds
 
 
 def main() -> None:
@@ -109,29 +132,37 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
     parser.add_argument("--lanes", type=int, nargs="+", default=[16])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="layers x hidden units")
     parser.add_argument("--cells", nargs="+", default=["lstm"])
     parser.add_argument("--optimizer", default="muon")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--deterministic", action="store_true", help="what that costs on CUDA")
+    parser.add_argument("--anew", action="store_true", help="launch each step anew, not replayed")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.anew:
+        mock.patch("charnn.training.loop.recordable", return_value=False).start()
     device = pick_device(options.device)
     version = f"torch {torch.__version__}, {options.precision}"
     print(f"{device}, {options.threads} threads, {version}")
-    print("| size | lanes x window | characters/s | peak GFLOP/s | share | done | optimizer |")
-    print("|---|---|---|---|---|---|---|")
-    for cell, (layers, hidden), lanes in itertools.product(options.cells, SIZES, options.lanes):
+    kernel_column = device.type == "cuda"
+    head = "| size | lanes x window | characters/s | peak GFLOP/s | share | done | optimizer |"
+    print(head + " kernel |" * kernel_column)
+    print("|---" * (7 + kernel_column) + "|")
+    sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
+    for cell, (layers, hidden), lanes in itertools.product(options.cells, sizes, options.lanes):
         model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512), cell)
         train = TrainConfig(
             10**9, lanes, WINDOW, 1e-3, 0, optimizer=options.optimizer,
             precision=options.precision, deterministic=options.deterministic,
         )  # fmt: skip
-        rate, best, ratio = measure(model, train, device)
+        rate, best, ratio, kernel = measure(model, train, device)
         count = arithmetic(model, train, folded=device.type == "cpu")
         print(
             f"| {layers}x{hidden} {cell} | {lanes}x{WINDOW} | {rate:,.0f} | {best / 1e9:,.0f} "
             f"| {ratio * count.share:.0%} | {ratio * count.done:.0%} "
-            f"| {count.optimizer / count.done:.0%} |",
+            f"| {count.optimizer / count.done:.0%} |"
+            + ("" if math.isnan(kernel) else f" {kernel:.0%} |"),
             flush=True,
         )
 

@@ -15,11 +15,13 @@ part() { # a title, the seconds it may take, and a command
 }
 
 part 'Machine' 60 "$python" -m charnn doctor
-part 'Tests' 120 "$python" -m pytest -q -m gpu
-part 'Training speed' 60 "$python" scripts/bench_train.py --precision fp16 --lanes 64
-part 'Training speed, float32' 60 "$python" scripts/bench_train.py --lanes 64
-part 'Training speed, deterministic' 60 \
-    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --deterministic
-part 'Sampling speed' 120 "$python" scripts/bench_sample.py --device cuda
-part 'Learning' 120 "$python" scripts/bench_learn.py "$text" --minutes 0.5 --seeds 1 2
-part 'Kills' 180 "$python" scripts/torture.py --kills 20 --device cuda
+part 'Tests' 100 "$python" -m pytest -q -m gpu
+part 'Training speed' 90 "$python" scripts/bench_train.py --precision fp16 --lanes 64
+part 'Training speed, float32' 30 "$python" scripts/bench_train.py --lanes 64 --sizes 2x768
+part 'Training speed, each step launched anew' 30 \
+    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --sizes 2x768 --anew
+part 'Training speed, deterministic' 30 \
+    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --sizes 2x768 --deterministic
+part 'Sampling speed' 100 "$python" scripts/bench_sample.py --device cuda
+part 'Learning' 100 "$python" scripts/bench_learn.py "$text" --minutes 0.5 --seeds 1 2
+part 'Kills' 120 "$python" scripts/torture.py --kills 20 --device cuda

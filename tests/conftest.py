@@ -1,10 +1,12 @@
 """Small real things that many tests use."""
 
+import contextlib
+import math
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from hypothesis import settings
+from torch import Tensor
 
 from charnn import api, checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.cli.main import main
+from charnn.training import loop
 from charnn.training.run import Run
+from charnn.training.state import TrainState
+from charnn.training.update import Update
 
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
@@ -83,6 +89,31 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Pat
     result = charnn("train", text_file, "--steps", "4", *TINY, "--out", folder, "--quiet")
     assert result.exit_code == 0, result.stderr
     return folder
+
+
+@contextlib.contextmanager
+def exploding(when: Callable[[TrainState, float], bool], loss: float = math.inf) -> Iterator[None]:
+    """Within the block an update for which `when` holds, of the state and the learning rate, has
+    this loss and changes nothing."""
+    update = Update.__call__
+
+    def watched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
+        if when(self._state, rate):
+            return torch.tensor([loss, 1.0])
+        return update(self, inputs, targets, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Update, "__call__", watched)
+        yield
+
+
+@contextlib.contextmanager
+def made_together() -> Iterator[None]:
+    """Within the block steps are made together as on CUDA, but not recorded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "recordable", lambda _: True)
+        patch.setattr(loop, "Recorded", lambda state, config, _: Update(state, config))
+        yield
 
 
 def stopped_run(folder: Path, text: Path, step: int, **settings: Any) -> None:

@@ -3,16 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from charnn import api, checkpoint
-from charnn.config import ModelConfig, SampleConfig
+from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.batch import stepper_of
 from charnn.sampling.generate import Writer
 from charnn.sampling.texts import Ending
+from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
+from charnn.training import loop
+from charnn.training.loop import StepReport, train_steps
+from charnn.training.state import TrainState
 from tests.conftest import TINY, charnn, stopped_run
 
 pytestmark = [
@@ -45,6 +50,26 @@ def test_a_deterministic_run_that_was_stopped_ends_with_the_bytes_of_a_straight_
     for file in ("best.safetensors", "last.safetensors"):
         expected = (tmp_path / "straight" / file).read_bytes()
         assert (tmp_path / "stopped" / file).read_bytes() == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_replayed_steps_are_the_steps_launched_one_by_one(
+    cell: str, precision: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelConfig(7, 128, 2, 128, cell, dropout=0.2)
+    train = TrainConfig(45, 8, 16, 0.003, 1, optimizer=optimizer, precision=precision)
+    text = np.random.default_rng(0).integers(7, size=2000, dtype=np.uint8)
+    losses = []
+    for replayed in (True, False):
+        if not replayed:
+            monkeypatch.setattr(loop, "recordable", lambda _: False)
+        state = TrainState.start(model, train, 8, torch.device("cuda"))
+        made = list(train_steps(state, Batches(text, 8, 16, 1), train, pause=30))
+        assert all(isinstance(report, StepReport) for report in made), made
+        losses.append([report.loss for report in made if isinstance(report, StepReport)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

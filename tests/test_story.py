@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from charnn import checkpoint
 from charnn.cli.story import Stop
 from charnn.training.distributed import ALONE, Team
 from charnn.training.run import Run
-from tests.conftest import TINY, process, stopped_run
+from tests.conftest import TINY, exploding, process, stopped_run
 from tests.conftest import charnn as command
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -103,22 +103,10 @@ def test_two_interrupts_in_a_row_damage_no_file(text_file: Path, tmp_path: Path)
     resumed.communicate(timeout=60)
 
 
-def test_rollbacks_are_told_and_written_down(
-    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from charnn.training import loop
-
-    update = loop._update
-
-    def exploding(*arguments: Any) -> Any:
-        state = arguments[0]
-        if state.step == 3 and not state.rollbacks:
-            return float("inf"), 1.0, state.recurrent
-        return update(*arguments)
-
-    monkeypatch.setattr(loop, "_update", exploding)
+def test_rollbacks_are_told_and_written_down(text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = command("train", text_file, "--steps", "5", *TINY, "--out", run, "--quiet")
+    with exploding(lambda state, _: state.step == 3 and not state.rollbacks):
+        result = command("train", text_file, "--steps", "5", *TINY, "--out", run, "--quiet")
     assert result.exit_code == 0
     assert "warning: step 4: loss inf, gradient norm 1; back to step 0" in result.stderr
     assert "rate halved" in result.stderr

@@ -18,9 +18,9 @@ from charnn.sampling.generate import Writer, stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
 from charnn.training.kernel import Card, misses
-from charnn.training.loop import Rollback, StepReport
+from charnn.training.loop import Rollback, StepReport, Trouble
 from charnn.training.plan import Plan, reading
-from charnn.training.run import Run, Trouble, Validation
+from charnn.training.run import Run, Validation
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 TOGETHER = 2.0  # seconds

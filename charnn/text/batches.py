@@ -10,6 +10,7 @@ The first `o` characters are left out, a different seeded number each epoch, so 
 of lanes and windows move. No target wraps round.
 """
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,7 @@ class Batches:
         self.batch_size = min(batch_size, (len(indices) - 1) // seq_len)
         self.seq_len = seq_len
         self._indices = indices
+        self._there: Tensor | None = None  # the text on another device
         self._seed = seed
         spare = len(indices) - 1 - self.batch_size * seq_len
         self._offsets = min(seq_len, spare + 1)  # an epoch skips 0 to this many less one
@@ -51,6 +53,17 @@ class Batches:
     def symbols(self) -> float:
         """Symbols that a window has."""
         return self.batch_size * self.seq_len
+
+    def on(self, device: torch.device) -> "Batches":
+        """The same windows, cut on a CUDA device that holds the text, if it has room for it."""
+        indices = self._indices
+        if indices.itemsize > 1:
+            indices = indices.astype(np.int32)  # which every operation knows
+        if device.type == "cuda" and indices.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+            return self
+        there = copy.copy(self)
+        there._there = torch.from_numpy(np.array(indices)).to(device)
+        return there
 
     def offset(self, epoch: int) -> int:
         """How many characters at the beginning of the text the epoch leaves out."""
@@ -71,9 +84,14 @@ class Batches:
         """Inputs and targets [T, B] of the window at `position`, and the position after it."""
         offset = self.offset(position.epoch)
         lane = self._lane(offset)
-        starts = offset + position.window * self.seq_len + lane * np.arange(self.batch_size)
-        columns = [self._indices[start : start + self.seq_len + 1] for start in starts]
-        both = torch.from_numpy(np.stack(columns, axis=1).astype(np.int64))
+        start, length = offset + position.window * self.seq_len, self.seq_len + 1
+        if self._there is not None:
+            sizes, steps = (length, self.batch_size), (1, lane)
+            both = self._there.as_strided(sizes, steps, start).long()
+        else:
+            starts = start + lane * np.arange(self.batch_size)
+            columns = [self._indices[begin : begin + length] for begin in starts]
+            both = torch.from_numpy(np.stack(columns, axis=1).astype(np.int64))
         last = position.window + 1 == lane // self.seq_len
         after = (
             Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)

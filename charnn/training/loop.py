@@ -1,21 +1,21 @@
 """Truncated BPTT with clipping: a generator that yields one report per step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from charnn.config import TrainConfig
 from charnn.errors import TrainingError
 from charnn.text.batches import Batches
-from charnn.text.records import NO_TARGET, RecordBatches
+from charnn.text.records import RecordBatches
+from charnn.training.scaling import LossScale
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState, own_random
+from charnn.training.update import Recorded, Step, Update, recordable
 
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AHEAD = 20  # steps that CUDA makes before their numbers are read, at which it waits
 SNAPSHOT_EVERY = 100  # steps; a return to it costs little, and so does the copy
 
 
@@ -45,91 +45,99 @@ class Rollback:
         )
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Something that failed and that training outlives."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
 def train_steps(
-    state: TrainState, batches: Batches | RecordBatches, config: TrainConfig
-) -> Iterator[StepReport | Rollback]:
+    state: TrainState, batches: Batches | RecordBatches, config: TrainConfig, pause: int = 1
+) -> Iterator[StepReport | Rollback | Trouble]:
     """Update `state` until `config.steps`, one report per step.
 
-    A loss or gradient that is not finite does not reach the weights: the state becomes that of
+    A loss or gradient that is not finite does not stay in the weights: the state becomes that of
     the last snapshot, and the learning rate is halved from there on. `TrainingError` when that
     happens once more than `config.max_rollbacks` times. Snapshots are taken at fixed steps, so
     that a resumed run rolls back as an uninterrupted one does. In float16 a gradient that
     overflows only skips its update and lowers the loss scale, unless that goes on and on.
+
+    CUDA makes several steps before their numbers are read, but none beyond a multiple of `pause`:
+    the state is then further than a report until the report's step is `state.step`.
     """
+    update: Step = Update(state, config)
+    ahead = 1
+    if recordable(state) and state.step < config.steps:
+        batches = batches.on(state.recurrent.device)
+        try:
+            update = Recorded(state, config, batches.at(state.position)[:2])
+            ahead = AHEAD
+        except RuntimeError as error:
+            line = str(error).partition("\n")[0][:200]
+            yield Trouble(f"CUDA cannot replay a step and makes each anew, which is slower: {line}")
     while state.step < config.steps:
-        inputs, targets, after = batches.at(state.position)
-        rate = learning_rate(state.step, config) * 0.5**state.rollbacks
-        with own_random(state):
-            loss, norm, recurrent = _update(state, inputs, targets, rate, config)
-        step = state.step + 1
-        snapshot_due = step % SNAPSHOT_EVERY == 0 or step == config.steps
-        problem = _problem(state, loss, norm)
-        if not problem and snapshot_due and not state.finite():
+        ends = [n - state.step % n for n in (ahead, pause, SNAPSHOT_EVERY)]
+        count = min(*ends, config.steps - state.step)
+        yield from _together(state, batches, config, update, count)
+
+
+def _together(
+    state: TrainState,
+    batches: Batches | RecordBatches,
+    config: TrainConfig,
+    update: Step,
+    count: int,
+) -> list[StepReport | Rollback]:
+    """Make so many steps, and read their numbers at the end."""
+    first, rates, told = state.step, [], []
+    with own_random(state):
+        for step in range(first, first + count):
+            inputs, targets, after = batches.at(state.position)
+            rates.append(learning_rate(step, config) * 0.5**state.rollbacks)
+            told.append(update(inputs, targets, rates[-1]))
+            if batches.begins(after):
+                state.recurrent.zero_()
+            state.step, state.position = step + 1, after
+    reports: list[StepReport | Rollback] = []
+    snapshot_due = state.step % SNAPSHOT_EVERY == 0 or state.step == config.steps
+    for step, rate, (loss, *others) in zip(
+        range(first + 1, state.step + 1), rates, torch.stack(told).tolist(), strict=True
+    ):
+        report = StepReport(step, state.team.mean(loss), rate, others[0])
+        problem = _problem(report, others[1:])
+        if not problem and step == state.step and snapshot_due and not state.finite():
             problem = "weights that are not finite"  # an update too large for its numbers
         if problem:
-            yield _rolled_back(state, config, problem)
-            continue
-        state.recurrent = torch.zeros_like(recurrent) if batches.begins(after) else recurrent
-        state.position = after
-        state.step = step
-        if snapshot_due:
-            state.keep()
-        yield StepReport(step, loss, rate, norm)
+            return [*reports, _rolled_back(state, config, step, problem)]
+        reports.append(report)
+    if snapshot_due:
+        state.keep()
+    return reports
 
 
-def _problem(state: TrainState, loss: float, norm: float) -> str:
+def _problem(report: StepReport, scale: Sequence[float]) -> str:
     """Why a step must not count, or nothing."""
-    numbers = f"loss {loss:.4g}, gradient norm {norm:.4g}"
-    if not math.isfinite(loss):
+    numbers = f"loss {report.loss:.4g}, gradient norm {report.gradient_norm:.4g}"
+    if not math.isfinite(report.loss):
         return numbers
-    if state.loss_scale is None:
-        return "" if math.isfinite(norm) else numbers
-    scale = state.loss_scale  # whose overflows are skipped
-    lost = f"{numbers} at a loss scale of {scale.scale:g}, {scale.skipped} overflows in a row"
-    return lost if scale.lost else ""
+    if not scale:
+        return "" if math.isfinite(report.gradient_norm) else numbers
+    now = LossScale(scale[0], *map(int, scale[1:]))  # whose overflows are skipped
+    lost = f"{numbers} at a loss scale of {now.scale:g}, {now.skipped} overflows in a row"
+    return lost if now.lost else ""
 
 
-def _rolled_back(state: TrainState, config: TrainConfig, problem: str) -> Rollback:
-    step = state.step + 1
-    if state.rollbacks >= config.max_rollbacks:
-        tried = f" after {state.rollbacks} returns to a snapshot" if state.rollbacks else ""
+def _rolled_back(state: TrainState, config: TrainConfig, step: int, problem: str) -> Rollback:
+    rollbacks = state.rollbacks
+    state.roll_back()
+    if rollbacks >= config.max_rollbacks:
+        tried = f" after {rollbacks} returns to a snapshot" if rollbacks else ""
         raise TrainingError(
             f"step {step}: {problem}{tried}; the last good checkpoint is kept; begin anew with "
             f"--learning-rate {config.learning_rate / 2:.1g} or a smaller --clip"
         )
-    state.roll_back()
     return Rollback(step, state.step, problem, config.learning_rate * 0.5**state.rollbacks)
-
-
-def _update(
-    state: TrainState, inputs: Tensor, targets: Tensor, rate: float, config: TrainConfig
-) -> tuple[float, float, Tensor]:
-    """One forward, backward and update; the loss, the gradient norm and the lanes' new state.
-
-    Without the update where loss or norm is not finite.
-    """
-    team, device = state.team, state.recurrent.device
-    parameters = list(state.network.parameters())
-    mine = team.share(targets).to(device)
-    dtype = _DTYPES[config.precision]
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
-        logits, recurrent = state.forward(team.share(inputs).to(device), state.recurrent)
-    if team.size == 1:
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), mine.flatten())
-    else:  # of records, a process's lanes may have fewer targets, or none: all count alike
-        total = F.cross_entropy(logits.flatten(0, 1).float(), mine.flatten(), reduction="sum")
-        loss = total * team.size / int((targets != NO_TARGET).sum())
-    state.optimizer.zero_grad()
-    if state.loss_scale is None:
-        loss.backward()
-    else:
-        (loss * state.loss_scale.scale).backward()
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_div_(gradients, state.loss_scale.scale)
-    norm = nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True).item()
-    nats = team.mean(loss.item())
-    if math.isfinite(nats) and math.isfinite(norm):
-        state.optimizer.step(rate)
-    if state.loss_scale is not None and math.isfinite(nats):
-        state.loss_scale = state.loss_scale.after(overflow=not math.isfinite(norm))
-    return nats, norm, recurrent.detach().float()

@@ -3,7 +3,9 @@
 import itertools
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -11,7 +13,7 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.model.evaluate import evaluate, lanes_layout
 from charnn.text.records import windows_of
 from charnn.text.tokenizer import Indices
-from charnn.training.loop import train_steps
+from charnn.training.loop import StepReport, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.state import TrainState
 
@@ -68,21 +70,28 @@ class Stopwatch:
         steps = train_steps(state, batches, endless)
         start = time.perf_counter()
         for _ in range(WARM_UP_STEPS):
-            next(steps)
+            _go_on(steps, state)
             if time.perf_counter() > start + seconds:  # a large model: do not spend its budget here
                 break
         start = time.perf_counter()
-        ends = [start]
-        while len(ends) == 1 or ends[-1] < start + seconds:
-            next(steps)  # its loss is read, so the device has finished
-            ends.append(time.perf_counter())
-        times = [end - begin for begin, end in itertools.pairwise(ends)]
+        ends = [(start, state.step)]
+        while len(ends) == 1 or ends[-1][0] < start + seconds:
+            _go_on(steps, state)  # the losses are read, so the device has finished
+            ends.append((time.perf_counter(), state.step))
+        times = [(end - begin) / (m - n) for (begin, n), (end, m) in itertools.pairwise(ends)]
         some = self._text[:VALIDATION_SYMBOLS]
         start = time.perf_counter()
         evaluate(state.network, some, "lanes")
         validated = (time.perf_counter() - start) / lanes_layout(len(some)).read
         save = state.network.parameter_count() / SAVED_PARAMETERS
         return Speed(statistics.fmean(times), validated, save, _lower_quartile(times))
+
+
+def _go_on(steps: Iterator[Any], state: TrainState) -> None:
+    """Make a step, and with it those that are made together."""
+    for report in steps:
+        if isinstance(report, StepReport) and report.step == state.step:
+            return
 
 
 def _lower_quartile(times: list[float]) -> float:

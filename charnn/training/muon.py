@@ -26,6 +26,8 @@ class Muon(torch.optim.Optimizer):
     that one always works in bfloat16, which is slow on a CPU without instructions for it.
     """
 
+    found_inf: Tensor | None = None  # 1 where the gradient overflowed and nothing is to change
+
     def __init__(
         self, matrices: Iterable[Tensor], learning_rate: float, weight_decay: float
     ) -> None:
@@ -35,7 +37,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update each matrix by its gradient."""
         for group in self.param_groups:
-            rate = torch.tensor(group["lr"])  # one beyond float32 is infinite and no error
+            rate = torch.as_tensor(group["lr"])  # one beyond float32 is infinite and no error
             decay = 1 - rate * float(group["weight_decay"])
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -43,11 +45,15 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[matrix]
                 if not state:
                     state["momentum"] = torch.zeros_like(matrix)
-                momentum = state["momentum"]
-                momentum.lerp_(matrix.grad, 1 - MOMENTUM)
-                update = orthogonal(torch.lerp(matrix.grad, momentum, MOMENTUM))  # Nesterov's
+                momentum, gradient, kept, moved = state["momentum"], matrix.grad, decay, rate
+                if self.found_inf is not None:
+                    wrong = self.found_inf > 0
+                    gradient = torch.where(wrong, momentum, gradient)  # lerp leaves it as it is
+                    kept, moved = decay.masked_fill(wrong, 1.0), rate.masked_fill(wrong, 0.0)
+                momentum.lerp_(gradient, 1 - MOMENTUM)
+                update = orthogonal(torch.lerp(gradient, momentum, MOMENTUM))  # Nesterov's
                 size = SHARED_RATE * max(matrix.shape) ** 0.5
-                matrix.mul_(decay).sub_(update.mul_(rate * size))
+                matrix.mul_(kept).sub_(update.mul_(moved * size))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

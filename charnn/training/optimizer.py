@@ -30,46 +30,47 @@ class Optimizer:
         self._parts: list[torch.optim.Optimizer] = [adamw]
         if matrices:
             self._parts.append(Muon(matrices.values(), rate, decay))
+        # A tensor, so that a recorded update (charnn/training/update.py) follows the schedule.
+        self._rate = torch.zeros((), device=next(network.parameters()).device)
+        for part in self._parts:
+            for group in part.param_groups:
+                group |= {"lr": self._rate, "capturable": self._rate.is_cuda}
         self._named = named
         self._matrices = matrices.keys()
+        for name, memory in self._memories():
+            keys = MUON if name in self._matrices else ADAMW
+            memory.update({key: torch.zeros_like(named[name]) for key in keys})
+            if name not in self._matrices:
+                memory["step"] = torch.zeros((), device=named[name].device)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 
-    def step(self, rate: float) -> None:
-        """Update every weight by its gradient, at this learning rate."""
+    def set_rate(self, rate: float) -> None:
+        """The learning rate from here on; one beyond float32 is infinite."""
+        self._rate.fill_(rate if rate < torch.finfo(torch.float32).max else torch.inf)
+
+    def step(self, skip: Tensor | None = None) -> None:
+        """Update every weight by its gradient, at the learning rate that is set; nothing where
+        `skip` is 1."""
         for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = rate
+            part.found_inf = skip  # type: ignore[attr-defined]  # as torch's gradient scaler says it
             part.step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it remembers, itself; nothing before the first update."""
+        """What it remembers, itself."""
         return {
             f"{name}.{key}": value
             for name, memory in self._memories()
             for key, value in memory.items()
         }
 
-    def expected(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
-        """Shapes and types of what it remembers after an update."""
-        kinds: dict[str, tuple[torch.Size, torch.dtype]] = {}
-        for name, parameter in self._named.items():
-            keys = MUON if name in self._matrices else ADAMW
-            kinds |= {f"{name}.{key}": (parameter.shape, parameter.dtype) for key in keys}
-            if name not in self._matrices:
-                kinds[f"{name}.step"] = (torch.Size(), torch.float32)
-        return kinds
-
     def remember(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` gave; they are copied, because updates are made in place."""
-        for name, memory in self._memories():
-            memory.clear()
-            for key in ("step", *ADAMW, *MUON):
-                if f"{name}.{key}" in tensors:
-                    memory[key] = tensors[f"{name}.{key}"].to(self._named[name].device, copy=True)
+        """Take back what `tensors` gave, into the same places; of nothing it begins anew."""
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name]) if name in tensors else value.zero_()
 
     def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, parameter in self._named.items():

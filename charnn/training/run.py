@@ -20,7 +20,7 @@ from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
 from charnn.text.records import Known, RecordBatches, Records, beginning, windows_of
 from charnn.training.distributed import ALONE, Team
-from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.record import Record
 from charnn.training.saver import Saver
@@ -39,14 +39,8 @@ class Validation:
     network: CharNetwork
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Something that failed and that training outlives."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}; training goes on and tries again"
+def _again(error: CharnnError) -> Trouble:
+    return Trouble(f"{error}; training goes on and tries again")
 
 
 class _StoppedError(Exception):
@@ -173,14 +167,13 @@ class Run:
         if ending:
             return
         every = max(1, self.train.steps // METRICS_LINES)
-        for report in train_steps(self.state, self.batches, self.train):
-            if not self.team.first:
-                pass
-            elif isinstance(report, Rollback):
-                self.record.rollback(report)
-            elif report.step % every == 0 or self._due():
-                self.record.step(report)
+        pause = self.validation.val_every
+        for report in train_steps(self.state, self.batches, self.train, pause):
+            if self.team.first:
+                self._write_down(report, every)
             yield report
+            if isinstance(report, StepReport) and report.step != self.state.step:
+                continue  # it was made together with others, and the state is further
             due, ending, saving = self._agreed()
             if due:
                 yield from self._validate()
@@ -189,6 +182,14 @@ class Run:
                 return
             if saving:
                 yield from self._try_to_save()
+
+    def _write_down(self, report: StepReport | Rollback | Trouble, every: int) -> None:
+        if isinstance(report, Rollback):
+            self.record.rollback(report)
+        elif isinstance(report, StepReport):
+            last = report.step == self.state.step
+            if report.step % every == 0 or (last and self._due()):
+                self.record.step(report)
 
     def _due(self) -> bool:
         """Whether a validation belongs here that has not been made."""
@@ -228,7 +229,7 @@ class Run:
         try:
             self.save()
         except CharnnError as error:
-            yield Trouble(str(error))
+            yield _again(error)
 
     def _validate(self) -> Iterator[Validation | Trouble]:
         if not self.team.first:
@@ -251,7 +252,7 @@ class Run:
                 parameters = self.state.network.parameter_count()
                 self.saver.save_best(self._checkpoint(Figures(self.state.step, parameters, nats)))
             except CharnnError as error:
-                yield Trouble(str(error))
+                yield _again(error)
         self.record.validation(self.state.step, nats)
         yield Validation(self.state.step, score, best, self.state.network)
 

@@ -1,4 +1,7 @@
-"""Loss scaling, which keeps float16's gradients from vanishing: three numbers and one rule."""
+"""Loss scaling, which keeps float16's gradients from vanishing: three numbers and one rule.
+
+The numbers are a tensor [3], because the device that finds an overflow follows the rule itself.
+"""
 
 from dataclasses import dataclass
 
@@ -20,14 +23,6 @@ class LossScale:
     good: int = 0  # updates since it last changed
     skipped: int = 0  # steps in a row whose gradient overflowed
 
-    def after(self, overflow: bool) -> "LossScale":
-        """The scale for the next step: half of it after an overflow, twice after many good ones."""
-        if overflow:
-            return LossScale(self.scale / 2, 0, self.skipped + 1)
-        if self.good + 1 == GROW_AFTER:
-            return LossScale(min(self.scale * 2, LARGEST))
-        return LossScale(self.scale, self.good + 1)
-
     @property
     def lost(self) -> bool:
         """Whether smaller scales do not help: it is not the scale that overflows."""
@@ -44,3 +39,14 @@ class LossScale:
         if not (1 <= scale <= LARGEST and 0 <= good < GROW_AFTER and 0 <= skipped < MOST_SKIPPED):
             raise CheckpointError("the training state has an impossible loss scale")
         return cls(scale, int(good), int(skipped))
+
+
+def after(numbers: Tensor, overflow: Tensor) -> Tensor:
+    """The numbers [3] for the next step: half the scale after an overflow, twice after many good
+    ones."""
+    scale, good, skipped = numbers
+    none = torch.zeros_like(scale)
+    grows = good + 1 >= GROW_AFTER
+    higher = torch.where(grows, (2 * scale).clamp_max(LARGEST), scale)
+    fine = torch.stack((higher, torch.where(grows, none, good + 1), none))
+    return torch.where(overflow, torch.stack((scale / 2, none, skipped + 1)), fine)

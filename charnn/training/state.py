@@ -45,7 +45,7 @@ class TrainState:
     position: Position = field(default_factory=Position)
     random: dict[str, Tensor] = field(default_factory=dict)  # generators' states, by device type
     rollbacks: int = 0
-    loss_scale: LossScale | None = None  # of float16
+    loss_scale: Tensor | None = None  # of float16, the numbers [3] of a `LossScale`
     snapshot: Snapshot = Snapshot(-1, Position(), {})  # set by `start`
     team: Team = ALONE
 
@@ -77,7 +77,7 @@ class TrainState:
         state.random = _generators(device)
         _set_generators(theirs, device)
         if config.precision == "fp16":
-            state.loss_scale = LossScale()
+            state.loss_scale = LossScale().to_tensor().to(device)
         if weights is not None:
             network.load_state_dict(dict(weights))
         state.keep()
@@ -85,13 +85,35 @@ class TrainState:
 
     def keep(self) -> None:
         """Take the snapshot that a rollback goes back to."""
-        copies = {name: tensor.detach().clone() for name, tensor in self._live().items()}
-        self.snapshot = Snapshot(self.step, self.position, copies)
+        self.snapshot = self.copy()
 
     def roll_back(self) -> None:
         """Be as the snapshot was."""
-        self._put(self.snapshot)
+        self.put(self.snapshot)
         self.rollbacks += 1
+
+    def copy(self) -> Snapshot:
+        """A copy of everything that changes."""
+        copies = {name: tensor.detach().clone() for name, tensor in self._live().items()}
+        return Snapshot(self.step, self.position, copies)
+
+    def put(self, saved: Snapshot) -> None:
+        """Be as a copy, in the same places."""
+        self.step, self.position = saved.step, saved.position
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(saved.tensors[_WEIGHTS + name])
+        self.recurrent.copy_(saved.tensors["recurrent"])
+        if self.loss_scale is not None:
+            self.loss_scale.copy_(LossScale.from_tensor(saved.tensors["loss_scale"]).to_tensor())
+        moments = saved.tensors.items()
+        self.optimizer.remember(
+            {k.removeprefix(_OPTIMIZER): v for k, v in moments if k.startswith(_OPTIMIZER)}
+        )
+        # a run that goes on on another kind of device begins that device's generator anew
+        self.random = {k: saved.tensors.get(f"random.{k}", own) for k, own in self.random.items()}
+        with own_random(self):
+            pass  # torch refuses nonsense here and not in the middle of a step
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -160,9 +182,9 @@ class TrainState:
         else:
             self._check(kept)
         try:
-            self._put(kept)
+            self.put(kept)
             self.keep()
-            self._put(saved)
+            self.put(saved)
         except RuntimeError as error:  # from torch's generator, when it is given nonsense
             raise CheckpointError(f"the training state is damaged ({error})") from error
         self.rollbacks = p.rollbacks
@@ -173,7 +195,7 @@ class TrainState:
         tensors |= {_WEIGHTS + name: p for name, p in self.network.named_parameters()}
         tensors |= {_RANDOM + kind: value for kind, value in self.random.items()}
         if self.loss_scale is not None:
-            tensors["loss_scale"] = self.loss_scale.to_tensor()
+            tensors["loss_scale"] = self.loss_scale
         return tensors | {"recurrent": self.recurrent}
 
     def _check(self, saved: Snapshot) -> None:
@@ -182,14 +204,14 @@ class TrainState:
         if self.team.first or "random.cpu" in saved.tensors:  # another process may be a new one
             expected["random.cpu"] = _kind(self.random["cpu"])
         if self.loss_scale is not None:
-            expected["loss_scale"] = _kind(self.loss_scale.to_tensor())
+            expected["loss_scale"] = _kind(self.loss_scale)
         for name, parameter in self.network.named_parameters():
             expected[_WEIGHTS + name] = _kind(parameter)
-        # The optimizer has nothing before its first update, which in float16 may come late.
+        # Older files have nothing of it before its first update, which in float16 may come late.
         updated = any(name.startswith(_OPTIMIZER) for name in saved.tensors)
         if updated or (saved.step > 0 and self.loss_scale is None):
-            moments = self.optimizer.expected().items()
-            expected |= {_OPTIMIZER + name: kind for name, kind in moments}
+            moments = self.optimizer.tensors().items()
+            expected |= {_OPTIMIZER + name: _kind(value) for name, value in moments}
         met = {name: _kind(t) for name, t in saved.tensors.items()}
         for name in {"random.cuda", "random.mps"} & met.keys():
             kind = name.removeprefix("random.")
@@ -201,24 +223,6 @@ class TrainState:
             wrong = sorted(n for n in {*met, *expected} if met.get(n) != expected.get(n))
             names = ", ".join(name[:80] for name in wrong[:3])
             raise CheckpointError(f"the training state does not fit the model: {names}")
-
-    def _put(self, saved: Snapshot) -> None:
-        device = self.recurrent.device
-        self.step, self.position = saved.step, saved.position
-        if self.loss_scale is not None:
-            self.loss_scale = LossScale.from_tensor(saved.tensors["loss_scale"])
-        self.recurrent = saved.tensors["recurrent"].to(device)
-        for name, parameter in self.network.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(saved.tensors[_WEIGHTS + name])
-        moments = saved.tensors.items()
-        self.optimizer.remember(
-            {k.removeprefix(_OPTIMIZER): v for k, v in moments if k.startswith(_OPTIMIZER)}
-        )
-        # a run that goes on on another kind of device begins that device's generator anew
-        self.random = {k: saved.tensors.get(f"random.{k}", own) for k, own in self.random.items()}
-        with own_random(self):
-            pass  # torch refuses nonsense here and not in the middle of a step
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:

@@ -1,5 +1,7 @@
 """Which characters a window reads, for every size of text, lanes and window."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,18 @@ def test_windows_are_time_by_lanes_and_long_integers() -> None:
     inputs, targets, _ = Batches(counting(100), batch_size=3, seq_len=4, seed=1).at(Position())
     assert inputs.shape == targets.shape == (4, 3)
     assert inputs.dtype == targets.dtype == torch.int64
+
+
+@quick
+@given(layouts(), st.integers(0, 3), st.sampled_from([np.uint8, np.uint16, np.uint32]))
+def test_a_device_that_holds_the_text_cuts_the_same_windows(
+    layout: tuple[int, Batches], epoch: int, kind: type[np.unsignedinteger[Any]]
+) -> None:
+    length, like = layout
+    text = counting(length).astype(kind)
+    batches = Batches(text, like.batch_size, like.seq_len, seed=1)
+    there = batches.on(torch.device("cpu"))
+    (x, y, after), (inputs, targets, end) = epoch_of(batches, epoch), epoch_of(there, epoch)
+    assert torch.equal(inputs, x)
+    assert torch.equal(targets, y)
+    assert end == after

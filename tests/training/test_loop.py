@@ -1,6 +1,7 @@
 """Training follows from the seed, carries its state, and stops before harm."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError, TrainingError
 from charnn.text.batches import Batches, Position
 from charnn.text.records import windows_of
 from charnn.training import loop
-from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
 from charnn.training.scaling import LossScale
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState
+from charnn.training.update import Update
+from tests.conftest import exploding, made_together
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4, dropout=0.2)
 TRAIN = TrainConfig(steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, clip=0.5)
@@ -30,7 +34,7 @@ def started(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> tuple[Tra
     return TrainState.start(model, train, batches.batch_size, CPU), batches
 
 
-def reports(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> list[StepReport | Rollback]:
+def reports(model: ModelConfig = MODEL, train: TrainConfig = TRAIN) -> list[Any]:
     state, batches = started(model, train)
     return list(train_steps(state, batches, train))
 
@@ -93,6 +97,7 @@ def test_a_new_epoch_begins_with_an_empty_state() -> None:
         assert fresh == (not state.recurrent.any())
         if fresh:
             break
+    assert isinstance(report, StepReport)
     assert report.step == batches.windows(0)
 
 
@@ -150,7 +155,7 @@ def test_a_loss_that_is_not_finite_takes_all_back_to_the_snapshot_at_half_the_ra
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
     train = replace(TRAIN, optimizer=optimizer)
     state, batches = started(train=train)
-    steps = train_steps(state, batches, train)
+    steps: Iterator[Any] = train_steps(state, batches, train)
     for _ in range(4):
         next(steps)
     at_four = everything(state)
@@ -193,30 +198,99 @@ def test_a_run_with_rollbacks_that_is_stopped_and_resumed_ends_as_a_straight_one
     # An explosion at a fixed place of the text, so that it comes again after the return, until the
     # learning rate is small enough.
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 3)
-    update = loop._update
+    with exploding(lambda state, rate: state.step == 4 and rate > 0.003, math.nan):
+        whole, batches = started()
+        straight = list(train_steps(whole, batches, TRAIN))
+        assert sum(isinstance(report, Rollback) for report in straight) == whole.rollbacks == 2
 
-    def exploding(*arguments: Any) -> tuple[float, float, torch.Tensor]:
-        state, _, _, rate, _ = arguments
-        if state.step == 4 and rate > 0.003:
-            return float("nan"), 1.0, state.recurrent
-        return update(*arguments)
+        first, _ = started()
+        begun = []
+        for report in train_steps(first, batches, TRAIN):
+            begun.append(report)
+            if isinstance(report, StepReport) and report.step == stop:
+                break
+        second, _ = started()
+        weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+        second.restore(weights, first.progress(), first.tensors())
+        assert begun + list(train_steps(second, batches, TRAIN)) == straight
+        assert_same(everything(second), everything(whole))
 
-    monkeypatch.setattr(loop, "_update", exploding)
-    whole, batches = started()
-    straight = list(train_steps(whole, batches, TRAIN))
-    assert sum(isinstance(report, Rollback) for report in straight) == whole.rollbacks == 2
 
-    first, _ = started()
-    begun = []
-    for report in train_steps(first, batches, TRAIN):
-        begun.append(report)
-        if report.step == stop and not isinstance(report, Rollback):
-            break
-    second, _ = started()
-    weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
-    second.restore(weights, first.progress(), first.tensors())
-    assert begun + list(train_steps(second, batches, TRAIN)) == straight
-    assert_same(everything(second), everything(whole))
+def numbers_of(
+    train: TrainConfig, pause: int = 1, cell: str = "lstm"
+) -> tuple[list[StepReport | Rollback | Trouble], dict[str, torch.Tensor]]:
+    state, batches = started(replace(MODEL, cell=cell), train)
+    made = list(train_steps(state, batches, train, pause))
+    return made, everything(state)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("steps", [12, 47])
+def test_steps_made_together_are_the_steps_made_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str, steps: int
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 15)
+    train = replace(TRAIN, optimizer=optimizer, steps=steps)
+    alone = numbers_of(train)
+    with made_together():
+        some = numbers_of(train, 9), numbers_of(train, 1000)
+    for made, left in some:
+        assert made == alone[0]
+        assert_same(left, alone[1])
+
+
+def test_explosions_within_steps_made_together_take_back_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 5)
+    with exploding(lambda state, rate: state.step in (3, 8) and rate > 0.003):
+        alone = numbers_of(TRAIN)
+        with made_together():
+            made, left = numbers_of(TRAIN, 1000)
+    assert sum(isinstance(report, Rollback) for report in made) == 2
+    assert made == alone[0]
+    assert_same(left, alone[1])
+
+
+def test_no_step_is_made_beyond_a_pause() -> None:
+    state, batches = started()
+    with made_together():
+        for report in train_steps(state, batches, TRAIN, 5):
+            assert isinstance(report, StepReport)
+            assert state.step in (5, 10, 12)
+            assert state.step - 5 < report.step <= state.step
+
+
+def test_what_cannot_be_recorded_is_trained_step_by_step_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("operation not permitted\nand much more")
+
+    alone = numbers_of(TRAIN)
+    with made_together():
+        monkeypatch.setattr(loop, "Recorded", refuse)
+        made, left = numbers_of(TRAIN, 1000)
+    assert made[1:] == alone[0]
+    assert str(made[0]).endswith("is slower: operation not permitted")
+    assert_same(left, alone[1])
+
+
+def test_a_state_that_is_put_back_is_in_the_same_places() -> None:
+    """A recording knows only where its numbers are."""
+    train = replace(TRAIN, optimizer="muon")
+    state, batches = started(train=train)
+    steps = train_steps(state, batches, train)
+    for _ in range(2):
+        next(steps)
+    places = {name: tensor.data_ptr() for name, tensor in state._live().items()}
+    before, kept = state.copy(), everything(state)
+    for _ in range(3):
+        next(steps)
+    state.put(before)
+    assert_same(everything(state), kept)
+    for name, tensor in state._live().items():
+        assert "random" in name or tensor.data_ptr() == places[name]
 
 
 def test_an_update_that_is_too_large_for_its_numbers_is_found_before_the_snapshot() -> None:
@@ -263,23 +337,29 @@ def overflowing(
 ) -> list[tuple[int, float]]:
     """Make gradients overflow; where and at which scale they did."""
     clip, seen, states = torch.nn.utils.clip_grad_norm_, [], []
-    update = loop._update
+    update = Update.__call__
 
-    def watched(*arguments: Any) -> tuple[float, float, torch.Tensor]:
-        states.append(arguments[0])
-        return update(*arguments)
+    def watched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
+        states.append(self._state)
+        return update(self, inputs, targets, rate)
 
     def clipped(parameters: Any, limit: float, **options: Any) -> torch.Tensor:
         norm = clip(parameters, limit, **options)
         state = states[-1]
         if not when(state):
             return norm
-        seen.append((state.step, state.loss_scale.scale))
+        assert state.loss_scale is not None
+        seen.append((state.step, state.loss_scale[0].item()))
         return torch.tensor(float("inf"))
 
-    monkeypatch.setattr(loop, "_update", watched)
+    monkeypatch.setattr(Update, "__call__", watched)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clipped)
     return seen
+
+
+def scale_of(state: TrainState) -> LossScale:
+    assert state.loss_scale is not None
+    return LossScale.from_tensor(state.loss_scale)
 
 
 def half() -> tuple[TrainState, Batches]:
@@ -300,9 +380,9 @@ def test_an_overflow_skips_its_update_and_halves_the_scale(
     assert report.gradient_norm == float("inf")
     for name, tensor in state.network.state_dict().items():
         assert torch.equal(tensor, before[name])
-    assert state.loss_scale == LossScale(2.0**15, 0, 1)
+    assert scale_of(state) == LossScale(2.0**15, 0, 1)
     next(steps)
-    assert state.loss_scale == LossScale(2.0**15, 1, 0)
+    assert scale_of(state) == LossScale(2.0**15, 1, 0)
     assert state.rollbacks == 0
 
 
@@ -316,6 +396,23 @@ def test_overflows_that_do_not_end_take_training_back(monkeypatch: pytest.Monkey
     assert "17 overflows in a row" in rollbacks[0].problem
     assert [scale for _, scale in seen] == [2.0**p for p in range(16, -1, -1)]
     assert state.step == 60
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_overflows_within_steps_made_together_skip_the_same_updates(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    overflowing(
+        monkeypatch,
+        lambda state: state.step in (3, 4, 30) or (state.step > 35 and not state.rollbacks),
+    )
+    train = replace(HALF, optimizer=optimizer)
+    alone = numbers_of(train, cell="gru")
+    with made_together():
+        made, left = numbers_of(train, 1000, "gru")
+    assert sum(isinstance(report, Rollback) for report in made) == 1
+    assert made == alone[0]
+    assert_same(left, alone[1])
 
 
 @pytest.mark.parametrize("stop", [4, 7, 23])

@@ -10,7 +10,9 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.training import measure
+from charnn.training.loop import StepReport
 from charnn.training.measure import Speed, Stopwatch
+from charnn.training.state import TrainState
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=1, embedding_size=4)
 TRAIN = TrainConfig(steps=9, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
@@ -20,11 +22,13 @@ TEXT = np.random.default_rng(0).integers(5, size=2000, dtype=np.uint8)
 def test_a_few_slow_steps_do_not_change_the_undisturbed_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def steps(*_: Any) -> Iterator[None]:
+    def steps(state: TrainState, *_: Any) -> Iterator[StepReport]:
         while True:
             for pause in (0.002, 0.002, 0.002, 0.03):
-                time.sleep(pause)
-                yield
+                time.sleep(2 * pause)
+                state.step += 2  # made together
+                yield StepReport(state.step - 1, 1.0, 1.0, 1.0)
+                yield StepReport(state.step, 1.0, 1.0, 1.0)
 
     monkeypatch.setattr(measure, "train_steps", steps)
     speed = Stopwatch(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.4)

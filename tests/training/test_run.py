@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,9 +17,10 @@ from charnn.errors import CharnnError, CheckpointError
 from charnn.folder import METRICS
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop, saver
-from charnn.training.loop import StepReport
-from charnn.training.run import Run, Trouble, Validation
+from charnn.training.loop import StepReport, Trouble
+from charnn.training.run import Run, Validation
 from charnn.training.saver import Saver
+from tests.conftest import exploding, made_together
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
 VALIDATION, EACH = ValidationConfig(val_every=2), ValidationConfig(val_every=1)
@@ -352,19 +352,11 @@ def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4, 5])
+@exploding(lambda state, rate: state.step == 3 and rate > 0.004)
 def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 2)
-    update = loop._update
-
-    def exploding(*arguments: Any) -> tuple[float, float, torch.Tensor]:
-        state, _, _, rate, _ = arguments
-        if state.step == 3 and rate > 0.004:
-            return float("inf"), 1.0, state.recurrent
-        return update(*arguments)
-
-    monkeypatch.setattr(loop, "_update", exploding)
     straight = begun(tmp_path / "straight", corpus, validation=EACH)
     finish(straight)
     assert straight.state.rollbacks > 0
@@ -383,6 +375,26 @@ def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
     told = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
     assert [line["rollback_to"] for line in told] == [2] * straight.state.rollbacks
+
+
+@exploding(lambda state, rate: state.step == 3 and rate > 0.004)
+def test_a_run_whose_steps_are_made_together_has_the_same_files_and_metrics(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validations, rollbacks, and a save between them."""
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
+    validation = ValidationConfig(val_every=3)
+    finish(begun(tmp_path / "straight", corpus, validation=validation))
+    with made_together():
+        run = begun(tmp_path / "run", corpus, validation=validation)
+        run.saver = Saver(run.folder, every=0)
+        for _ in zip(range(5), run.reports(), strict=False):
+            pass
+        finish(again(run))
+    for file in FILES:
+        expected = (tmp_path / "straight" / file).read_bytes()
+        assert (tmp_path / "run" / file).read_bytes() == expected
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
 
 
 @proc

@@ -22,6 +22,7 @@ from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop, memory, plan
 from charnn.training.adapt import adapted
 from charnn.training.memory import estimate
+from charnn.training.update import Update
 from tests.conftest import TINY, stopped_run, words
 from tests.conftest import charnn as command
 
@@ -178,7 +179,7 @@ def test_memory_that_runs_out_while_training_is_one_line_with_the_sizes(
     def refuse(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    monkeypatch.setattr(loop, "_update", refuse)
+    monkeypatch.setattr(Update, "__call__", refuse)
     result = command("train", text_file, "--steps", "3", *TINY, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "error: not enough memory for 1 x 6 lstm over" in result.stderr
