@@ -137,6 +137,23 @@ class ModelConfig(Settings):
         "Share of each layer's outputs zeroed while training.", default=0.0, low=0.0, high=0.95
     )
 
+    def check_layer(self, layer: int) -> None:
+        """`SettingError` unless there is such a layer, counted from 0."""
+        if not 0 <= layer < self.num_layers:
+            raise SettingError(f"no layer {layer}: the model's layers are {_span(self.num_layers)}")
+
+    def check_unit(self, layer: int, unit: int) -> None:
+        """`SettingError` unless there is such a unit in such a layer, both counted from 0."""
+        if not (0 <= layer < self.num_layers and 0 <= unit < self.hidden_size):
+            raise SettingError(
+                f"no unit {layer}:{unit}: the model's layers are {_span(self.num_layers)}, the "
+                f"units of each {_span(self.hidden_size)}"
+            )
+
+
+def _span(count: int) -> str:
+    return f"0 to {count - 1}" if count > 1 else "0 alone"
+
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):

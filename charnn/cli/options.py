@@ -1,5 +1,7 @@
 """Options that commands share, built from the config classes; and how a checkpoint is found."""
 
+import math
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -39,11 +41,10 @@ def settings(kind: type[Settings], *names: str, chosen: str = "") -> Callable[[C
 
 
 def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[Command], Command]:
-    flag = "--" + name.replace("_", "-")
     text = field.metadata["help"]
     base = next((t for t in get_args(hint) if t is not types.NoneType), hint)
     if base is bool:
-        return click.option(flag, is_flag=True, help=text)
+        return click.option(flag(name), is_flag=True, help=text)
     default = None if chosen or field.default is MISSING else field.default
     if chosen:
         fixed = field.default is not MISSING and name not in CHOSEN
@@ -51,7 +52,7 @@ def _option(name: str, field: Field[Any], hint: Any, chosen: str) -> Callable[[C
     kind = _type(base, field.metadata)
     if chosen and isinstance(kind, click.Choice) and name in CHOSEN:
         kind = click.Choice([*kind.choices, AUTO])
-    return click.option(flag, type=kind, default=default, show_default=not chosen, help=text)
+    return click.option(flag(name), type=kind, default=default, show_default=not chosen, help=text)
 
 
 def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":
@@ -76,6 +77,38 @@ class _OrEndless(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "inf" else super().convert(value, param, ctx)
+
+
+class Unit(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A unit of the model: its layer and its number in it."""
+
+    name = "L:N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not (match := re.fullmatch(r"(\d{1,9}):(\d{1,9})", value, re.ASCII)):
+            self.fail(f"{value!r}: a unit is LAYER:NUMBER, both from 0, such as 0:17", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class Clamped(Unit):
+    """A unit, and the value that it is held at."""
+
+    name = "L:N=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        unit, _, number = value.partition("=")
+        try:
+            held = float(number)
+        except ValueError:
+            held = math.nan
+        if not math.isfinite(held):
+            self.fail(f"{value!r}: not LAYER:NUMBER=VALUE, such as 0:17=1", param, ctx)
+        return (*super().convert(unit, param, ctx), held)
+
+
+def flag(name: str) -> str:
+    """The option as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def device_option(command: Command) -> Command:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from charnn.errors import CharnnError
+from charnn.cli.options import flag
+from charnn.cli.terminal import tell
+from charnn.errors import CharnnError, SettingError
 
 if TYPE_CHECKING:
+    from charnn.checkpoint import Checkpoint
     from charnn.sampling.texts import Sample
 
 TRIES = 20  # for each record that is asked for, unless told otherwise
@@ -22,7 +25,9 @@ NAMES = ("unique", "novel", "keep", "max_tries", "validator")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Regex(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+class Regex(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A regular expression."""
+
     name = "regex"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -43,7 +48,7 @@ def records_options(command: Command) -> Command:
             click.option("--unique", is_flag=True, help="No record twice."),
             click.option("--novel", is_flag=True, help="No record of the list it was trained on."),
             click.option(
-                "--keep", type=_Regex(), metavar="REGEX", help="Only records that have this."
+                "--keep", type=Regex(), metavar="REGEX", help="Only records that have this."
             ),
             click.option(
                 "--validator", metavar="CMD",
@@ -128,6 +133,40 @@ class Wanted:
             f"mean length {count['characters'] / written:.1f}, the corpus's {corpus_length:.1f}"
         )
         return "\n".join(lines)
+
+
+def wanted_records(loaded: "Checkpoint", options: dict[str, Any], typed: set[str]) -> Wanted | None:
+    """What is asked of records; nothing of a plain text, or of the one record that is likeliest."""
+    asked = [flag(name) for name in ("lines", *NAMES) if name in typed]
+    if not loaded.text.lines:
+        if asked:
+            raise SettingError(
+                f"{', '.join(asked)}: this model was not trained on records; train one with "
+                "`charnn train --lines`, or leave it out"
+            )
+        return None
+    if options["best_of"] or options["beam"] or (options["num_samples"] == 1 and not asked):
+        return None
+    codes_of, known = loaded.tokenizer.codes_of, loaded.known
+    return Wanted(
+        options["num_samples"], options["unique"], options["novel"], options["keep"],
+        options["validator"], lambda record: known is not None and known.has(codes_of(record)),
+    )  # fmt: skip
+
+
+def tell_table(wanted: Wanted, loaded: "Checkpoint", quiet: bool) -> None:
+    """The counts, on stderr; exit code 3 when there are fewer records than asked for."""
+    corpus, known = loaded.corpus, loaded.known
+    length = corpus.train_characters / max(1, corpus.records or 0) - 1
+    tell(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
+    if wanted.counts["kept"] < wanted.asked:
+        cut = wanted.counts["whole"] < wanted.counts["written"] / 2
+        more = "--length lets them end" if cut else "--max-tries or --temperature finds more"
+        tell(
+            f"only {wanted.counts['kept']:,} of {wanted.asked:,} records were found among "
+            f"{wanted.counts['written']:,}; a higher {more}"
+        )
+        raise click.exceptions.Exit(3)
 
 
 def _batched(samples: Iterable["Sample"], size: int) -> Iterator[list["Sample"]]:

@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.options import (
+    Clamped,
     device_option,
+    flag,
     one_checkpoint,
     open_checkpoint,
     quiet_option,
     settings,
 )
 from charnn.cli.output import Output, counted, output
-from charnn.cli.records import NAMES, TRIES, Wanted, records_options
+from charnn.cli.records import (
+    NAMES,
+    TRIES,
+    Wanted,
+    records_options,
+    tell_table,
+    wanted_records,
+)
 from charnn.cli.terminal import tell
 from charnn.config import SampleConfig
-from charnn.errors import SettingError
 
 if TYPE_CHECKING:
-    from charnn.checkpoint import Checkpoint
     from charnn.sampling.generate import Writer
     from charnn.sampling.texts import Ending, Sample
     from charnn.text.tokenizer import Tokenizer
@@ -70,6 +77,12 @@ IGNORED = {
 )  # fmt: skip
 @records_options
 @click.option(
+    "--clamp", "clamps", type=Clamped(), multiple=True, metavar="L:N=VALUE",
+    help="Hold unit N of layer L, both from 0, at VALUE in every step: its cell state, or its "
+    "hidden state where the cell has no other. May be given often; `charnn inspect --find` finds "
+    "units worth it.",
+)  # fmt: skip
+@click.option(
     "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
     help="jsonl: a line each with index, seed, prime, text, nats and what ended it.",
 )  # fmt: skip
@@ -108,6 +121,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     path = one_checkpoint(options["checkpoint"], options["quiet"])
 
     from charnn.device import pick_device
+    from charnn.sampling.clamp import Clamp
     from charnn.sampling.generate import Writer, single_stream_threads
     from charnn.sampling.texts import Ending
     from charnn.text.sources import read_text
@@ -126,8 +140,11 @@ def command(context: click.Context, /, **options: Any) -> None:
     ending = Ending(options["stop"], options["keep_stop"])
     _tell_unwritable(ending, loaded.tokenizer, quiet)
     network = loaded.network(pick_device(options["device"]))
-    wanted = _wanted(loaded, options, typed)
-    writer = Writer(network, loaded.tokenizer, int8=options["int8"], records=loaded.text.lines)
+    wanted = wanted_records(loaded, options, typed)
+    writer = Writer(
+        network, loaded.tokenizer, int8=options["int8"], records=loaded.text.lines,
+        clamps=[Clamp(*clamped) for clamped in options["clamps"]],
+    )  # fmt: skip
     many = options["num_samples"] > 1 or options["kind"] == "jsonl" or wanted is not None
     with output(options["out"], options["raw"]) as out:
         if many or options["best_of"] or options["beam"]:
@@ -147,7 +164,7 @@ def command(context: click.Context, /, **options: Any) -> None:
             f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
         )
     if wanted is not None:
-        _tell_table(wanted, loaded, quiet)
+        tell_table(wanted, loaded, quiet)
 
 
 def _typed(context: click.Context, name: str) -> bool:
@@ -159,11 +176,11 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     if {"prime", "prime_file"} <= typed:
         raise click.UsageError("give --prime or --prime-file, not both")
     for name, ignored in IGNORED.items():
-        if name in typed and (others := [_flag(other) for other in ignored if other in typed]):
-            raise click.UsageError(f"{', '.join(others)} means nothing with {_flag(name)}")
+        if name in typed and (others := [flag(other) for other in ignored if other in typed]):
+            raise click.UsageError(f"{', '.join(others)} means nothing with {flag(name)}")
     for name, needs in (("keep_stop", "stop"), ("repetition_window", "repetition_penalty")):
         if name in typed and needs not in typed:
-            raise click.UsageError(f"{_flag(name)} needs {_flag(needs)}")
+            raise click.UsageError(f"{flag(name)} needs {flag(needs)}")
     if "" in options["stop"]:
         raise click.UsageError("--stop '' would end every text before it begins")
     if options["logprobs"] is not None and options["kind"] != "jsonl":
@@ -171,43 +188,6 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
     if options["length"] is None and (several or options["kind"] == "jsonl"):
         raise click.UsageError("--length inf is for one text that streams; give a number")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _wanted(loaded: "Checkpoint", options: dict[str, Any], typed: set[str]) -> Wanted | None:
-    """What is asked of records; nothing of a plain text, or of the one record that is likeliest."""
-    asked = [_flag(name) for name in ("lines", *NAMES) if name in typed]
-    if not loaded.text.lines:
-        if asked:
-            raise SettingError(
-                f"{', '.join(asked)}: this model was not trained on records; train one with "
-                "`charnn train --lines`, or leave it out"
-            )
-        return None
-    if options["best_of"] or options["beam"] or (options["num_samples"] == 1 and not asked):
-        return None
-    codes_of, known = loaded.tokenizer.codes_of, loaded.known
-    return Wanted(
-        options["num_samples"], options["unique"], options["novel"], options["keep"],
-        options["validator"], lambda record: known is not None and known.has(codes_of(record)),
-    )  # fmt: skip
-
-
-def _tell_table(wanted: Wanted, loaded: "Checkpoint", quiet: bool) -> None:
-    corpus, known = loaded.corpus, loaded.known
-    length = corpus.train_characters / max(1, corpus.records or 0) - 1
-    tell(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
-    if wanted.counts["kept"] < wanted.asked:
-        cut = wanted.counts["whole"] < wanted.counts["written"] / 2
-        more = "--length lets them end" if cut else "--max-tries or --temperature finds more"
-        tell(
-            f"only {wanted.counts['kept']:,} of {wanted.asked:,} records were found among "
-            f"{wanted.counts['written']:,}; a higher {more}"
-        )
-        raise click.exceptions.Exit(3)
 
 
 def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> None:

@@ -19,7 +19,8 @@ _PIECE = 1024  # symbols of a prime that are read at once
 _PLACES, _NUMBERS = 256, 1 << 20  # random numbers drawn at once: a row's places, in all about
 _HOTTEST = 1e30  # a higher temperature would make infinities of the noise, and is the same
 
-# Shapes: B batch, L layers, H hidden, V vocabulary, S tensors in a cell's state.
+# Shapes: B batch, L layers, H hidden, V vocabulary, S tensors in a cell's state,
+# R rows of a memory.
 
 
 AnyStepper = Stepper | ManyLSTM
@@ -48,7 +49,7 @@ class Batch:
         self._temperature = min(config.temperature, _HOTTEST)
         self._history = History(config, network.config.vocabulary_size, prime)
         self._stepper = stepper or stepper_of(network, len(seeds))
-        self._prime = self._stepper.begin(_read(network, [*start, *prime]))
+        self._prime = _begun(network, self._stepper, [*start, *prime])
         self._hold(self._prime.repeat(1, len(seeds)))
         self._noise = _Noise(seeds, self.logits, self._temperature)
         for row in range(len(seeds)):
@@ -104,6 +105,16 @@ def row_seed(seed: int, index: int) -> int:
         return seed
     digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big")  # exact in any reader of JSON
+
+
+def _begun(network: CharNetwork, stepper: AnyStepper, prime: Sequence[int]) -> Tensor:
+    """The memory [R, 1] after the prime."""
+    if not stepper.clamps:
+        return stepper.begin(_read(network, prime))
+    memory = stepper.begin(network.zero_state(1))  # what is held is held from the first symbol on
+    for symbol in prime:
+        stepper.step(np.array([symbol]), memory)
+    return memory
 
 
 def _read(network: CharNetwork, prime: Sequence[int]) -> Tensor:

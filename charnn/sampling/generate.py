@@ -14,6 +14,7 @@ from charnn.errors import CharnnError, SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling import beam
 from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
+from charnn.sampling.clamp import Clamp, check_clamps
 from charnn.sampling.stepper import Array
 from charnn.sampling.texts import Draft, Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
@@ -24,7 +25,7 @@ NO_STOP = Ending()
 
 class Writer:
     """A model that writes; its weights are folded once. With `records` each text is one, and ends
-    before its line end at the latest."""
+    before its line end at the latest. `clamps` hold units, while the prime is read too."""
 
     def __init__(
         self,
@@ -33,13 +34,16 @@ class Writer:
         *,
         int8: bool = False,
         records: bool = False,
+        clamps: Sequence[Clamp] = (),
     ) -> None:
+        check_clamps(network.config, clamps)
         self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
         self._network = network
         self._tokenizer = tokenizer
         self._int8 = int8
         self._steppers: dict[bool, AnyStepper] = {}
         self._records = records
+        self._clamps = clamps
 
     def stream(
         self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP
@@ -139,6 +143,7 @@ class Writer:
         many = len(seeds) > 1
         if many not in self._steppers:  # each has a copy of the weights
             self._steppers[many] = stepper_of(self._network, len(seeds), self._int8)
+            self._steppers[many].hold(self._clamps)
         return Batch(self._network, config, read, seeds, unknown, self._steppers[many], start)
 
 

@@ -6,13 +6,19 @@ lie together; the first layer's adds to what its symbols gave; and sigmoid and t
 A text is a column, because products with the texts in rows took an eighth longer (MKL).
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from charnn.model.network import CharNetwork, layer_weights
+from charnn.sampling.clamp import Clamp, Held
 from charnn.sampling.stepper import Array
 
 # Shapes: B batch, H hidden, L layers, V vocabulary, R rows of a memory.
+
+Update = Callable[[Tensor, Tensor, Tensor], None]
 
 
 class ManyLSTM:
@@ -28,6 +34,16 @@ class ManyLSTM:
             self._upper = [(torch.cat((w_ih, w_hh), 1), bias) for w_ih, w_hh, bias in upper]
             self._head = network.head.weight.clone(), network.head.bias[:, None].clone()
         self._gates = self._table[:, :0]
+        self.clamps: Sequence[Clamp] = ()
+        self._updates: list[Update] = [_update] * len(layers)
+
+    def hold(self, clamps: Sequence[Clamp]) -> None:
+        """As `Stepper.hold`."""
+        self.clamps = clamps
+        self._updates = [
+            partial(_update_held, Held(clamps, number)) if clamps else _update
+            for number in range(len(self._updates))
+        ]
 
     def begin(self, state: Tensor) -> Tensor:
         """As `Stepper.begin`; the memory is all layers' h, all layers' c and the logits."""
@@ -44,11 +60,12 @@ class ManyLSTM:
         gates = self._gates
         symbols = torch.as_tensor(indices, device=memory.device)
         torch.index_select(self._table, 1, symbols, out=gates).addmm_(self._weight, h[:H])
-        _update(gates, h[:H], c[:H])
+        lowest, *updates = self._updates
+        lowest(gates, h[:H], c[:H])
         for start, (weight, bias) in enumerate(self._upper):
             both = h[start * H :][: 2 * H]
             torch.addmm(bias, weight, both, out=gates)
-            _update(gates, both[H:], c[(start + 1) * H :][:H])
+            updates[start](gates, both[H:], c[(start + 1) * H :][:H])
         weight, bias = self._head
         torch.addmm(bias, weight, h[-H:], out=memory[-V:])
         return self.logits(memory)
@@ -76,3 +93,10 @@ def _update(gates: Tensor, h: Tensor, c: Tensor) -> None:
     i, f, o, g = gates.chunk(4)
     c.mul_(f).addcmul_(i, g.tanh_())
     torch.mul(o, torch.tanh(c, out=g), out=h)
+
+
+def _update_held(held: Held, gates: Tensor, h: Tensor, c: Tensor) -> None:
+    _update(gates, h, c)
+    if held.into(c):  # h is made anew: the output gate is still there
+        *_, o, g = gates.chunk(4)
+        torch.mul(o, torch.tanh(c, out=g), out=h)

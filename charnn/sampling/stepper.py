@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from charnn.model.network import STATES, CharNetwork, layer_weights
+from charnn.sampling.clamp import Clamp, Held
 from charnn.sampling.int8 import Int8Product
 
 # Shapes: B batch, H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state,
@@ -41,7 +42,8 @@ class Stepper:
     """
 
     def __init__(self, network: CharNetwork, int8: bool = False) -> None:
-        cell = network.config.cell
+        self.clamps: Sequence[Clamp] = ()
+        self._cell = cell = network.config.cell
         self._states, self._update = STATES[cell], _UPDATES[cell]
         with torch.no_grad():
             layers = [_parts(layer, cell, n) for n, layer in enumerate(network.layers)]
@@ -55,6 +57,12 @@ class Stepper:
                 for (_, w_hh, _, b_hh), (weight, bias) in zip(layers, above, strict=True)
             ]
         self._memory: Tensor | None = None
+
+    def hold(self, clamps: Sequence[Clamp]) -> None:
+        """From the next step on, these units are held. `begin` takes a state as it is."""
+        self.clamps = clamps
+        self._update = (_HELD if clamps else _UPDATES)[self._cell]
+        self._memory = None  # its layers do not know
 
     def begin(self, state: Tensor) -> Tensor:
         """The memory of texts that were read up to `state` [S, B, L, H]."""
@@ -96,6 +104,8 @@ class Stepper:
         if memory is not self._memory:  # kept, because making them takes time
             self._memory = memory
             self._kept = _Views(memory, self._products, self._states, len(self._table))
+            for number, layer in enumerate(self._kept.layers if self.clamps else ()):
+                layer.held = Held(self.clamps, number)
         return self._kept
 
 
@@ -158,6 +168,8 @@ class _Views:
 
 class _Layer:
     """What a layer computes with and on."""
+
+    held: Held
 
     def __init__(
         self, H: int, multiply: Multiply, state: Array, gates: Array, own: Array, above: Array
@@ -233,8 +245,31 @@ def _rnn(backend: Any, layer: _Layer, below: Array) -> None:
     backend.tanh(layer.h, out=layer.h)
 
 
-_UPDATES: dict[str, Callable[[Any, _Layer, Array], None]] = {
+Update = Callable[[Any, _Layer, Array], None]
+_UPDATES: dict[str, Update] = {
     "lstm": _lstm,
     "gru": _gru,
     "rnn": _rnn,
 }
+
+
+def _lstm_held(backend: Any, layer: _Layer, below: Array) -> None:
+    _lstm(backend, layer, below)
+    if layer.held.into(layer.c):  # h is made anew: the output gate is still there
+        *_, o, g = layer.gate
+        backend.tanh(layer.c, out=g)
+        backend.multiply(o, g, out=layer.h)
+
+
+def _gru_held(backend: Any, layer: _Layer, below: Array) -> None:
+    _gru(backend, layer, below)
+    layer.held.into(layer.h)
+
+
+def _rnn_held(backend: Any, layer: _Layer, below: Array) -> None:
+    _rnn(backend, layer, below)
+    layer.held.into(layer.h)
+
+
+# Updates of their own, so that a step of a model in which nothing is held costs what it did.
+_HELD: dict[str, Update] = {"lstm": _lstm_held, "gru": _gru_held, "rnn": _rnn_held}
