@@ -20,7 +20,9 @@ from torch import nn
 
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
-from charnn.sampling.batch import Batch
+from charnn.sampling.batch import Batch, stepper_of
+from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
+from charnn.sampling.replay import ReplayedBatch
 from charnn.sampling.stepper import Stepper
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
@@ -28,6 +30,7 @@ VOCABULARY = 65
 ROWS = 256
 STREAMS = (1, ROWS, 4096)
 ROUNDS = 5
+STREAM_SIZES, STREAM_ROUNDS = ((1, 512), (2, 512), (2, 1024)), 3
 SECONDS = 1.0
 
 
@@ -52,15 +55,7 @@ def plain_loop(model: PlainModel) -> Iterator[torch.Tensor]:
         yield index
 
 
-def drawn(batch: Batch) -> Iterator[torch.Tensor]:
-    """Characters without end."""
-    while True:
-        indices = batch.draw()
-        yield indices
-        batch.advance(indices)
-
-
-def rate(symbols: Iterator[torch.Tensor]) -> float:
+def rate(symbols: Iterator[object]) -> float:
     """Steps per second."""
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < SECONDS:
@@ -101,8 +96,9 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     V, H = model.vocabulary_size, hidden
     weights = 4 * H * H + (layers - 1) * 8 * H * H + H * V
     read = 4 * (weights + 4 * H)
-    single, batch = (drawn(Batch(network, SampleConfig(), [0], range(n))) for n in (1, ROWS))
-    int8 = drawn(Batch(network, SampleConfig(), [0], [0], stepper=Stepper(network, int8=True)))
+    single, batch = (Batch(network, SampleConfig(), [0], range(n)).symbols() for n in (1, ROWS))
+    stepper = Stepper(network, Int8Product)
+    int8 = Batch(network, SampleConfig(), [0], [0], stepper=stepper).symbols()
     plain = plain_loop(PlainModel(layers, hidden).eval())
     rounds = []
     for _ in range(ROUNDS):
@@ -117,15 +113,21 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
 def print_streams(device: torch.device) -> None:
     """A table of characters a second, for sizes and numbers of streams."""
     print(f"{device}, torch {torch.__version__}")
-    print("| size | streams | characters/s |")
-    print("|---|---|---|")
-    for layers, hidden in SIZES:
+    print("| size | streams | characters/s, step by step | replayed | replayed, fp16 |")
+    print("|---|---|---|---|---|")
+    for layers, hidden in STREAM_SIZES:
         network = CharNetwork(ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))).eval()
+        network.to(device)
         for rows in STREAMS:
-            batch = drawn(Batch(network.to(device), SampleConfig(), [0], range(rows)))
-            next(batch)  # the first one is slow
-            several = statistics.median(rows * rate(batch) for _ in range(ROUNDS))
-            print(f"| {layers}x{hidden} | {rows} | {several:,.0f} |", flush=True)
+            rates = []
+            for kind, product in (
+                (Batch, FullProduct), (ReplayedBatch, FullProduct), (ReplayedBatch, HalfProduct)
+            ):  # fmt: skip
+                stepper = stepper_of(network, rows, product)
+                batch = kind(network, SampleConfig(), [0], range(rows), stepper=stepper).symbols()
+                next(batch)  # the first one is slow
+                rates.append(statistics.median(rows * rate(batch) for _ in range(STREAM_ROUNDS)))
+            print(f"| {layers}x{hidden} | {rows} | {' | '.join(f'{r:,.0f}' for r in rates)} |")
 
 
 def main() -> None:

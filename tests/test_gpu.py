@@ -12,6 +12,7 @@ from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.batch import stepper_of
 from charnn.sampling.generate import Writer
+from charnn.sampling.products import FullProduct, HalfProduct, Product
 from charnn.sampling.texts import Ending
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
@@ -87,6 +88,21 @@ def test_network_and_stepper_agree_across_devices(cell: str) -> None:
     memory = stepper.begin(network.zero_state(3))
     stepped = torch.stack([stepper.step(symbols, memory).clone() for symbols in indices.cuda()])
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("product", [FullProduct, HalfProduct])
+def test_replayed_steps_write_what_steps_one_by_one_do(product: type[Product], rows: int) -> None:
+    torch.manual_seed(1)
+    network = CharNetwork(ModelConfig(7, 128, 2, 9)).cuda()
+    config, texts = SampleConfig(length=300, seed=1, top_p=0.9), []
+    for replays in (True, False):
+        writer = Writer(network, CharTokenizer("\nabcdef"), product=product)
+        writer._replays = replays
+        samples = writer.samples(config, 9, "ab", Ending(("fc",)), rows=rows)
+        texts.append([sample.text for sample in samples])
+        assert not writer.trouble
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -66,6 +66,7 @@ def command(
     from charnn.device import pick_device
     from charnn.errors import TextError
     from charnn.model.evaluate import evaluate
+    from charnn.sampling.products import Int8Product
     from charnn.sampling.stepper import Stepped
     from charnn.text.corpus import open_corpus
     from charnn.training.origin import reopen_corpus
@@ -87,7 +88,7 @@ def command(
     score = evaluate(network, indices, protocol, window, newline=corpus.newline)
     loss = None
     if int8:
-        rough = Stepped(network, int8=True)
+        rough = Stepped(network, Int8Product)
         exact, score = score, evaluate(rough, indices, protocol, window, newline=corpus.newline)
         loss = score.bits_per_char - exact.bits_per_char
     if corpus.newline is not None:

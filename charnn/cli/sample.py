@@ -98,6 +98,9 @@ IGNORED = {
     "--int8", is_flag=True,
     help="On a CPU, products of 8-bit integers: faster, nearly the same (`charnn eval --int8`).",
 )  # fmt: skip
+@click.option(
+    "--fp16", is_flag=True, help="On a GPU, products of float16: faster, nearly the same."
+)
 @click.option("--raw", is_flag=True, help="Send control characters to a terminal as they are.")
 @device_option
 @quiet_option
@@ -123,6 +126,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.device import pick_device
     from charnn.sampling.clamp import Clamp
     from charnn.sampling.generate import Writer, single_stream_threads
+    from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
     from charnn.sampling.texts import Ending
     from charnn.text.sources import read_text
 
@@ -141,8 +145,11 @@ def command(context: click.Context, /, **options: Any) -> None:
     _tell_unwritable(ending, loaded.tokenizer, quiet)
     network = loaded.network(pick_device(options["device"]))
     wanted = wanted_records(loaded, options, typed)
+    product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
+    if options["fp16"]:
+        check_half(network.head.weight.device)
     writer = Writer(
-        network, loaded.tokenizer, int8=options["int8"], records=loaded.text.lines,
+        network, loaded.tokenizer, product=product, records=loaded.text.lines,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
     many = options["num_samples"] > 1 or options["kind"] == "jsonl" or wanted is not None
@@ -159,6 +166,8 @@ def command(context: click.Context, /, **options: Any) -> None:
                 for piece in pieces:
                     out.write(piece)
             out.write("\n")
+    if writer.trouble:
+        tell(f"note: {writer.trouble}", quiet)
     if writer.yielded:
         tell(
             f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
@@ -173,6 +182,8 @@ def _typed(context: click.Context, name: str) -> bool:
 
 def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     """Options that would silently be ignored, or never end."""
+    if {"int8", "fp16"} <= typed:
+        raise click.UsageError("give --int8 (on a CPU) or --fp16 (on a GPU), not both")
     if {"prime", "prime_file"} <= typed:
         raise click.UsageError("give --prime or --prime-file, not both")
     for name, ignored in IGNORED.items():

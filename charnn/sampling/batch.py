@@ -1,7 +1,7 @@
 """Texts that are written at once, a symbol each at a time."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.filters import Chain
 from charnn.sampling.history import History
 from charnn.sampling.many import ManyLSTM
+from charnn.sampling.products import FullProduct, Product
 from charnn.sampling.stepper import Array, Stepper
 
 _PIECE = 1024  # symbols of a prime that are read at once
@@ -72,6 +73,18 @@ class Batch:
             return np.add(logits.numpy(), noise).argmax(-1)
         return torch.add(logits, noise).argmax(-1).cpu().numpy()
 
+    def turn(self) -> tuple[Array, Tensor]:
+        """The next symbols [K, B] of the rows and the logits [K, B, V] they were drawn by; K is 1
+        here."""
+        return self.draw()[None], self.logits[None]
+
+    def symbols(self) -> Iterator[Array]:
+        """Symbols [B] without end."""
+        while True:
+            indices = self.draw()
+            yield indices
+            self.advance(indices)
+
     def advance(self, indices: Array) -> None:
         """Each row goes on after the symbol [B] that was drawn for it."""
         if self._history.used:
@@ -92,11 +105,11 @@ class Batch:
         self._history.keep(rows)
 
 
-def stepper_of(network: CharNetwork, rows: int, int8: bool = False) -> AnyStepper:
+def stepper_of(network: CharNetwork, rows: int, product: type[Product] = FullProduct) -> AnyStepper:
     """What steps so many texts fastest."""
-    if rows > 1 and network.config.cell == "lstm" and not int8:
+    if rows > 1 and network.config.cell == "lstm" and product is FullProduct:
         return ManyLSTM(network)
-    return Stepper(network, int8)
+    return Stepper(network, product)
 
 
 def row_seed(seed: int, index: int) -> int:
@@ -127,6 +140,9 @@ def _read(network: CharNetwork, prime: Sequence[int]) -> Tensor:
     return state.clone()
 
 
+_CAT: dict[type, Any] = {np.ndarray: np.concatenate, Tensor: torch.cat}
+
+
 class _Noise:
     """What to add to the rows' logits [B, V] so that their largest is a fair draw at a temperature.
 
@@ -145,11 +161,21 @@ class _Noise:
     def next(self) -> Any:
         """The next place's noise [B, V]: numpy's on a CPU."""
         if self._place == self._block.shape[1]:
-            places = _NUMBERS // (len(self._generators) * self._vocabulary_size)
-            self._block = self._drawn(self._generators, max(8, min(_PLACES, places)))
+            self._block = self._drawn(self._generators, self._places())
             self._place = 0
         self._place += 1
         return self._block[:, self._place - 1]
+
+    def several(self, count: int) -> Any:
+        """The noise of so many places [B, count, V]."""
+        left = self._block.shape[1] - self._place
+        if left < count:
+            more = self._drawn(self._generators, max(count, self._places()))
+            both = (self._block[:, self._place :], more)
+            self._block = more if left == 0 else _CAT[type(more)](both, 1)
+            self._place = 0
+        self._place += count
+        return self._block[:, self._place - count : self._place]
 
     def begin(self, row: int, seed: int) -> None:
         """A row goes on with another seed, from its first place."""
@@ -162,6 +188,10 @@ class _Noise:
         """Only these rows are left."""
         self._generators = [self._generators[row] for row in rows]
         self._block, self._place = self._block[rows, self._place :], 0
+
+    def _places(self) -> int:
+        places = _NUMBERS // (len(self._generators) * self._vocabulary_size)
+        return max(8, min(_PLACES, places))
 
     def _drawn(self, generators: Sequence[np.random.Generator], places: int) -> Any:
         noise = np.empty((len(generators), places, self._vocabulary_size), np.float32)

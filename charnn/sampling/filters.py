@@ -87,9 +87,9 @@ class Chain:
             )
             if value is not None and config.temperature > 0
         ]  # fmt: skip
-        looks_back = config.repetition_penalty != 1 or config.no_repeat is not None
+        self.looks_back = config.repetition_penalty != 1 or config.no_repeat is not None
         filters = unknown is not None or config.top_k is not None or bool(self._by_share)
-        self.idle = not (looks_back or filters)  # so that everything may be drawn
+        self.idle = not (self.looks_back or filters)  # so that everything may be drawn
 
     def taken(self) -> int:
         """How often a filter yielded since this was asked last, because it would have left nothing

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,9 @@ from charnn.model.network import CharNetwork
 from charnn.sampling import beam
 from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
 from charnn.sampling.clamp import Clamp, check_clamps
+from charnn.sampling.filters import Chain
+from charnn.sampling.products import FullProduct, Product
+from charnn.sampling.replay import WORTH, ReplayedBatch
 from charnn.sampling.stepper import Array
 from charnn.sampling.texts import Draft, Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
@@ -32,7 +35,7 @@ class Writer:
         network: CharNetwork,
         tokenizer: Tokenizer,
         *,
-        int8: bool = False,
+        product: type[Product] = FullProduct,
         records: bool = False,
         clamps: Sequence[Clamp] = (),
     ) -> None:
@@ -40,10 +43,12 @@ class Writer:
         self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
         self._network = network
         self._tokenizer = tokenizer
-        self._int8 = int8
+        self._product = product
         self._steppers: dict[bool, AnyStepper] = {}
         self._records = records
         self._clamps = clamps
+        self._replays = network.head.weight.is_cuda
+        self.trouble = ""  # what made it slower than it might be
 
     def stream(
         self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP
@@ -51,14 +56,12 @@ class Writer:
         """The text after `prime`, in pieces as they come; a piece never holds half a character."""
         decode, stops = self._tokenizer.decoder(), Stops(self._ending(ending))
         batch = self._batch(config, prime, [_seed(config)])
-        for _ in itertools.count() if config.length is None else range(config.length):
-            indices = batch.draw()
+        for indices in itertools.islice(batch.symbols(), config.length):
             self.yielded += batch.chain.taken()
             if text := stops.feed(decode(int(indices[0]))):
                 yield text
             if stops.met:
                 break
-            batch.advance(indices)
         if text := stops.rest():
             yield text
 
@@ -113,10 +116,10 @@ class Writer:
         going = [next(drafts) for _ in range(rows)]
         batch = self._batch(config, prime, [draft.seed for draft in going])
         while going:
-            indices = batch.draw()
+            indices, logits = batch.turn()
             self.yielded += batch.chain.taken()
-            _append(going, batch.logits, indices, best)
-            batch.advance(indices)
+            _append(going, logits, indices, best)
+            batch.advance(indices[-1])
             left = []
             for row, draft in enumerate(going):
                 if draft.ended:
@@ -142,9 +145,21 @@ class Writer:
         unknown = tokenizer.unknown_index
         many = len(seeds) > 1
         if many not in self._steppers:  # each has a copy of the weights
-            self._steppers[many] = stepper_of(self._network, len(seeds), self._int8)
+            self._steppers[many] = stepper_of(self._network, len(seeds), self._product)
             self._steppers[many].hold(self._clamps)
-        return Batch(self._network, config, read, seeds, unknown, self._steppers[many], start)
+        arguments = self._network, config, read, seeds, unknown, self._steppers[many], start
+        if self._replays and self._worth_a_recording(config):
+            try:
+                return ReplayedBatch(*arguments)
+            except RuntimeError as error:
+                self._replays = False
+                line = str(error).partition("\n")[0][:200]
+                self.trouble = f"CUDA cannot replay steps, and makes each anew, slower: {line}"
+        return Batch(*arguments)
+
+    def _worth_a_recording(self, config: SampleConfig) -> bool:
+        long = config.length is None or config.length >= WORTH
+        return long and not (self._clamps or Chain(config).looks_back)
 
 
 def stream(
@@ -179,15 +194,20 @@ def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _append(drafts: Iterable[Draft], logits: Tensor, indices: Array, best: int | None) -> None:
-    """Give each draft its symbol, with the nats that the model has for it."""
+def _append(drafts: Sequence[Draft], logits: Tensor, indices: Array, best: int | None) -> None:
+    """Give each draft its symbols [K, B] up to its end, with the nats that the model has for them,
+    by their logits [K, B, V]."""
     nats = -logits.log_softmax(-1)
     symbols = torch.as_tensor(indices, device=nats.device)
-    drawn = nats.gather(-1, symbols[:, None]).squeeze(-1).tolist()
-    likeliest: list[list[tuple[int, float]] | None] = [None] * len(drawn)
+    drawn = nats.gather(-1, symbols[..., None]).squeeze(-1).tolist()
+    likeliest: list[list[list[tuple[int, float]] | None]] = [[None] * len(drafts)] * len(drawn)
     if best is not None:
         values, symbols = nats.topk(min(best, nats.shape[-1]), largest=False)
-        pairs = zip(symbols.tolist(), values.tolist(), strict=True)
-        likeliest = [list(zip(*pair, strict=True)) for pair in pairs]
-    for draft, *choice in zip(drafts, indices.tolist(), drawn, likeliest, strict=True):
-        draft.append(*choice)
+        likeliest = [
+            [list(zip(*pair, strict=True)) for pair in zip(*step, strict=True)]
+            for step in zip(symbols.tolist(), values.tolist(), strict=True)
+        ]
+    for step in zip(indices.tolist(), drawn, likeliest, strict=True):
+        for draft, *choice in zip(drafts, *step, strict=True):
+            if not draft.ended:
+                draft.append(*choice)

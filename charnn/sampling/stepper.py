@@ -14,7 +14,7 @@ they are few matters: the weights stream through the caches, and each operation 
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,12 @@ from torch import Tensor, nn
 
 from charnn.model.network import STATES, CharNetwork, layer_weights
 from charnn.sampling.clamp import Clamp, Held
-from charnn.sampling.int8 import Int8Product
+from charnn.sampling.products import FullProduct, Multiply, Product
 
 # Shapes: B batch, H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state,
 # R rows of a memory.
 
 Array = Any  # numpy's [n] for a single text on a CPU, otherwise torch's [n, B]
-Multiply = Callable[[], object]
 
 
 class Stepper:
@@ -38,10 +37,10 @@ class Stepper:
     What is kept of texts between steps is a memory [R, B]. Its columns do not depend on each other:
     they may be copied, left out and put in another order.
 
-    With `int8` the products are those of `charnn.sampling.int8`, nearly the same.
+    With another kind of `product` (charnn/sampling/products.py) it is nearly the same function.
     """
 
-    def __init__(self, network: CharNetwork, int8: bool = False) -> None:
+    def __init__(self, network: CharNetwork, product: type[Product] = FullProduct) -> None:
         self.clamps: Sequence[Clamp] = ()
         self._cell = cell = network.config.cell
         self._states, self._update = STATES[cell], _UPDATES[cell]
@@ -51,8 +50,7 @@ class Stepper:
             self._table = (network.embedding.weight @ w_ih.t() + b_ih).t().contiguous()  # [GH, V]
             above = [(w_ih, b_ih) for w_ih, _, b_ih, _ in layers[1:]]
             above.append((network.head.weight, network.head.bias))
-            product = Int8Product if int8 else _Product
-            self._products: list[_Product | Int8Product] = [
+            self._products: list[Product] = [
                 product(torch.cat((w_hh, weight)), torch.cat((b_hh, bias)))
                 for (_, w_hh, _, b_hh), (weight, bias) in zip(layers, above, strict=True)
             ]
@@ -112,11 +110,11 @@ class Stepper:
 class Stepped(CharNetwork):
     """A network that reads step by step, so that what a stepper computes can be judged."""
 
-    def __init__(self, network: CharNetwork, int8: bool = False) -> None:
+    def __init__(self, network: CharNetwork, product: type[Product] = FullProduct) -> None:
         super().__init__(network.config)
         self.load_state_dict(network.state_dict())
         self.to(network.head.weight)
-        self._stepper = Stepper(self, int8)
+        self._stepper = Stepper(self, product)
 
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """As `CharNetwork.forward`."""
@@ -125,29 +123,10 @@ class Stepped(CharNetwork):
         return torch.stack(logits), self._stepper.state(memory)
 
 
-class _Product:
-    """Weight [N, K] times h [K, B], and a bias."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.shape = weight.shape
-        self._weight, self._bias = weight, bias
-        self._biased = bool(bias.any())
-
-    def of(self, h: Tensor, out: Tensor) -> Multiply:
-        """What writes it into `out` [N, B], from what `h` is by then."""
-        if h.shape[1] == 1:  # BLAS's matrix-vector product starts faster
-            return partial(torch.addmv, self._bias, self._weight, h[:, 0], out=out[:, 0])
-        if not self._biased:  # torch would write the bias into all columns first
-            return partial(torch.mm, self._weight, h, out=out)
-        return partial(torch.addmm, self._bias[:, None], self._weight, h, out=out)
-
-
 class _Views:
     """Where the layers find what is theirs in a memory."""
 
-    def __init__(
-        self, memory: Tensor, products: Sequence[_Product | Int8Product], S: int, GH: int
-    ) -> None:
+    def __init__(self, memory: Tensor, products: Sequence[Product], S: int, GH: int) -> None:
         B = memory.shape[1]
         self.backend: Any = np if B == 1 and memory.device.type == "cpu" else torch
         self.below, gates = memory.new_empty(2, GH, B)

@@ -14,6 +14,7 @@ from charnn.sampling.batch import AnyStepper
 from charnn.sampling.clamp import Clamp, check_clamps
 from charnn.sampling.generate import Writer
 from charnn.sampling.many import ManyLSTM
+from charnn.sampling.products import Int8Product
 from charnn.sampling.stepper import Stepper
 from charnn.text.tokenizer import CharTokenizer
 
@@ -83,7 +84,7 @@ def test_a_held_stepper_is_the_readable_cells_with_the_units_fixed(kind: str, ro
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_int8_holds_too(kind: str) -> None:
     network = tiny(kind).float()
-    stepper = Stepper(network, int8=True)
+    stepper = Stepper(network, Int8Product)
     stepper.hold(CLAMPS)
     _, after = by_stepper(stepper, torch.arange(5)[:, None], network.zero_state(1))
     held = [float(after[-1, 0, layer, unit]) for layer, unit, _ in CLAMPS]

@@ -8,6 +8,7 @@ from charnn.errors import SettingError
 from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.many import ManyLSTM
+from charnn.sampling.products import HalfProduct, Int8Product
 from charnn.sampling.stepper import Stepped, Stepper
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -90,7 +91,7 @@ def test_int8_is_nearly_the_network_and_a_row_does_not_depend_on_the_others(cell
     torch.manual_seed(1)
     config = ModelConfig(7, hidden_size=64, num_layers=2, embedding_size=5, cell=cell)
     network = CharNetwork(config)
-    stepper, indices = Stepper(network, int8=True), torch.randint(7, (30, 4))
+    stepper, indices = Stepper(network, Int8Product), torch.randint(7, (30, 4))
     with predicting(network):
         exact, _ = network(indices, network.zero_state(4))
     memory = stepper.begin(network.zero_state(4))
@@ -98,7 +99,7 @@ def test_int8_is_nearly_the_network_and_a_row_does_not_depend_on_the_others(cell
         rough = stepper.step(symbols, memory)
         torch.testing.assert_close(rough, logits, atol=0.05, rtol=0)
     assert not torch.equal(rough, logits)
-    single = Stepper(network, int8=True)
+    single = Stepper(network, Int8Product)
     alone = single.begin(network.zero_state(1))
     for symbols in indices[:, 2:3]:
         one = single.step(symbols, alone)
@@ -107,9 +108,9 @@ def test_int8_is_nearly_the_network_and_a_row_does_not_depend_on_the_others(cell
 
 def test_int8_says_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     network = CharNetwork(ModelConfig(7, hidden_size=6, num_layers=1, embedding_size=5))
-    monkeypatch.setattr("charnn.sampling.int8._ENGINES", ())
+    monkeypatch.setattr("charnn.sampling.products._ENGINES", ())
     with pytest.raises(SettingError, match="leave --int8 out"):
-        Stepper(network, int8=True)
+        Stepper(network, Int8Product)
 
 
 def test_a_network_that_reads_step_by_step_is_judged_as_the_network() -> None:
@@ -119,3 +120,20 @@ def test_a_network_that_reads_step_by_step_is_judged_as_the_network() -> None:
     for protocol in ("stream", "window", "lanes"):
         exact, stepped = (evaluate(n, text, protocol).nats for n in (network, Stepped(network)))
         assert stepped == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("texts", [1, 4])
+def test_half_precise_products_are_nearly_the_network(cell: str, texts: int) -> None:
+    torch.manual_seed(1)
+    config = ModelConfig(7, hidden_size=64, num_layers=2, embedding_size=5, cell=cell)
+    network = CharNetwork(config)
+    stepper, indices = Stepper(network, HalfProduct), torch.randint(7, (30, texts))
+    with predicting(network):
+        exact, state = network(indices, network.zero_state(texts))
+    memory = stepper.begin(network.zero_state(texts))
+    for symbols, logits in zip(indices, exact, strict=True):
+        rough = stepper.step(symbols, memory)
+        torch.testing.assert_close(rough, logits, atol=0.005, rtol=0)
+    assert not torch.equal(rough, logits)
+    torch.testing.assert_close(stepper.state(memory), state, atol=0.005, rtol=0)

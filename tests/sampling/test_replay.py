@@ -1,0 +1,132 @@
+"""Texts written several symbols at a time are the texts written symbol by symbol.
+
+What is recorded on CUDA runs here as it is.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from charnn.config import ModelConfig, SampleConfig
+from charnn.model.network import CharNetwork
+from charnn.sampling import generate, replay
+from charnn.sampling.batch import Batch
+from charnn.sampling.clamp import Clamp
+from charnn.sampling.generate import Writer
+from charnn.sampling.replay import ReplayedBatch
+from charnn.sampling.texts import Ending, Sample
+from charnn.text.tokenizer import CharTokenizer
+
+TOKENIZER = CharTokenizer("\nabcdef")
+
+
+@pytest.fixture(params=["lstm", "gru", "rnn"])
+def network(request: pytest.FixtureRequest) -> CharNetwork:
+    torch.manual_seed(2)
+    config = ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=5, cell=request.param)
+    return CharNetwork(config).double()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[ReplayedBatch]:
+    """The batches that were made to be replayed."""
+    batches: list[ReplayedBatch] = []
+    record = ReplayedBatch._record
+
+    def watched(batch: ReplayedBatch) -> None:
+        batches.append(batch)
+        record(batch)
+
+    monkeypatch.setattr(generate, "WORTH", 0)
+    monkeypatch.setattr(ReplayedBatch, "_record", watched)
+    return batches
+
+
+def writers(network: CharNetwork, **named: Any) -> Iterator[Writer]:
+    for replays in (False, True):
+        writer = Writer(network, TOKENIZER, **named)
+        writer._replays = replays
+        yield writer
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 300])
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7, "temperature": 1.4}])
+def test_a_stream_is_the_same(
+    network: CharNetwork, made: list[ReplayedBatch], length: int, settings: dict[str, Any]
+) -> None:
+    config = SampleConfig(length=length, seed=5, **settings)
+    one, several = ("".join(w.stream(config, "ab", Ending(("fff",)))) for w in writers(network))
+    assert several == one
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_samples_that_end_and_begin_within_a_turn_are_the_same(
+    network: CharNetwork, made: list[ReplayedBatch], rows: int
+) -> None:
+    config, ending = SampleConfig(length=40, seed=5), Ending(("f",), keep=True)
+    one, several = (
+        list(w.samples(config, 20, "ab", ending, best=2, rows=rows)) for w in writers(network)
+    )
+    assert rows < 16 or len(made) > 1  # fewer rows at the end are another recording
+    for expected, sample in zip(one, several, strict=True):
+        assert plain(sample) == plain(expected)
+        assert sample.nats == pytest.approx(expected.nats)
+        assert [c.symbol for c in sample.choices] == [c.symbol for c in expected.choices]
+        for ours, theirs in zip(sample.choices, expected.choices, strict=True):
+            assert [symbol for symbol, _ in ours.best] == [symbol for symbol, _ in theirs.best]
+
+
+def plain(sample: Sample) -> tuple[Any, ...]:
+    return sample.index, sample.seed, sample.text, sample.symbols, sample.stop
+
+
+def test_what_cannot_be_replayed_is_written_all_the_same(
+    network: CharNetwork, made: list[ReplayedBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, several = writers(network)
+    config = SampleConfig(length=30, seed=5)
+    for changes in ({"no_repeat": 3}, {"repetition_penalty": 1.2}):
+        looking = SampleConfig(length=30, seed=5, **changes)
+        assert list(several.stream(looking)) == list(one.stream(looking))
+    for writer in writers(network, clamps=[Clamp(0, 2, 0.5)]):
+        list(writer.stream(config))
+    assert not made
+    assert not several.trouble
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("operation not permitted\nand much more")
+
+    monkeypatch.setattr(ReplayedBatch, "_record", refuse)
+    for _ in range(2):
+        assert list(several.stream(config)) == list(one.stream(config))
+    assert several.trouble.endswith("slower: operation not permitted")
+
+
+def test_short_texts_are_not_worth_a_recording(network: CharNetwork) -> None:
+    writer = list(writers(network))[1]
+    assert not writer._worth_a_recording(SampleConfig(length=replay.WORTH - 1))
+    assert writer._worth_a_recording(SampleConfig(length=None))
+
+
+def test_rows_that_are_left_out_or_begin_anew_are_those_of_a_plain_batch(
+    network: CharNetwork,
+) -> None:
+    config = SampleConfig(length=300)
+    plain, replayed = (kind(network, config, [1, 2], range(5)) for kind in (Batch, ReplayedBatch))
+
+    def one_by_one() -> Iterator[Any]:
+        for _ in range(replay.STEPS):
+            (indices,), (logits,) = plain.turn()
+            yield indices, logits.clone()
+            plain.advance(indices)
+
+    for rows in ([0, 2, 3, 4], [3, 1, 0], [2, 1], [0]):
+        for (indices, logits), ours, seen in zip(one_by_one(), *replayed.turn(), strict=True):
+            assert ours.tolist() == indices.tolist()
+            torch.testing.assert_close(seen, logits, rtol=1e-12, atol=1e-12)
+        for batch in (plain, replayed):
+            batch.keep(rows)
+            batch.begin(len(rows) - 1, 77)
