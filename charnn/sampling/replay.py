@@ -75,7 +75,11 @@ class ReplayedBatch(Batch):
         self._added = self.logits.new_zeros(STEPS, *self.logits.shape)
         self._seen = torch.empty_like(self._added)
         self._drawn = torch.zeros(STEPS, rows, dtype=torch.int64, device=device)
-        self._replay = self._recorded() if device.type == "cuda" else self._steps
+        self._replay = self._recorded() if self._recordable else self._steps
+
+    @property
+    def _recordable(self) -> bool:
+        return self._memory.is_cuda
 
     def _recorded(self) -> Any:
         before = self._memory.clone()
@@ -86,10 +90,10 @@ class ReplayedBatch(Batch):
                 self._steps()  # libraries make what they need at their first call
             torch.cuda.current_stream().wait_stream(side)
             expected = self._drawn.clone()
-            self._memory.copy_(before)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=side):
                 self._steps()
+        self._memory.copy_(before)
         # What the stepper works on: it lets go of it when it is given another batch.
         self._kept = dict(vars(self._stepper))
         graph.replay()

@@ -34,7 +34,7 @@ class Optimizer:
         self._rate = torch.zeros((), device=next(network.parameters()).device)
         for part in self._parts:
             for group in part.param_groups:
-                group |= {"lr": self._rate, "capturable": self._rate.is_cuda}
+                group["lr"] = self._rate
         self._named = named
         self._matrices = matrices.keys()
         for name, memory in self._memories():
@@ -55,7 +55,10 @@ class Optimizer:
     def step(self, skip: Tensor | None = None) -> None:
         """Update every weight by its gradient, at the learning rate that is set; nothing where
         `skip` is 1."""
+        recorded = self._rate.is_cuda and torch.cuda.is_current_stream_capturing()
         for part in self._parts:
+            for group in part.param_groups:
+                group["capturable"] = recorded  # torch warns of it elsewhere, and of its lack there
             part.found_inf = skip  # type: ignore[attr-defined]  # as torch's gradient scaler says it
             part.step()
 

@@ -86,26 +86,35 @@ class Recorded:
     ) -> None:
         """Record it on a window of the run; the state is as before afterwards. `RuntimeError` if
         that cannot be done, or if replaying it is not the same."""
-        update, rate = Update(state, config), config.learning_rate
-        device, before = state.recurrent.device, state.copy()
         self._optimizer = state.optimizer
+        device, before = state.recurrent.device, state.copy()
         self._inputs, self._targets = (part.to(device, copy=True) for part in window)
-        with torch.cuda.device(device):
+        rate = config.learning_rate
+        try:
+            expected = self._record(state, Update(state, config), window, rate)
+            state.put(before)
+            with own_random(state):
+                replayed = torch.stack([self(*window, rate) for _ in expected])
+        finally:
+            state.put(before)
+        losses = replayed[:, 0], expected[:, 0]
+        if not torch.allclose(*losses, rtol=0.01, equal_nan=True):
+            raise RuntimeError("losses {} where {} were right".format(*losses))
+
+    def _record(
+        self, state: TrainState, update: Update, window: tuple[Tensor, Tensor], rate: float
+    ) -> Tensor:
+        """What some updates told before the recording."""
+        with torch.cuda.device(state.recurrent.device):
             side = torch.cuda.Stream()  # a recording cannot be made on the usual stream
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side), own_random(state):
-                expected = [update(*window, rate) for _ in range(_REHEARSALS)]
+                expected = torch.stack([update(*window, rate) for _ in range(_REHEARSALS)])
             torch.cuda.current_stream().wait_stream(side)
-            state.put(before)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=side):
                 self._told = update.run(self._inputs, self._targets)
-        with own_random(state):
-            replayed = [self(*window, rate) for _ in range(_REHEARSALS)]
-        state.put(before)
-        pairs = zip(torch.stack(replayed).tolist(), torch.stack(expected).tolist(), strict=True)
-        if not all(_near(one[0], other[0]) for one, other in pairs):
-            raise RuntimeError(f"losses {replayed} where {expected} were right")
+        return expected
 
     def __call__(self, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
         """As `Update.__call__`."""
@@ -119,8 +128,3 @@ class Recorded:
 def _sendable(part: Tensor) -> Tensor:
     """Memory that a device can fetch from while the program goes on."""
     return part if part.is_cuda else part.pin_memory()
-
-
-def _near(one: float, other: float) -> bool:
-    """Whether two losses are the same but for the order of their sums; two that are none are."""
-    return one == other or not (abs(one - other) > 0.01 * abs(other))

@@ -15,9 +15,11 @@ from charnn.sampling import generate, replay
 from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp
 from charnn.sampling.generate import Writer
+from charnn.sampling.products import FullProduct, HalfProduct, Product
 from charnn.sampling.replay import ReplayedBatch
 from charnn.sampling.texts import Ending, Sample
 from charnn.text.tokenizer import CharTokenizer
+from tests.recording import recordings
 
 TOKENIZER = CharTokenizer("\nabcdef")
 
@@ -130,3 +132,21 @@ def test_rows_that_are_left_out_or_begin_anew_are_those_of_a_plain_batch(
         for batch in (plain, replayed):
             batch.keep(rows)
             batch.begin(len(rows) - 1, 77)
+
+
+@pytest.mark.parametrize("product", [FullProduct, HalfProduct])
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7, "temperature": 1.4}])
+def test_recorded_steps_are_the_steps_and_wait_for_nothing(
+    network: CharNetwork,
+    made: list[ReplayedBatch],
+    settings: dict[str, Any],
+    product: type[Product],
+) -> None:
+    config = SampleConfig(length=60, seed=5, **settings)
+    one, several = writers(network.float(), product=product)
+    expected = list(one.samples(config, 12, "ab", rows=8))
+    with recordings() as graphs:
+        samples = list(several.samples(config, 12, "ab", rows=8))
+    assert [plain(sample) for sample in samples] == [plain(sample) for sample in expected]
+    assert not several.trouble
+    assert len(graphs) == 2  # the second of four rows

@@ -22,6 +22,7 @@ from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState
 from charnn.training.update import Update
 from tests.conftest import exploding, made_together
+from tests.recording import recordings
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4, dropout=0.2)
 TRAIN = TrainConfig(steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, clip=0.5)
@@ -259,6 +260,52 @@ def test_no_step_is_made_beyond_a_pause() -> None:
             assert isinstance(report, StepReport)
             assert state.step in (5, 10, 12)
             assert state.step - 5 < report.step <= state.step
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_recorded_update_is_the_update_and_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, cell: str, optimizer: str, precision: str
+) -> None:
+    """Over new epochs, snapshots, and a resumed run that makes a recording of its own."""
+    # oneDNN's LSTM keeps notes for its backward pass that a replay cannot copy
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 15)
+    train = replace(TRAIN, optimizer=optimizer, precision=precision, steps=37)
+    alone = numbers_of(train, cell=cell)
+    with recordings() as made:
+        assert numbers_of(train, 1000, cell)[0] == alone[0]
+        first, batches = started(replace(MODEL, cell=cell), train)
+        steps = train_steps(first, batches, train, 9)
+        begun = [next(steps) for _ in range(18)]
+        second, _ = started(replace(MODEL, cell=cell), train)
+        weights = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+        second.restore(weights, first.progress(), first.tensors())
+        assert begun + list(train_steps(second, batches, train, 1000)) == alone[0]
+    assert_same(everything(second), alone[1])
+    assert len(made) == 3
+
+
+def exploded(cell: str) -> tuple[list[Any], dict[str, torch.Tensor]]:
+    state, batches = started(replace(MODEL, cell=cell))
+    steps = train_steps(state, batches, TRAIN, 4)
+    begun = [next(steps) for _ in range(4)]
+    poison(state)
+    return begun + list(steps), everything(state)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_a_recording_outlives_a_rollback(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 3)
+    with made_together():
+        expected, left = exploded(cell)
+    with recordings() as made:
+        told, ours = exploded(cell)
+    assert any(isinstance(report, Rollback) for report in told)
+    assert told == expected
+    assert_same(ours, left)
+    assert len(made) == 1
 
 
 def test_what_cannot_be_recorded_is_trained_step_by_step_and_told(
