@@ -21,6 +21,7 @@ COMMANDS = {
     "sample": "Write text with a trained model.",
     "eval": "Measure how well a model predicts a text.",
     "info": "Tell what is in a checkpoint.",
+    "inspect": "Look inside a model while it reads.",
     "runs": "List the runs under ./checkpoints.",
     "doctor": "Tell what this machine is and how fast.",
 }
