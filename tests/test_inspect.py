@@ -178,14 +178,15 @@ def test_a_model_of_records_reads_each_by_itself() -> None:
     assert len(said("lines", "--file", "short.txt").stdout.splitlines()) == 6
 
 
-@pytest.mark.parametrize("how", ["", "-n 3", "--beam 2", "--int8", "--best-of 2"])
+@pytest.mark.parametrize("how", ["", "-n 3", "--beam 2", "--int8", "--best-of 2", "--lines -n 3"])
 def test_a_held_unit_is_heard_in_every_way_of_writing(how: str) -> None:
-    line = ["sample", "lstm", "--length", "9", "--format", "jsonl", *how.split()]
+    run = "lines" if "--lines" in how else "lstm"
+    line = ["sample", run, "--length", "99", "--format", "jsonl", *how.split()]
     line += [] if "beam" in how else ["--seed", "1"]
     held, free, nothing = (
-        charnn(*line, *clamps) for clamps in (["--clamp", "0:2=3", "--clamp=1:0=-3"], [], [])
+        charnn(*line, *clamps) for clamps in (["--clamp", "0:2=3", "--clamp=0:0=-3"], [], [])
     )
-    assert held.exit_code == free.exit_code == 0, held.stderr
+    assert held.exit_code == free.exit_code == 0, held.stderr + free.stderr
     assert held.stdout != free.stdout == nothing.stdout
 
 

@@ -63,7 +63,7 @@ IGNORED = {
 )  # fmt: skip
 @click.option(
     "--pattern", type=Regex(), metavar="REGEX",
-    help="As --find; the property is to be inside a match.",
+    help="As --find; the property is to be inside a match. ^ and $ are a line's.",
 )  # fmt: skip
 @device_option
 @json_option

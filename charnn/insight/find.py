@@ -4,6 +4,7 @@ The best of many units looks better than it is: so units are ranked by one half 
 their correlation is told for the other half too.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from charnn.insight.properties import Values
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import stepper_of
-from charnn.text.tokenizer import ByteTokenizer, Indices, Tokenizer
+from charnn.text.tokenizer import REPLACEMENT, ByteTokenizer, Indices, Tokenizer
 
 # Shapes: N symbols, T steps, B lanes, P properties, L layers, H hidden, S states of a unit that are
 # candidates, C candidates of all units: S x L x H.
@@ -84,6 +85,7 @@ def characters(tokenizer: Tokenizer, indices: Indices) -> tuple[str, NDArray[np.
         return text, np.ones(len(text), np.int64)
     text = indices.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
     sizes = [len(character.encode("utf-8", "surrogateescape")) for character in text]
+    text = re.sub("[\udc80-\udcff]", REPLACEMENT, text)  # bytes that are no UTF-8
     return text, np.array(sizes, np.int64)
 
 

@@ -65,8 +65,10 @@ def line(text: str) -> Values:
 
 
 def pattern(regex: "re.Pattern[str]") -> Callable[[str], Values]:
-    """Inside a match, from its first character to its last; matches do not overlap."""
-    return lambda text: _within([match.span() for match in regex.finditer(text)], len(text))
+    """Inside a match, from its first character to its last; matches do not overlap, and ^ and $
+    are a line's."""
+    by_lines = re.compile(regex.pattern, regex.flags | re.MULTILINE)
+    return lambda text: _within([match.span() for match in by_lines.finditer(text)], len(text))
 
 
 PROPERTIES: dict[str, Callable[[str], Values]] = {

@@ -77,7 +77,7 @@ def test_every_property_has_a_number_for_each_character(text: str) -> None:
 def test_a_regular_expression_holds_in_its_matches(text: str, regex: str) -> None:
     expected, place = [0.0] * len(text), 0
     while place <= len(text):  # the first match from each place on, where none is yet
-        match = re.compile(regex).search(text, place)
+        match = re.compile(regex, re.MULTILINE).search(text, place)
         if match is None:
             break
         for inside in range(*match.span()):
