@@ -23,6 +23,7 @@ COMMANDS = {
     "info": "Tell what is in a checkpoint.",
     "inspect": "Look inside a model while it reads.",
     "runs": "List the runs under ./checkpoints.",
+    "plot": "Draw the learning curves of runs.",
     "doctor": "Tell what this machine is and how fast.",
 }
 

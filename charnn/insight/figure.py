@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ LINES = ("-", "--", ":", "-.")  # so that curves are told apart without colour
 GRAYS = ("#000000", "#4d4d4d", "#808080", "#a6a6a6")
 
 
-def check_picture(path: Path, force: bool = False) -> None:
-    """One line if a picture cannot be made there, before anything is computed."""
+def check_picture(path: Path, force: bool = False, instead: str = "") -> None:
+    """One line if a picture cannot be made there, before anything is computed; without matplotlib
+    it says what there is `instead`."""
     if path.suffix.lower() not in KINDS:
         raise SettingError(f"{path}: a picture is {' or '.join(KINDS)}; give it such a name")
     if path.exists() and not force:
@@ -37,7 +39,7 @@ def check_picture(path: Path, force: bool = False) -> None:
     except ImportError as error:
         raise CharnnError(
             "pictures need matplotlib: pip install 'charnn[plot]' (from a checkout: pip install "
-            "-c constraints.txt -e '.[plot]')"
+            "-c constraints.txt -e '.[plot]')" + (instead and f"; {instead}")
         ) from error
 
 
@@ -53,7 +55,9 @@ def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
         yield drawn
         kind, data = path.suffix.lower()[1:], io.BytesIO()
         undated = {"Date": None} if kind == "svg" else None
-        drawn.savefig(data, format=kind, dpi=150, metadata=undated)
+        with warnings.catch_warnings():  # a name may hold signs that the font lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            drawn.savefig(data, format=kind, dpi=150, metadata=undated)
     with (
         explained(f"writing {path}", "check its folder and the free space"),
         replacing(path) as file,

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,43 @@ from charnn.files import explained, replacing
 from charnn.training.loop import Rollback, StepReport
 
 _VALIDATION, _ROLLBACK = "val_nats_per_char", "rollback_to"
+_LARGEST_STEP = 10**12  # that a run can have; a larger one is damage
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What was recorded of a run, by step; of a step that came again, the last time counts."""
+
+    steps: list[StepReport]  # their numbers may be infinite: in float16 a norm can overflow
+    validations: list[tuple[int, float]]  # step and nats per character
+    rollbacks: int
+
+
+def read_metrics(path: Path) -> Metrics:
+    """The metrics in a file, for those who only look; none where there is no file.
+
+    What a rollback undid is left out, and so are damaged lines. `CharnnError` if the file cannot
+    be read.
+    """
+    with explained(f"reading {path}", "name another run"):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    steps: dict[int, StepReport] = {}
+    validations: dict[int, float] = {}
+    rollbacks = 0
+    for values in map(_read, text.splitlines()):
+        step = values.get("step", -1)
+        if not 0 <= step <= _LARGEST_STEP:
+            continue
+        if _ROLLBACK in values:
+            rollbacks += 1
+            steps = {s: report for s, report in steps.items() if s <= values[_ROLLBACK]}
+            validations = {s: nats for s, nats in validations.items() if s <= values[_ROLLBACK]}
+        elif _VALIDATION in values:
+            if (nats := _number(values[_VALIDATION])) is not None:
+                validations[step] = nats
+        elif (report := _report(values)) is not None:
+            steps[step] = report
+    return Metrics([steps[s] for s in sorted(steps)], sorted(validations.items()), rollbacks)
 
 
 class Record:
@@ -137,3 +175,12 @@ def _read(line: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
     return values if all(type(number) is int for number in whole) else {}
+
+
+def _report(values: dict[str, Any]) -> StepReport | None:
+    """The step of a line; none of a damaged one."""
+    try:
+        numbers = [float(values[name]) for name in ("loss", "learning_rate", "gradient_norm")]
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    return StepReport(values["step"], *numbers)

@@ -1,0 +1,81 @@
+"""`charnn plot`: how did training go?"""
+
+from pathlib import Path
+
+import click
+
+from charnn.cli.options import quiet_option
+from charnn.cli.terminal import show, tell, visible
+from charnn.errors import CheckpointError
+from charnn.folder import METRICS, RUNS, find_runs, is_run
+
+
+@click.command("plot", short_help="Draw the learning curves of runs.")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Picture to make, .png or .svg.  [default: <name of the run>.png, of several runs.png]",
+)
+@click.option("--force", is_flag=True, help="Replace a picture that exists.")
+@click.option("--text", "as_text", is_flag=True, help="Draw the losses in the terminal instead.")
+@quiet_option
+def command(
+    runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool, quiet: bool
+) -> None:
+    """Draw the learning curves of one or several runs: training and validation loss in nats and
+    bits per character, learning rate, and gradient norm before clipping.
+
+    RUN is a run folder; without it, the newest run under ./checkpoints. The picture is made for
+    black and white: runs differ in line and shade.
+
+    \b
+    Example:
+      charnn plot checkpoints/corpus --out curves.svg
+      charnn plot checkpoints/corpus --text
+    """
+    if as_text and (out is not None or force):
+        raise click.UsageError("--text makes no file; leave out --out and --force")
+    folders = [_folder(path) for path in runs] or [_newest(quiet)]
+
+    from charnn.insight import curves
+    from charnn.insight.figure import check_picture
+
+    picture = Path("runs.png" if len(folders) > 1 else f"{folders[0].resolve().name or 'run'}.png")
+    picture = out or picture
+    if not as_text:
+        check_picture(picture, force, "--text draws in the terminal without it")
+    found = [curves.curves_of(folder, name) for folder, name in _named(folders).items()]
+    if not as_text:
+        curves.draw_curves(picture, found)
+        show(str(picture))
+        return
+    tell("nats/char by step; line: training, running mean; o: validation", quiet)
+    for line in curves.as_text(found):
+        show(line)
+
+
+def _folder(path: Path) -> Path:
+    """The run that is meant; a checkpoint, such as `charnn train` prints, means the run it is of.
+    One that has just begun has metrics, but no checkpoint yet."""
+    folder = path.parent if path.suffix == ".safetensors" else path
+    if not (is_run(folder) or (folder / METRICS).exists()):
+        raise CheckpointError(f"{path}: no run folder; `charnn runs` lists the runs")
+    return folder
+
+
+def _newest(quiet: bool) -> Path:
+    runs = find_runs()
+    if not runs:
+        raise CheckpointError(f"no run named, and none under ./{RUNS}; begin with `charnn train`")
+    tell(f"run: {runs[0]}", quiet)
+    return runs[0]
+
+
+def _named(folders: list[Path]) -> dict[Path, str]:
+    """The folders, each once, with what they are called: in full where two have one name."""
+    names = [folder.resolve().name for folder in dict.fromkeys(folders)]
+    return {
+        folder: visible(name if names.count(name) == 1 else str(folder))
+        for folder, name in zip(dict.fromkeys(folders), names, strict=True)
+    }

@@ -1,0 +1,79 @@
+"""What is read of a run's metrics is what happened and was not undone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charnn.errors import CharnnError
+from charnn.training.loop import Rollback, StepReport
+from charnn.training.record import Record, read_metrics
+
+
+def report(step: int, loss: float = 2.0) -> StepReport:
+    return StepReport(step, loss, 0.1, 3.0)
+
+
+def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
+    record = Record(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        record.step(report(step))
+    record.validation(3, 1.5)
+    metrics = read_metrics(record.path)
+    assert metrics.steps == [report(1), report(2), report(3)]
+    assert metrics.validations == [(3, 1.5)]
+    assert metrics.rollbacks == 0
+
+
+def test_what_a_rollback_undid_is_left_out_and_what_came_again_counts(tmp_path: Path) -> None:
+    record = Record(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3, 4):
+        record.step(report(step))
+        record.validation(step, 9.0)
+    record.rollback(Rollback(5, 2, "loss nan", 0.1))
+    record.step(report(3, 7.0))
+    record.validation(3, 8.0)
+    metrics = read_metrics(record.path)
+    assert metrics.steps == [report(1), report(2), report(3, 7.0)]
+    assert metrics.validations == [(1, 9.0), (2, 9.0), (3, 8.0)]
+    assert metrics.rollbacks == 1
+
+
+def test_of_a_step_that_is_there_twice_the_last_counts(tmp_path: Path) -> None:
+    record = Record(tmp_path / "metrics.jsonl")
+    for step, loss in ((2, 5.0), (4, 4.0), (2, 3.0)):
+        record.step(report(step, loss))
+    assert read_metrics(record.path).steps == [report(2, 3.0), report(4, 4.0)]
+
+
+WHOLE: dict[str, Any] = dict(vars(report(1)))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "[1]",
+        '{"step": 2, "loss": 1.0, "lear',
+        '{"step": "2"}',
+        json.dumps(WHOLE | {"step": 10**30}),
+        json.dumps(WHOLE | {"step": -1}),
+        json.dumps(WHOLE | {"loss": []}),
+        json.dumps(WHOLE | {"loss": 10**400}),
+        json.dumps(WHOLE | {"gradient_norm": None}),
+        '{"step": 2, "val_nats_per_char": null}',
+    ],
+)
+def test_a_damaged_line_is_passed_over(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join([json.dumps(WHOLE), odd, json.dumps(WHOLE | {"step": 3})]))
+    metrics = read_metrics(path)
+    assert [r.step for r in metrics.steps] == [1, 3]
+    assert metrics.validations == []
+
+
+def test_no_file_is_no_metrics_and_one_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.jsonl").steps == []
+    with pytest.raises(CharnnError, match="reading"):
+        read_metrics(tmp_path)
