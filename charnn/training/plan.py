@@ -271,7 +271,7 @@ def _steps(
     seconds = _seconds(budget)
     speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
     left = max(0.0, seconds - speedometer.spent())
-    rough = math.ceil(left / speed.step)
+    rough = max(1, math.ceil(left / speed.step))  # the measuring may have taken all of it
     every, _, read = _validations(rough, window, facts.val_symbols)
     left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
     most = math.ceil(EPOCHS_AT_MOST * facts.train_symbols / window)

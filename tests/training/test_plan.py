@@ -215,3 +215,9 @@ def test_with_trained_weights_the_rate_is_a_quarter_and_rises_slower_unless_it_i
     chosen: dict[str, Any] = {"learning_rate": 1e-3, "warmup": 0.02}
     train = planned(Budget(steps=100), replace(FACTS, trained=True), **chosen).train
     assert (train.learning_rate, train.warmup) == (1e-3, 0.02)
+
+
+def test_a_budget_that_the_measuring_has_spent_still_trains_a_little() -> None:
+    assert (
+        make_plan(FACTS, Budget(minutes=0.001), {}, Machine()).train.steps == module.STEPS_AT_LEAST
+    )
