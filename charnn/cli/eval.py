@@ -1,10 +1,10 @@
 """`charnn eval`: how well does a model predict a text?"""
 
 import json
-from dataclasses import replace
 
 import click
 
+from charnn.cli.measured import measured_text
 from charnn.cli.options import (
     device_option,
     json_option,
@@ -12,7 +12,6 @@ from charnn.cli.options import (
     quiet_option,
     split_checkpoint,
 )
-from charnn.cli.terminal import tell
 
 
 @click.command("eval", short_help="Measure how well a model predicts a text.")
@@ -64,26 +63,12 @@ def command(
     path, texts = split_checkpoint(arguments, quiet)
 
     from charnn.device import pick_device
-    from charnn.errors import TextError
     from charnn.model.evaluate import evaluate
     from charnn.sampling.products import Int8Product
     from charnn.sampling.stepper import Stepped
-    from charnn.text.corpus import open_corpus
-    from charnn.training.origin import reopen_corpus
 
     loaded = open_checkpoint(path, quiet)
-    if texts:
-        config = replace(loaded.text, encoding=encoding or loaded.text.encoding)
-        corpus = open_corpus(texts, config, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown)
-        indices = corpus.indices
-        if corpus.sha256 == loaded.corpus.sha256:
-            indices = indices[loaded.corpus.train_characters :]
-            tell("this is the model's own corpus: its validation part is measured", quiet)
-    else:
-        corpus = reopen_corpus(path.parent, loaded)
-        indices = corpus.validation
-    if not texts and len(indices) == 0:
-        raise TextError(f"{path}: the run has no validation part; name a text")
+    indices, corpus = measured_text(path, loaded, texts, encoding, skip_unknown, quiet)
     network = loaded.network(pick_device(device))
     score = evaluate(network, indices, protocol, window, newline=corpus.newline)
     loss = None
@@ -107,11 +92,6 @@ def command(
         result |= {"nats_per_byte": score.nats_per_char, "bits_per_byte": score.bits_per_char}
     if loss is not None:
         result["int8_loss_bits_per_char"] = loss
-    if corpus.unknown and texts:
-        how = (
-            "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
-        )
-        tell(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
     if as_json:
         click.echo(json.dumps(result))
     else:

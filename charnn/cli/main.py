@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Look inside a model while it reads.",
     "runs": "List the runs under ./checkpoints.",
     "plot": "Draw the learning curves of runs.",
+    "gradients": "Measure how far back learning reaches.",
     "doctor": "Tell what this machine is and how fast.",
 }
 
