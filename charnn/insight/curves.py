@@ -87,6 +87,8 @@ def draw_curves(path: Path, runs: Sequence[Curves]) -> None:
 
     The losses of the first steps may leave the panel at its top, so that the later ones are seen.
     """
+    from matplotlib.ticker import LogLocator
+
     if len(runs) > MOST_RUNS:
         raise SettingError(f"{len(runs)} runs cannot be told apart; {MOST_RUNS} at most")
     with figure(path, 7.0, 7.0) as drawn:
@@ -118,8 +120,9 @@ def draw_curves(path: Path, runs: Sequence[Curves]) -> None:
         bits.set_ylabel("bits/char")
         rates.set(ylabel="learning rate", ylim=(0, None))
         norms.set(ylabel="gradient norm", xlabel="step", yscale="log")
+        norms.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         norms.yaxis.set_major_formatter("{x:g}")
-        norms.yaxis.set_minor_formatter("{x:g}")
+        norms.yaxis.set_minor_formatter("")
         _name(losses, handles, [f"{r.name}, {what}" for r in runs for what in NAMES])
 
 
