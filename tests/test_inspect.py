@@ -142,7 +142,6 @@ def test_numbers_take_four_columns() -> None:
 
 
 def test_a_picture_is_made_and_only_replaced_by_force(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "nist.png"
     for more in ((), ("--force",)):
         assert said("gru", "nist", "--plot", str(picture), *more).stdout == f"{picture}\n"
@@ -233,8 +232,6 @@ BAD = [
 
 @pytest.mark.parametrize(("typed", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_what_is_wrong_is_one_clear_line(typed: str, code: int, words: list[str]) -> None:
-    if "--plot" in typed:
-        pytest.importorskip("matplotlib")
     result = charnn(*shlex.split(typed))
     assert result.exit_code == code
     assert result.stdout == ""

@@ -112,8 +112,7 @@ def gradient_norms(network: CharNetwork, rows: Indices, distance: int) -> tuple[
     warm_up = len(both) - 1 - distance
     with predicting(network):
         _, warm = network(both[:warm_up], network.zero_state(len(rows)))
-    with torch.random.fork_rng(devices=()):  # a cell draws weights before it gets its own
-        cells = [cell.requires_grad_(False) for cell in network_cells(network)]
+    cells = [cell.requires_grad_(False) for cell in network_cells(network)]
     inputs = network.embedding(both[warm_up:-1]).detach()
     with torch.enable_grad():
         states = [warm.clone().requires_grad_()]

@@ -121,7 +121,8 @@ def cells_of(module: nn.Module) -> list[Cell]:
     (kind,) = (cell for cell in CELLS.values() if isinstance(module, cell.torch_layer))
     cells = []
     for weights in module.all_weights:
-        cell = kind(weights[0].shape[1], module.hidden_size).to(weights[0])
+        with torch.random.fork_rng(devices=()):  # a cell draws weights before it gets its own
+            cell = kind(weights[0].shape[1], module.hidden_size).to(weights[0])
         cell.load_state_dict(dict(zip(_NAMES, weights, strict=True)))
         cells.append(cell)
     return cells

@@ -74,7 +74,6 @@ def test_without_a_text_a_runs_corpus_is_learned_and_without_one_the_demo_text(
 
 
 def test_the_picture_has_a_line_for_each_cell_trained_and_untrained(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     curve = np.array([0.9**k for k in range(30)])
     reach = Reach(np.stack([curve] * 3), 3, 0, 1.0)
     path = tmp_path / "a.svg"

@@ -53,7 +53,6 @@ def test_all_charts_have_the_same_axes() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_picture_has_both_units_and_takes_names_as_they_are(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("matplotlib")
     path = tmp_path / f"a.{kind}"
     odd = curve("_$x^$", 4.0, math.nan, math.inf, 2.0)
     draw_curves(path, [odd, curve("名", 3.0)])
@@ -64,7 +63,6 @@ def test_the_picture_has_both_units_and_takes_names_as_they_are(tmp_path: Path, 
 
 
 def test_no_two_runs_look_alike(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     draw_curves(tmp_path / "a.png", [curve(str(n), 2.0, 1.0) for n in range(MOST_RUNS)])
     with pytest.raises(SettingError, match=f"{MOST_RUNS} at most"):
         draw_curves(tmp_path / "b.png", [curve("a", 2.0)] * (MOST_RUNS + 1))
@@ -79,7 +77,6 @@ def test_a_run_without_metrics_is_said_in_one_line(tmp_path: Path) -> None:
 def test_the_command_makes_a_picture_named_after_the_run(
     tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     result = charnn("plot", run_folder)
     assert (result.stdout, result.stderr, result.exit_code) == ("run.png\n", "", 0)

@@ -18,14 +18,12 @@ def draw(path: Path, title: str = "steep") -> bytes:
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_same_picture_is_the_same_bytes(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("matplotlib")
     first, second = (draw(tmp_path / f"{n}.{kind}") for n in "ab")
     assert first == second
     assert first != draw(tmp_path / f"c.{kind}", "deep")
 
 
 def test_an_error_while_drawing_leaves_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     with pytest.raises(ZeroDivisionError), figure(tmp_path / "a.png", 2, 1):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())

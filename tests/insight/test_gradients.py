@@ -255,7 +255,6 @@ def test_a_model_of_records_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_drawn(run_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     path = tmp_path / "reach.svg"
     assert charnn("gradients", run_folder, "--distance", "9", "--plot", path).exit_code == 0
     for word in ("median", "quartiles", "1 %", "characters back"):

@@ -13,8 +13,6 @@ from charnn.insight.probe import Trace, trace
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 
-pytest.importorskip("matplotlib")
-
 
 def traced(cell: str, T: int) -> Trace:
     torch.manual_seed(7)

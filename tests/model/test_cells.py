@@ -71,9 +71,11 @@ def test_weights_go_to_the_cells_and_back(cell: str) -> None:
 
 
 @EVERY
-def test_the_cells_have_copies(cell: str) -> None:
+def test_the_cells_have_copies_and_draw_no_random_number_of_the_caller(cell: str) -> None:
     theirs = module(cell)
+    before = torch.get_rng_state()
     ours = cells_of(theirs)[0]
+    assert torch.equal(torch.get_rng_state(), before)
     with torch.no_grad():
         ours.weight_hh.zero_()
     assert theirs.all_weights[0][1].abs().sum() > 0
