@@ -170,7 +170,7 @@ def _trial(cell: str, corpus: "Corpus", device: "torch.device", options: dict[st
     from tqdm import tqdm
 
     from charnn.insight.compare import Trial, plan_trial, trial
-    from charnn.training.loop import Rollback
+    from charnn.training.loop import StepReport
 
     quiet = options["quiet"]
     minutes = options["minutes"] or COMPARE_MINUTES
@@ -182,10 +182,10 @@ def _trial(cell: str, corpus: "Corpus", device: "torch.device", options: dict[st
         for report in reports:
             if isinstance(report, Trial):
                 found = report
-            elif isinstance(report, Rollback):
-                tell(f"warning: {report}", quiet)
-            else:
+            elif isinstance(report, StepReport):
                 bar.update()
+            else:
+                tell(f"warning: {report}", quiet)
     for reach in (found.untrained, found.trained):
         _tell_left_out(reach, quiet)
     return found
