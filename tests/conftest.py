@@ -27,8 +27,10 @@ from charnn.training.update import Update
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
 settings.load_profile("charnn")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-torch.set_num_threads(1)  # tiny products: a second thread only makes them wait
+# Tiny products: a second thread only makes them wait, here and in the processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+ENVIRONMENT = dict(os.environ)
 
 
 def words(characters: int, seed: int = 0) -> str:

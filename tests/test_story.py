@@ -154,11 +154,11 @@ def test_a_terminal_that_is_gone_does_not_end_the_training(text_file: Path, tmp_
     ours, theirs = pty.openpty()
     command_line = [sys.executable, "-m", "charnn", "train", str(text_file), *TINY]
     training = subprocess.Popen(
-        [*command_line, "--steps", "3000", "--out", str(tmp_path / "run")],
+        [*command_line, "--steps", "1000", "--out", str(tmp_path / "run")],
         stderr=theirs, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     os.read(ours, 10)
     os.close(ours)
     assert training.wait(timeout=60) == 0
-    assert checkpoint.load(tmp_path / "run/last.safetensors").figures.step == 3000
+    assert checkpoint.load(tmp_path / "run/last.safetensors").figures.step == 1000
