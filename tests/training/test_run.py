@@ -65,6 +65,14 @@ def stop_at(run: Run, step: int) -> None:
     run.save()
 
 
+def assert_as_straight(folder: Path) -> None:
+    """`run` has the files and the metrics of `straight`."""
+    for file in FILES:
+        expected = (folder / "straight" / file).read_bytes()
+        assert (folder / "run" / file).read_bytes() == expected
+    assert metrics(folder / "run") == metrics(folder / "straight")
+
+
 def metrics(folder: Path) -> list[dict[str, float]]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
@@ -312,10 +320,7 @@ def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
             state.clear()
     assert len(troubles) >= 3
     assert all("No space left" in problem and "goes on" in problem for problem in troubles)
-    for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
-        assert (tmp_path / "run" / file).read_bytes() == expected
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+    assert_as_straight(tmp_path)
 
 
 @proc
@@ -345,10 +350,7 @@ def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
     assert run.state.step == at
     assert run.record.validated < at
     finish(again(run))
-    for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
-        assert (tmp_path / "run" / file).read_bytes() == expected
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+    assert_as_straight(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4, 5])
@@ -369,10 +371,7 @@ def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped
     for _, _ in zip(range(3), reports, strict=False):
         pass
     finish(again(run))
-    for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
-        assert (tmp_path / "run" / file).read_bytes() == expected
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+    assert_as_straight(tmp_path)
     told = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
     assert [line["rollback_to"] for line in told] == [2] * straight.state.rollbacks
 
@@ -391,10 +390,7 @@ def test_a_run_whose_steps_are_made_together_has_the_same_files_and_metrics(
         for _ in zip(range(5), run.reports(), strict=False):
             pass
         finish(again(run))
-    for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
-        assert (tmp_path / "run" / file).read_bytes() == expected
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+    assert_as_straight(tmp_path)
 
 
 @proc
