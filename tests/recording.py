@@ -65,7 +65,8 @@ def recordings() -> Iterator[list[Graph]]:
     with (
         mock.patch.multiple(
             torch.cuda, device=anything, Stream=anything, current_stream=anything, stream=anything,
-            CUDAGraph=new, graph=_graph,
+            CUDAGraph=new, graph=_graph, set_stream=anything, current_device=anything,
+            default_generators=anything,
         ),
         mock.patch.object(update, "_sendable", lambda part: part),
         mock.patch.object(loop, "recordable", return_value=True),

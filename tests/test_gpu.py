@@ -90,6 +90,38 @@ def test_network_and_stepper_agree_across_devices(cell: str) -> None:
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
 
 
+def test_records_and_large_windows_are_learned_and_a_beam_is_that_of_a_cpu(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{'ab' * (n % 7)}{n}\n" for n in range(400)))
+    where = ("--device", "cuda", "--steps", "30", "--quiet", "--hidden-size", "128")
+    out = tmp_path / "records"
+    assert charnn("train", names, "--lines", *where, "--out", out).exit_code == 0
+    big = (
+        "--batch-size",
+        "64",
+        "--seq-len",
+        "64",
+        "--val-fraction",
+        "0",
+        "--out",
+        tmp_path / "big",
+    )
+    assert charnn("train", _long(tmp_path), *where, *big).exit_code == 0
+    texts = [
+        charnn(
+            "sample", tmp_path / "big", "--beam", "3", "--length", "30", "--device", device
+        ).stdout
+        for device in ("cpu", "cuda")
+    ]
+    assert texts[0] == texts[1]
+
+
+def _long(folder: Path) -> Path:
+    text = folder / "long.txt"
+    text.write_text("a steep hill, and another one.\n" * 400)
+    return text
+
+
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("product", [FullProduct, HalfProduct])
 def test_replayed_steps_write_what_steps_one_by_one_do(product: type[Product], rows: int) -> None:

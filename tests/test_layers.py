@@ -18,9 +18,10 @@ for room, rooms in (
     ("text", ("errors", "files", "config")),
     ("model", ("text",)),
     ("device", ("errors",)),
+    ("recording", ()),
     ("checkpoint", ("model", "version", "folder")),
-    ("training", ("checkpoint", "device")),
-    ("sampling", ("checkpoint",)),  # knows nothing of training, nor training of it
+    ("training", ("checkpoint", "device", "recording")),
+    ("sampling", ("checkpoint", "recording")),  # knows nothing of training, nor training of it
     ("api", ("training", "sampling", "device")),
     ("__init__", ("api", "version", "errors")),
     ("insight", ("training", "sampling", "device")),

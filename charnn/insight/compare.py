@@ -54,7 +54,7 @@ def trial(
     batches = Batches(corpus.train, train.batch_size, train.seq_len, train.seed)
     state = TrainState.start(plan.model, train, batches.batch_size, device)
     untrained = measure_reach(state.network, text, distance, positions)
-    yield from train_steps(state, batches, train)
+    yield from train_steps(state, batches, train, train.steps)
     trained = measure_reach(state.network, text, distance, positions)
     score = evaluate(state.network, text, "lanes")
     yield Trial(plan.model.cell, untrained, trained, state.step, score.nats_per_char)

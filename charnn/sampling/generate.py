@@ -96,7 +96,7 @@ class Writer:
         """The likeliest texts that a search finds (`charnn.sampling.beam.search`), by the model's
         own probabilities: of the config only the length counts."""
         assert config.length is not None
-        batch = self._batch(SampleConfig(), prime, [0])
+        batch = self._batch(SampleConfig(length=0), prime, [0])  # which nothing is drawn from
         ending = self._ending(ending)
         found = beam.search(batch, self._tokenizer, width, config.length, ending)
         return [replace(sample, index=index) for index, sample in enumerate(found)]

@@ -5,12 +5,14 @@ with the drawing of the symbols between them, are recorded once and replayed; on
 were drawn come back. The texts are those of `Batch`.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from charnn.recording import recorded
 from charnn.sampling.batch import Batch
 from charnn.sampling.stepper import Array
 
@@ -59,7 +61,8 @@ class ReplayedBatch(Batch):
             super().keep(self._rows)
             self._rows = list(range(len(self._rows)))
             if self._rows:
-                self._record()
+                with contextlib.suppress(RuntimeError):  # then the steps are made one by one
+                    self._record()
 
     def _steps(self) -> None:
         """K symbols of each row, from what was added to their logits."""
@@ -75,7 +78,9 @@ class ReplayedBatch(Batch):
         self._added = self.logits.new_zeros(STEPS, *self.logits.shape)
         self._seen = torch.empty_like(self._added)
         self._drawn = torch.zeros(STEPS, rows, dtype=torch.int64, device=device)
-        self._replay = self._recorded() if self._recordable else self._steps
+        self._replay = self._steps
+        if self._recordable:
+            self._replay = self._recorded()
 
     @property
     def _recordable(self) -> bool:
@@ -83,21 +88,19 @@ class ReplayedBatch(Batch):
 
     def _recorded(self) -> Any:
         before = self._memory.clone()
-        with torch.cuda.device(before.device):
-            side = torch.cuda.Stream()  # a recording cannot be made on the usual stream
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._steps()  # libraries make what they need at their first call
-            torch.cuda.current_stream().wait_stream(side)
-            expected = self._drawn.clone()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=side):
-                self._steps()
-        self._memory.copy_(before)
-        # What the stepper works on: it lets go of it when it is given another batch.
-        self._kept = dict(vars(self._stepper))
-        graph.replay()
-        if not torch.equal(self._drawn, expected):
-            raise RuntimeError("a replay draws other symbols")
-        self._memory.copy_(before)
+
+        def rehearse() -> Tensor:
+            self._steps()
+            return self._drawn.clone()
+
+        try:
+            graph, expected = recorded(before.device, rehearse, self._steps)
+            # What the stepper works on: it lets go of it when it is given another batch.
+            self._kept = dict(vars(self._stepper))
+            self._memory.copy_(before)
+            graph.replay()
+            if not torch.equal(self._drawn, expected):
+                raise RuntimeError("a replay draws other symbols")
+        finally:
+            self._memory.copy_(before)
         return graph.replay

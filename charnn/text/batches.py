@@ -20,6 +20,8 @@ from torch import Tensor
 from charnn.errors import TextError
 from charnn.text.tokenizer import Indices
 
+PIECE = 1 << 22  # symbols that are sent to a device at once
+
 # Shapes: B lanes, T = seq_len characters of a window.
 
 
@@ -56,13 +58,16 @@ class Batches:
 
     def on(self, device: torch.device) -> "Batches":
         """The same windows, cut on a CUDA device that holds the text, if it has room for it."""
-        indices = self._indices
-        if indices.itemsize > 1:
-            indices = indices.astype(np.int32)  # which every operation knows
-        if device.type == "cuda" and indices.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+        # of the wider types every operation knows only this one
+        kind = torch.uint8 if self._indices.itemsize == 1 else torch.int32
+        size = len(self._indices) * kind.itemsize
+        if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 8:
             return self
         there = copy.copy(self)
-        there._there = torch.from_numpy(np.array(indices)).to(device)
+        there._there = torch.empty(len(self._indices), dtype=kind, device=device)
+        for start in range(0, len(self._indices), PIECE):
+            piece = torch.from_numpy(self._indices[start : start + PIECE].astype(np.int64))
+            there._there[start : start + PIECE] = piece
         return there
 
     def offset(self, epoch: int) -> int:

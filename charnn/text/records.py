@@ -125,10 +125,6 @@ class RecordBatches:
         nothing = np.zeros(0, np.int64)
         self._layout: tuple[int, NDArray[np.int64], NDArray[np.int64]] = (-1, nothing, nothing)
 
-    def on(self, device: torch.device) -> "RecordBatches":
-        """Themselves: shuffled records are put together on the CPU."""
-        return self
-
     @property
     def symbols(self) -> float:
         """Symbols that a window has, on average."""

@@ -1,6 +1,7 @@
 """Truncated BPTT with clipping: a generator that yields one report per step."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from charnn.training.state import TrainState, own_random
 from charnn.training.update import Recorded, Step, Update, recordable
 
 AHEAD = 20  # steps that CUDA makes before their numbers are read, at which it waits
+PROMPT = 0.2  # seconds that this may take, about, so that a signal does not wait for long
 SNAPSHOT_EVERY = 100  # steps; a return to it costs little, and so does the copy
 
 
@@ -56,7 +58,11 @@ class Trouble:
 
 
 def train_steps(
-    state: TrainState, batches: Batches | RecordBatches, config: TrainConfig, pause: int = 1
+    state: TrainState,
+    batches: Batches | RecordBatches,
+    config: TrainConfig,
+    pause: int = 1,
+    replay: bool = True,
 ) -> Iterator[StepReport | Rollback | Trouble]:
     """Update `state` until `config.steps`, one report per step.
 
@@ -66,23 +72,34 @@ def train_steps(
     that a resumed run rolls back as an uninterrupted one does. In float16 a gradient that
     overflows only skips its update and lowers the loss scale, unless that goes on and on.
 
-    CUDA makes several steps before their numbers are read, but none beyond a multiple of `pause`:
-    the state is then further than a report until the report's step is `state.step`.
+    CUDA replays steps unless `replay` is false, and makes several before their numbers are read,
+    but none beyond a multiple of `pause`: the state is then further than a report until the
+    report's step is `state.step`.
     """
     update: Step = Update(state, config)
-    ahead = 1
-    if recordable(state) and state.step < config.steps:
+    most = ahead = 1
+    fits = replay and recordable(state) and state.step < config.steps
+    if fits and isinstance(batches, Batches):  # records' windows differ in length
         batches = batches.on(state.recurrent.device)
         try:
             update = Recorded(state, config, batches.at(state.position)[:2])
-            ahead = AHEAD
+            most = AHEAD
         except RuntimeError as error:
             line = str(error).partition("\n")[0][:200]
             yield Trouble(f"CUDA cannot replay a step and makes each anew, which is slower: {line}")
     while state.step < config.steps:
         ends = [n - state.step % n for n in (ahead, pause, SNAPSHOT_EVERY)]
         count = min(*ends, config.steps - state.step)
-        yield from _together(state, batches, config, update, count)
+        start = time.perf_counter()
+        reports, problem = _together(state, batches, config, update, count)
+        seconds = (time.perf_counter() - start) / count
+        ahead = min(most, int(PROMPT / seconds) + 1)
+        step, rollbacks = state.step - count + len(reports) + 1, state.rollbacks
+        if problem:
+            state.roll_back()
+        yield from reports
+        if problem:
+            yield _rollback(state, config, step, problem, rollbacks)
 
 
 def _together(
@@ -91,8 +108,9 @@ def _together(
     config: TrainConfig,
     update: Step,
     count: int,
-) -> list[StepReport | Rollback]:
-    """Make so many steps, and read their numbers at the end."""
+) -> tuple[list[StepReport], str]:
+    """Make so many steps, and read their numbers at the end: the reports up to the first that must
+    not count, and why it must not."""
     first, rates, told = state.step, [], []
     with own_random(state):
         for step in range(first, first + count):
@@ -102,7 +120,7 @@ def _together(
             if batches.begins(after):
                 state.recurrent.zero_()
             state.step, state.position = step + 1, after
-    reports: list[StepReport | Rollback] = []
+    reports: list[StepReport] = []
     snapshot_due = state.step % SNAPSHOT_EVERY == 0 or state.step == config.steps
     for step, rate, (loss, *others) in zip(
         range(first + 1, state.step + 1), rates, torch.stack(told).tolist(), strict=True
@@ -112,11 +130,11 @@ def _together(
         if not problem and step == state.step and snapshot_due and not state.finite():
             problem = "weights that are not finite"  # an update too large for its numbers
         if problem:
-            return [*reports, _rolled_back(state, config, step, problem)]
+            return reports, problem
         reports.append(report)
     if snapshot_due:
         state.keep()
-    return reports
+    return reports, ""
 
 
 def _problem(report: StepReport, scale: Sequence[float]) -> str:
@@ -131,9 +149,10 @@ def _problem(report: StepReport, scale: Sequence[float]) -> str:
     return lost if now.lost else ""
 
 
-def _rolled_back(state: TrainState, config: TrainConfig, step: int, problem: str) -> Rollback:
-    rollbacks = state.rollbacks
-    state.roll_back()
+def _rollback(
+    state: TrainState, config: TrainConfig, step: int, problem: str, rollbacks: int
+) -> Rollback:
+    """What is told of a rollback that came after so many others."""
     if rollbacks >= config.max_rollbacks:
         tried = f" after {rollbacks} returns to a snapshot" if rollbacks else ""
         raise TrainingError(

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,7 +68,8 @@ class Stopwatch:
         batches = windows_of(self._text, self._newline, lanes, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)
-        steps = train_steps(state, batches, endless)
+        replay = self._processes == 1  # as the run will
+        steps = train_steps(state, batches, endless, sys.maxsize, replay)
         start = time.perf_counter()
         for _ in range(WARM_UP_STEPS):
             _go_on(steps, state)

@@ -41,7 +41,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[ReplayedBatch]:
         batches.append(batch)
         record(batch)
 
-    monkeypatch.setattr(generate, "WORTH", 0)
+    monkeypatch.setattr(generate, "WORTH", 1)
     monkeypatch.setattr(ReplayedBatch, "_record", watched)
     return batches
 
@@ -150,3 +150,26 @@ def test_recorded_steps_are_the_steps_and_wait_for_nothing(
     assert [plain(sample) for sample in samples] == [plain(sample) for sample in expected]
     assert not several.trouble
     assert len(graphs) == 2  # the second of four rows
+
+
+def test_a_beam_is_never_replayed(network: CharNetwork, made: list[ReplayedBatch]) -> None:
+    config = SampleConfig(length=30)
+    one, several = (writer.beam(config, 3, "ab") for writer in writers(network))
+    assert several == one
+    assert not made
+
+
+def test_rows_that_can_no_longer_be_recorded_go_on_step_by_step(
+    network: CharNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    config = SampleConfig(length=60, seed=5)
+    one, several = writers(network)
+    expected = list(one.samples(config, 12, "ab", rows=8))
+    drafts = several.samples(config, 12, "ab", rows=8)
+    with recordings():
+        begun = [next(drafts)]
+        monkeypatch.setattr(replay, "recorded", refuse)
+        assert [plain(sample) for sample in begun + list(drafts)] == [plain(s) for s in expected]
