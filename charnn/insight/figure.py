@@ -1,4 +1,4 @@
-"""A picture's file: PNG or SVG by matplotlib, good in black and white, the same bytes each time."""
+"""A picture's file: PNG or SVG by matplotlib, in grays, the same bytes each time."""
 
 import contextlib
 import io
@@ -58,8 +58,20 @@ def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
         with warnings.catch_warnings():  # a name may hold signs that the font lacks
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             drawn.savefig(data, format=kind, dpi=150, metadata=undated)
+        if kind == "png":
+            data = _gray(data)
     with (
         explained(f"writing {path}", "check its folder and the free space"),
         replacing(path) as file,
     ):
         file.write(data.getvalue())
+
+
+def _gray(png: io.BytesIO) -> io.BytesIO:
+    """The same picture with a byte a pixel instead of four: all that is drawn here is gray."""
+    from PIL import Image  # matplotlib brings it
+
+    smaller = io.BytesIO()
+    with Image.open(png) as image:
+        image.convert("L").save(smaller, format="png", optimize=True, dpi=(150, 150))
+    return smaller

@@ -23,6 +23,12 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path, kind: str) -> None:
     assert first != draw(tmp_path / f"c.{kind}", "deep")
 
 
+def test_a_png_is_gray_with_a_byte_a_pixel(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    depth, color_type = draw(tmp_path / "a.png")[24:26]  # of its first chunk, IHDR
+    assert (depth, color_type) == (8, 0)
+
+
 def test_an_error_while_drawing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), figure(tmp_path / "a.png", 2, 1):
         raise ZeroDivisionError
