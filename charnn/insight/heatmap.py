@@ -26,6 +26,7 @@ MEANINGS = {
     "cell": "cell state\nwhat is remembered (tanh)",
     "hidden": "hidden state\nwhat is shown",
 }
+BOTH = "hidden state\nremembered and shown"  # of a cell that has no other state
 
 
 def draw(path: Path, traced: Trace, layer: int, labels: Sequence[str]) -> None:
@@ -48,7 +49,7 @@ def draw(path: Path, traced: Trace, layer: int, labels: Sequence[str]) -> None:
                 (values.tanh() if name == "cell" else values).numpy(),
                 cmap="gray_r", vmin=low, vmax=1.0, aspect="auto", interpolation="nearest",
             )  # fmt: skip
-            title = MEANINGS[name]
+            title = BOTH if name == traced.memory == "hidden" else MEANINGS[name]
             if short:
                 panel.set_title(title, fontsize=8)
             else:

@@ -58,6 +58,16 @@ def test_panels_hold_the_values_units_in_the_order_of_what_keeps(
     assert [text.get_text() for text in panels[-1].get_xticklabels()] == labels[:T]
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_where_there_is_a_cell_state_the_hidden_one_does_not_remember(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    figure = drawn(tmp_path / "a.png", traced(cell, 5), list("steep"), monkeypatch)
+    titles = [panel.get_title() for panel in figure.axes]
+    (title,) = (title for title in titles if title.startswith("hidden"))
+    assert ("remembered" in title) == (cell != "lstm")
+
+
 def test_a_character_that_the_font_lacks_is_drawn_without_a_word(tmp_path: Path) -> None:
     for kind in ("png", "svg"):
         draw(tmp_path / f"a.{kind}", traced("gru", 3), 0, ["語", "\\x80", "␛"])
