@@ -83,4 +83,4 @@ def draw_trials(path: Path, trials: Sequence[Trial]) -> None:
         axes.set(xlabel=LABELS[0], ylabel=LABELS[1], yscale="log")
         axes.set_xlim(0, max(1, len(curves[0]) - 1))
         axes.set_ylim(*drawn_range(*curves))
-        axes.legend(frameon=False)
+        axes.legend(edgecolor="none", framealpha=1)  # white, or the rule strikes a name out

@@ -167,7 +167,7 @@ def draw_reach(path: Path, reach: Reach) -> None:
         axes.axhline(FADED, color="black", linewidth=0.8, linestyle=":", label="1 %")
         axes.set(xlabel=LABELS[0], ylabel=LABELS[1], yscale="log", xlim=(0, max(1, k[-1])))
         axes.set_ylim(*drawn_range(upper, median))
-        axes.legend(frameon=False)
+        axes.legend(edgecolor="none", framealpha=1)  # white, or the rule strikes a name out
 
 
 LABELS = ("characters back", "gradient, as a share of that at 0")
