@@ -31,7 +31,6 @@ def drawn(line: list[str]) -> list[str]:
 
 
 def test_every_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     assert {line[0] for line in LINES} >= {"train", "plot", "inspect", "gradients", "sample"}
     for line in LINES:

@@ -132,7 +132,8 @@ class Run:
             there = checkpoint.load(self.folder / BEST).figures
         except CharnnError:
             record.best_nats, record.best_step = None, 0
-            record.validated = min(record.validated, step - 1)  # so that the end has a best model
+            # so that the end has a best model; a run that has just begun needs none
+            record.validated = min(record.validated, max(0, step - 1))
             return
         nats, known = there.val_nats_per_char, record.best_nats
         lost = known is None if nats is not None else known is not None

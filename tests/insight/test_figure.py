@@ -24,7 +24,6 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_png_is_gray_with_a_byte_a_pixel(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     depth, color_type = draw(tmp_path / "a.png")[24:26]  # of its first chunk, IHDR
     assert (depth, color_type) == (8, 0)
 

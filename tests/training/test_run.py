@@ -353,6 +353,16 @@ def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
     assert_as_straight(tmp_path)
 
 
+def test_a_run_that_was_killed_before_its_first_step_has_the_same_files_and_metrics(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    finish(begun(tmp_path / "straight", corpus, validation=EACH))
+    run = begun(tmp_path / "run", corpus, validation=EACH)
+    run.save()
+    finish(again(run))
+    assert_as_straight(tmp_path)
+
+
 @pytest.mark.parametrize("stop", [2, 3, 4, 5])
 @exploding(lambda state, rate: state.step == 3 and rate > 0.004)
 def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped(
