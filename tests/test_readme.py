@@ -14,7 +14,7 @@ README = document("README.md")
 
 def test_every_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "Tpgd .\nROMEO:" + words(3000)  # with every character of the primes
+    text = "Tpgd .\nROMEO:" + words(5000)  # with every character of the primes
     for name in ("corpus.txt", "other.txt", "names.txt", "data/tinyshakespeare.txt"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text.replace("i", "h"))

@@ -93,6 +93,7 @@ def test_several_processes_learn_what_one_does_with_all_lanes(
     torch.testing.assert_close(*states, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_stopped_team_ends_as_an_uninterrupted_one(text_file: Path, tmp_path: Path) -> None:
     budget = ("--steps", "90", "--dropout", "0.2", *TWELVE)
     trained(2, text_file, *budget, "--out", tmp_path / "straight")

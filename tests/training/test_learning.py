@@ -30,7 +30,9 @@ def markov_text(characters: int) -> tuple[str, NDArray[np.float64]]:
     return "".join(SYMBOLS[i] for i in indices), chain
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(
+    "cell", ["lstm", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "rnn"))]
+)
 def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) -> None:
     text, chain = markov_text(120_000)
     path = tmp_path / "markov.txt"
