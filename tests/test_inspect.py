@@ -103,6 +103,8 @@ def test_a_text_comes_from_a_file_and_a_long_one_is_cut() -> None:
     result = said("lstm", "--file", "long.txt")
     assert len(result.stdout.splitlines()) == 2 + 400
     assert "the first 400 of 3,000 characters" in result.stderr
+    typed = said("lstm", Path("long.txt").read_text())  # which is too long for the name of a file
+    assert typed.stdout == result.stdout
     assert "the first 2,000 of" in said("lstm", "--file", "long.txt", "--unit", "0:0").stderr
 
 

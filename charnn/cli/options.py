@@ -1,5 +1,6 @@
 """Options that commands share, built from the config classes; and how a checkpoint is found."""
 
+import errno
 import math
 import re
 import types
@@ -173,6 +174,11 @@ def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
 def _checkpoint(path: Path) -> Path | None:
     if path.suffix == ".safetensors":
         return path
-    if (path / ABOUT).exists() and not is_run(path):
-        raise CheckpointError(begin_again(path))
-    return best_of(path) if is_run(path) else None
+    try:
+        if (path / ABOUT).exists() and not is_run(path):
+            raise CheckpointError(begin_again(path))
+        return best_of(path) if is_run(path) else None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return None  # a text, such as `charnn inspect` takes, and no name
