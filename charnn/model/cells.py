@@ -4,6 +4,7 @@ Nothing here is fast. It is the same function as torch's, with the same weights 
 (held together by tests, values and gradients), and all that happens inside has a name.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from charnn.model.network import CharNetwork
 # S tensors in a cell's state (LSTM 2: h, c; others 1: h).
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, ABC):
     """One layer that reads one step."""
 
     gates: ClassVar[tuple[str, ...]]  # in the order in which torch stacks their weights
@@ -33,12 +34,12 @@ class Cell(nn.Module):
         for parameter in self.parameters():  # as torch begins
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
 
+    @abstractmethod
     def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Everything that happens in a step [B, H], by name: the gates, then the new state.
 
         `x` [B, E] is the input, `state` [S, B, H] what the step before handed on.
         """
-        raise NotImplementedError
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
         """The new state [S, B, H]."""
