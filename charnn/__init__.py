@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from charnn.errors import CharnnError
+from charnn.threads import limit_spinning
 from charnn.version import __version__
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["CharnnError", "LanguageModel", "__version__", "load", "resume", "tra
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for (PEP 562), so that `--help` stays quick."""
     if name in ("LanguageModel", "load", "resume", "train"):
+        limit_spinning()
         return getattr(importlib.import_module("charnn.api"), name)
     raise AttributeError(f"module 'charnn' has no attribute {name!r}")
 

@@ -96,6 +96,7 @@ def train(
     init_from: str | Path | None = None,
     save_every: float | None = None,
     force: bool = False,
+    threads: int = 0,
     **settings: Any,
 ) -> Path:
     """Train on texts as `charnn train` does, into a new folder; the best checkpoint's path.
@@ -117,7 +118,7 @@ def train(
     opened = open_corpus(parts[0], text, val=parts[1])
     folder = free_folder(run_name(parts[0])) if out is None else Path(out)
     with new_folder(folder):
-        plan = plan_run(opened, budget, settings, seed, where, weights, force)
+        plan = plan_run(opened, budget, settings, seed, where, weights, force, threads=threads)
         command, every = "charnn.train in Python", save_every and 60 * save_every
         run = begin(folder, opened, text, plan, budget, where, command, every, weights)
         return _finish(run)
@@ -134,6 +135,7 @@ def resume(
     save_every: float | None = None,
     patience: int | None = None,
     force: bool = False,
+    threads: int = 0,
 ) -> Path:
     """Go on with the run in a folder as `charnn train --resume` does; the best checkpoint's path.
 
@@ -144,6 +146,7 @@ def resume(
     with resumed(
         Path(folder), pick_device(device), texts=_names(corpus), val=_names(val), budget=budget,
         save_every=save_every and 60 * save_every, patience=patience, force=force,
+        threads=threads,
     ) as (run, notes):  # fmt: skip
         for note in notes:
             warnings.warn(note, stacklevel=2)

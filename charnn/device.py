@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -58,6 +59,32 @@ def fast_bfloat16(device: torch.device) -> bool:
     with contextlib.suppress(AttributeError):  # older versions do not tell
         return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return False
+
+
+@functools.cache
+def has_bfloat16_lstm(device: torch.device) -> bool:
+    """Return whether an LSTM can be computed in bfloat16: on a CPU oneDNN needs AVX-512 for it."""
+    if device.type != "cpu":
+        return True
+    with torch.random.fork_rng(devices=()):
+        layer = torch.nn.LSTM(4, 4)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(torch.zeros(1, 1, 4))
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def thread_count(count: int) -> Iterator[None]:
+    """Let torch use `count` CPU threads within the block; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -12,6 +12,7 @@ BELOW: dict[str, set[str]] = {}
 for room, rooms in (
     ("version", ()),
     ("errors", ()),
+    ("threads", ()),
     ("files", ("errors",)),
     ("folder", ("errors", "files")),
     ("config", ("errors",)),
@@ -21,11 +22,14 @@ for room, rooms in (
     ("recording", ()),
     ("checkpoint", ("model", "version", "folder")),
     ("training", ("checkpoint", "device", "recording")),
-    ("sampling", ("checkpoint", "recording")),  # knows nothing of training, nor training of it
+    (
+        "sampling",
+        ("checkpoint", "device", "recording"),
+    ),  # knows nothing of training, nor training of it
     ("api", ("training", "sampling", "device")),
-    ("__init__", ("api", "version", "errors")),
+    ("__init__", ("api", "version", "errors", "threads")),
     ("insight", ("training", "sampling", "device")),
-    ("cli", ("api", "insight")),
+    ("cli", ("api", "insight", "threads")),
     ("__main__", ("cli",)),
 ):
     BELOW[room] = set(rooms).union(*(BELOW[r] for r in rooms))

@@ -113,6 +113,7 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
     import torch
 
     from charnn.config import ModelConfig, SampleConfig, TrainConfig
+    from charnn.device import has_bfloat16_lstm
     from charnn.model.network import CharNetwork
     from charnn.sampling.batch import Batch
     from charnn.sampling.generate import single_stream_threads
@@ -122,6 +123,8 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
     model = ModelConfig(65, 384, 2, 384)
     other = "fp16" if device.type == "cuda" else "bf16"
     for precision, lanes in ((other, 32), ("fp32", 16)):
+        if precision == "bf16" and not has_bfloat16_lstm(device):
+            continue
         train = TrainConfig(1, lanes, 64, 1e-3, 1, optimizer="muon", precision=precision)
         speed = Stopwatch(text, device).measure(model, train, SECONDS)
         yield f"training in {precision}", lanes * 64 / speed.undisturbed

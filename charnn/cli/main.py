@@ -13,6 +13,7 @@ import click
 
 from charnn.cli.terminal import tell
 from charnn.errors import CharnnError, is_out_of_memory
+from charnn.threads import limit_spinning
 from charnn.version import __version__
 
 # Name -> first line of its help, so that `charnn --help` imports none of them.
@@ -52,6 +53,7 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
             signal.signal(signal.SIGTERM, _terminate)
+        limit_spinning()
         if isinstance(sys.stdout, io.TextIOWrapper):  # the product is UTF-8 whatever the locale
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         try:

@@ -43,7 +43,7 @@ TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction", "
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
-    "force",
+    "force", "threads",
 )  # fmt: skip
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
 
@@ -83,6 +83,10 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
     "--dry-run", is_flag=True, help="Print what would be trained, its memory and time, and stop."
 )
 @click.option("--force", is_flag=True, help="Try it although the memory may not be enough.")
+@click.option(
+    "--threads", type=click.IntRange(min=1, max=1024), metavar="N",
+    help="CPU threads.  [default: all, or 1 where that is faster; a resumed run keeps its number]",
+)  # fmt: skip
 @click.option("--val", multiple=True, metavar="FILE", help="Validate on this text instead.")
 @settings(ModelConfig, *MODEL, chosen="chosen")
 @settings(TrainConfig, *TRAIN, chosen="chosen")
@@ -190,8 +194,9 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
             say("note: what the processes send each other is not timed; it adds to the minutes")
     force = options["force"] or (options["dry_run"] and budget.minutes is None)
     plan = functools.partial(
-        plan_run, corpus, budget, given, options["seed"], device, trained, force, team
-    )
+        plan_run, corpus, budget, given, options["seed"], device, trained, force, team,
+        options["threads"] or 0,
+    )  # fmt: skip
     if options["dry_run"]:
         chosen = plan()
         if team.first:
@@ -277,6 +282,7 @@ def _resumed(options: dict[str, Any], device: "torch.device", team: "Team") -> I
         save_every=_seconds(options["save_every"]),
         force=options["force"],
         team=team,
+        threads=options["threads"] or 0,
     ) as (run, notes):
         for note in notes:
             tell(f"note: {note}", options["quiet"])

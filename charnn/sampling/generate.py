@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from charnn.config import SampleConfig
+from charnn.device import thread_count
 from charnn.errors import CharnnError, SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling import beam
@@ -172,12 +173,8 @@ def stream(
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
     """Two threads at most within the block; what more would bring was not measured."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 2))
-    try:
+    with thread_count(min(torch.get_num_threads(), 2)):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def start_of_line(tokenizer: Tokenizer) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from charnn.config import ModelConfig, TrainConfig
+from charnn.device import thread_count
 from charnn.model.evaluate import evaluate, lanes_layout
 from charnn.text.records import windows_of
 from charnn.text.tokenizer import Indices
@@ -58,9 +59,12 @@ class Stopwatch:
         """Seconds since the stopwatch was made."""
         return time.monotonic() - self._start
 
-    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
-        """Train a copy that is thrown away, for about `seconds` after a warm-up."""
-        with memory_explained(model, train):
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
+        """Train a copy that is thrown away, for about `seconds` after a warm-up, with so many CPU
+        threads (0: as many as torch is set to)."""
+        with thread_count(threads), memory_explained(model, train):
             return self._measure(model, train, seconds)
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:

@@ -29,6 +29,7 @@ def write_about(
     validation: ValidationConfig,
     device: torch.device,
     processes: int = 1,
+    threads: int = 0,
 ) -> None:
     """Write what may differ between runs that learn the same: command, budget, validations,
     places, versions, machine, time."""
@@ -49,7 +50,7 @@ def write_about(
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "processor": platform.processor() or platform.machine(),
             "system": sys.platform,
-            "threads": torch.get_num_threads(),
+            "threads": threads or torch.get_num_threads(),
             "processes": processes,
             "bfloat16": fast_bfloat16(device),
         },

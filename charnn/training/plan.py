@@ -85,6 +85,7 @@ EPOCHS_AT_MOST = 20  # a run of minutes ends here
 DECAY_FROM, DECAY_GROWTH, LEAST_DECAY, DECAY_AT_MOST = 5.5, 0.15, 0.01, 0.4
 DROPOUT_FROM, DROPOUT_GROWTH, DROPOUT_AT_MOST = 26, 0.17, 0.3
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
+SINGLE_THREAD_GAIN = 1.1  # times as fast as all threads, from which on one thread is chosen
 BUSY = 1.5  # times slower than undisturbed steps, from which on it is told
 
 
@@ -103,6 +104,8 @@ class Facts:
     trained: bool = False  # whether it begins with weights that were trained before
     processes: int = 1  # that share the lanes, alike
     on_cuda: bool = False
+    threads: int = 0  # CPU threads that the run may use; 0: as many as torch is set to
+    choose_threads: bool = False  # whether one thread may be chosen instead
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,17 @@ class Plan:
     train: TrainConfig
     validation: ValidationConfig
     why: str
+    threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
 
 
 class Speedometer(Protocol):
     """Measures this machine; asked only when the budget is in minutes."""
 
-    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
-        """The speed of training this model, from about so many seconds of it."""
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
+        """Measure the speed of training this model for about `seconds`, with so many CPU threads
+        (0: as many as torch is set to)."""
 
     def spent(self) -> float:
         """Seconds of the budget that are over already."""
@@ -135,6 +142,9 @@ def make_plan(
     sizes = SIZES[:1] if "hidden_size" in given else SIZES
     candidates = [_candidate(size, facts, given) for size in sizes]
     chosen = candidates[0]
+    if budget.minutes is not None and facts.choose_threads:
+        typical = candidates[min(1, len(candidates) - 1)]
+        facts = replace(facts, threads=_threads(typical, facts, budget, speedometer))
     refuse_too_large(*_of_one(chosen, facts), facts.memory, facts.on_cpu)
     for size, candidate in zip(SIZES[1:], candidates[1:], strict=False):
         if size.text > facts.train_symbols or _too_large(candidate, facts):
@@ -153,7 +163,19 @@ def make_plan(
     if "weight_decay" not in given and train.optimizer == "muon":
         train = replace(train, weight_decay=weight_decay(exposure))
     validation = plan_validation(train, facts.val_symbols, given, facts.record)
-    return Plan(model, train, validation, _why(model, train, facts, budget) + disturbed)
+    why = _why(model, train, facts, budget) + disturbed
+    return Plan(model, train, validation, why, facts.threads)
+
+
+def _threads(candidate: "Candidate", facts: Facts, budget: Budget, speedometer: Speedometer) -> int:
+    """Return the thread count that trains this candidate faster: all, or 1.
+
+    Beside another busy process threads wait for each other at every operation, and one alone may
+    be the fastest. Steps are compared by their mean, because waiting is what counts.
+    """
+    probe = min(PROBE_SECONDS, _seconds(budget) / 50)
+    steps = {count: speedometer.measure(*candidate, probe, count).step for count in (0, 1)}
+    return 1 if steps[1] * SINGLE_THREAD_GAIN < steps[0] else facts.threads
 
 
 def dropout(exposure: float) -> float:
@@ -256,7 +278,8 @@ def _characters(
         return float(budget.steps * window)
     seconds = _seconds(budget)
     probe = min(PROBE_SECONDS, seconds / 50)
-    return seconds / speedometer.measure(model, train, probe).undisturbed * window
+    speed = speedometer.measure(model, train, probe, facts.threads)
+    return seconds / speed.undisturbed * window
 
 
 def _steps(
@@ -269,7 +292,8 @@ def _steps(
     if budget.epochs is not None:
         return epoch_steps(budget.epochs, train, facts.train_symbols, facts.record), ""
     seconds = _seconds(budget)
-    speed = speedometer.measure(model, train, min(MEASURE_SECONDS, seconds / 20))
+    measured = min(MEASURE_SECONDS, seconds / 20)
+    speed = speedometer.measure(model, train, measured, facts.threads)
     left = max(0.0, seconds - speedometer.spent())
     rough = max(1, math.ceil(left / speed.step))  # the measuring may have taken all of it
     every, _, read = _validations(rough, window, facts.val_symbols)

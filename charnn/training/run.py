@@ -11,6 +11,7 @@ from torch import Tensor
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint, CorpusFacts, Figures
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.files import explained
 from charnn.folder import BEST, METRICS
@@ -64,6 +65,7 @@ class Run:
     record: Record
     saver: Saver
     team: Team = ALONE
+    threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
 
     @classmethod
@@ -154,7 +156,10 @@ class Run:
         `CharnnError` when the run cannot be saved at its beginning or at its end.
         """
         if not self.team.from_first(lambda: self.finished):
-            with memory_explained(self.state.network.config, self.train):
+            with (
+                thread_count(self.threads),
+                memory_explained(self.state.network.config, self.train),
+            ):
                 yield from self._reports()
             self.save()
 

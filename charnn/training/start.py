@@ -14,7 +14,7 @@ import torch
 
 from charnn.checkpoint import Checkpoint, load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
-from charnn.device import fast_bfloat16
+from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError, TextError
 from charnn.files import explained
 from charnn.folder import (
@@ -55,6 +55,7 @@ def plan_run(
     init_from: Checkpoint | None = None,
     force: bool = False,
     team: Team = ALONE,
+    threads: int = 0,
 ) -> Plan:
     """What a run on the corpus will be like; the shape is that of `init_from`, if any. Of a team,
     all ask together, so that each measures its own speed; that of the first counts.
@@ -70,6 +71,11 @@ def plan_run(
                 )
         given = {**given, **shape}
     _check_precision(given.get("precision", ""), device)
+    lstm = given.get("cell", "lstm") == "lstm"
+    if given.get("precision") == "bf16" and lstm and not has_bfloat16_lstm(device):
+        raise SettingError(
+            "precision bf16: this CPU has no LSTM in bfloat16 (it needs AVX-512); train in fp32"
+        )
     seed = secrets.randbits(32) if seed is None else seed
     memory = math.inf if force else memory_of_one(device)
     symbols = corpus.tokenizer.vocabulary_size
@@ -77,7 +83,8 @@ def plan_run(
     facts = Facts(
         len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
         fast_bfloat16(device), mean_length(corpus.train, corpus.newline), init_from is not None,
-        team.size, device.type == "cuda",
+        team.size, device.type == "cuda", threads,
+        on_cpu and team.size == 1 and not threads and torch.get_num_threads() > 1,
     )  # fmt: skip
     stopwatch = Stopwatch(corpus.train, device, corpus.newline, team.size)
     plan = make_plan(facts, budget, given, stopwatch)
@@ -160,10 +167,11 @@ def begin(
             folder, corpus, text, plan.model, plan.train, plan.validation, device,
             save_every, weights, team,
         )  # fmt: skip
+        run.threads = plan.threads
         if team.first:
             write_about(
                 folder, corpus, command, _as_json(budget, plan.train), plan.validation, device,
-                team.size,
+                team.size, plan.threads,
             )  # fmt: skip
     return run
 
@@ -180,6 +188,7 @@ def resumed(
     save_every: float | None = None,
     force: bool = False,
     team: Team = ALONE,
+    threads: int = 0,
 ) -> Iterator[tuple[Run, list[str]]]:
     """The run in a folder, held within the block, where it stopped; and what there is to know.
 
@@ -196,7 +205,8 @@ def resumed(
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
-        notes += _differences(about, device, last.train, team)
+        threads = threads or _threads_before(about)
+        notes += _differences(about, device, last.train, team, threads)
         train = last.train if budget is None else _longer(last, about, budget, corpus)
         longer = train != last.train
         if longer:
@@ -207,6 +217,7 @@ def resumed(
             refuse_too_large(last.model, share, memory_of_one(device), device.type == "cpu")
         with memory_explained(last.model, train):
             run = Run.resume(folder, last, corpus, validation, device, save_every, team)
+        run.threads = threads
         del last  # its tensors, which would stay while the run trains
         if longer and run.finished:
             more = 2 * validation.patience
@@ -300,8 +311,17 @@ def _stretched(last: Checkpoint, train: TrainConfig) -> str:
     )
 
 
+def _threads_before(about: Mapping[str, Any]) -> int:
+    """Return the thread count that the run had, or 0 where this machine should not use it."""
+    machine = about.get("machine")
+    before = machine.get("threads") if isinstance(machine, dict) else None
+    if not isinstance(before, int) or "OMP_NUM_THREADS" in os.environ:
+        return 0
+    return before if 1 <= before <= (os.cpu_count() or 1) else 0
+
+
 def _differences(
-    about: Mapping[str, Any], device: torch.device, train: TrainConfig, team: Team
+    about: Mapping[str, Any], device: torch.device, train: TrainConfig, team: Team, now: int = 0
 ) -> list[str]:
     """What keeps the rest of the run from being bit for bit what it would have been, or as fast."""
     found = []
@@ -310,10 +330,11 @@ def _differences(
         for name in ("machine", "versions")
     )
     threads, fast = machine.get("threads"), machine.get("bfloat16")
-    if device.type == "cpu" and isinstance(threads, int) and threads != torch.get_num_threads():
+    now = now or torch.get_num_threads()
+    if device.type == "cpu" and isinstance(threads, int) and threads != now:
         found.append(
-            f"{threads} threads then, {torch.get_num_threads()} now: the last bits will differ "
-            f"(OMP_NUM_THREADS={threads} keeps them)"
+            f"{threads} threads then, {now} now: the last bits will differ (--threads {threads} "
+            "keeps them)"
         )
     processes = machine.get("processes", 1)
     if isinstance(processes, int) and processes != team.size:
@@ -324,7 +345,12 @@ def _differences(
     if train.optimizer == "muon" and isinstance(fast, bool) and fast != fast_bfloat16(device):
         kinds = ("bfloat16", "float32") if fast else ("float32", "bfloat16")
         found.append(f"muon in {kinds[0]} then, in {kinds[1]} now: the result will differ a little")
-    if train.precision == "bf16" and fast is True and not fast_bfloat16(device):
+    if train.precision == "bf16" and not has_bfloat16_lstm(device):
+        found.append(
+            "precision bf16, which this CPU has no LSTM in: it is computed in fp32, and the result "
+            "will differ a little"
+        )
+    elif train.precision == "bf16" and fast is True and not fast_bfloat16(device):
         found.append("precision bf16, which is slow on this machine")
     was = machine.get("device")
     if isinstance(was, str) and (was == "cpu") != (device.type == "cpu"):

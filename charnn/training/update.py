@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charnn.config import TrainConfig
+from charnn.device import has_bfloat16_lstm
 from charnn.recording import recorded
 from charnn.text.records import NO_TARGET
 from charnn.training import scaling
@@ -33,6 +34,8 @@ class Update:
         self._state = state
         self._config = config
         self._parameters = list(state.network.parameters())
+        lstm = state.network.config.cell == "lstm"
+        self._bfloat16 = not lstm or has_bfloat16_lstm(state.recurrent.device)
 
     def __call__(self, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
         """Learn from a window [T, B] of all lanes, at this learning rate; what is to be told."""
@@ -48,6 +51,8 @@ class Update:
         a target's nats count."""
         state, config = self._state, self._config
         dtype = _DTYPES[config.precision]
+        if dtype is torch.bfloat16 and not self._bfloat16:
+            dtype = None
         with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             logits, recurrent = state.forward(inputs, state.recurrent)
         logits, targets = logits.flatten(0, 1).float(), targets.flatten()

@@ -22,7 +22,9 @@ class Machine:
     rate: float = 1e10
     asked: list[int] = field(default_factory=list)
 
-    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
         self.asked.append(model.hidden_size)
         characters = self.rate / (12 * model.num_layers * model.hidden_size**2)
         return Speed(train.batch_size * train.seq_len / characters, 1 / (3 * characters), 0.1)
@@ -32,7 +34,9 @@ class Machine:
 
 
 class NoMachine(Machine):
-    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
         raise AssertionError("measured although the budget does not depend on speed")
 
 
@@ -166,7 +170,9 @@ def test_a_given_size_is_the_only_one_measured() -> None:
 class BusyMachine(Machine):
     """One whose steps take three times as long, on average, as they take undisturbed."""
 
-    def measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
         quiet = super().measure(model, train, seconds)
         return Speed(3 * quiet.step, quiet.validated_character, quiet.save, quiet.step)
 
@@ -221,3 +227,34 @@ def test_a_budget_that_the_measuring_has_spent_still_trains_a_little() -> None:
     assert (
         make_plan(FACTS, Budget(minutes=0.001), {}, Machine()).train.steps == module.STEPS_AT_LEAST
     )
+
+
+class CrowdedMachine(Machine):
+    """A machine on which all threads together are so many times as fast as one."""
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.threads: list[int] = []
+
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
+        self.threads.append(threads)
+        slower = self.ratio if threads == 1 else 1.0
+        speed = super().measure(model, train, seconds)
+        return Speed(speed.step * slower, speed.validated_character)
+
+
+@pytest.mark.parametrize(("ratio", "chosen"), [(1.7, 0), (0.95, 0), (0.5, 1), (0.05, 1)])
+def test_one_thread_is_chosen_where_it_is_faster(ratio: float, chosen: int) -> None:
+    machine = CrowdedMachine(ratio)
+    plan = make_plan(replace(FACTS, choose_threads=True), Budget(minutes=3), {}, machine)
+    assert plan.threads == chosen
+    assert set(machine.threads[2:]) == {chosen}, "sizes are measured with the threads of the run"
+
+
+def test_a_given_number_of_threads_is_kept() -> None:
+    machine = CrowdedMachine(0.1)
+    assert make_plan(replace(FACTS, threads=2), Budget(minutes=3), {}, machine).threads == 2
+    assert set(machine.threads) == {2}

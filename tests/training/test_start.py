@@ -15,7 +15,7 @@ import torch
 
 import charnn
 from charnn import checkpoint
-from charnn.device import fast_bfloat16
+from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
 from charnn.folder import claimed
 from charnn.text.tokenizer import CharTokenizer
@@ -148,7 +148,8 @@ def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
             run = stopped(tmp_path / "run", text_file, 3)
             assert checkpoint.load(run / FILES[1]).train.precision == "bf16"
     result = command("train", "--resume", "--out", run)
-    assert "bf16, which is slow on this machine" in result.stderr
+    note = "slow on this machine" if has_bfloat16_lstm(torch.device("cpu")) else "computed in fp32"
+    assert note in result.stderr
     assert result.exit_code == 0
 
 
@@ -435,3 +436,31 @@ def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
     assert "finished already" in result.stderr
     result = command("train", "--resume", "--out", run, "--patience", "100")
     assert checkpoint.load(run / FILES[1]).figures.step == 70
+
+
+def test_a_cpu_without_a_bf16_lstm_says_so_instead_of_failing(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charnn.training.start.has_bfloat16_lstm", lambda _: False)
+    given = ("train", text_file, "--steps", "2", "--precision", "bf16", "--out", tmp_path / "run")
+    result = command(*given)
+    assert result.exit_code == 1
+    assert "precision bf16: this CPU has no LSTM in bfloat16" in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert command(*given, "--cell", "gru").exit_code == 0
+
+
+def test_a_resumed_run_keeps_its_threads(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    about = json.loads((run / "run.json").read_text())
+    about["machine"]["threads"] = os.cpu_count()
+    (run / "run.json").write_text(json.dumps(about))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    used = []
+    monkeypatch.setattr(Update, "run", lambda *_: used.append(torch.get_num_threads()))
+    with pytest.raises(TypeError):  # such an update returns nothing
+        charnn.resume(run)
+    assert used == [os.cpu_count()]
+    assert torch.get_num_threads() == 1, "and the caller has its own again"
