@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charnn.checkpoint import Checkpoint, open_model
+from charnn.checkpoint import Checkpoint
+from charnn.opening import open_model
 from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError

@@ -30,7 +30,6 @@ from charnn.errors import (
     VocabularyError,
 )
 from charnn.files import explained, replace_proven, replacing
-from charnn.folder import LAST, PREVIOUS, best_of, is_run
 from charnn.model.network import CharNetwork
 from charnn.text.records import Known
 from charnn.text.tokenizer import Tokenizer, from_json
@@ -116,10 +115,10 @@ class Checkpoint:
         return network.to(device).eval()
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
     """Write `checkpoint` to `path`, whole or not at all.
 
-    A `last` is read back before the one it replaces is let go.
+    With `previous` the old file is kept under that name until the new one has been read back.
     """
     about = {
         "format": FORMAT,
@@ -140,8 +139,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     about["crc32"] = _crc32(about, plain)
     data = safetensors.torch.save(plain, {_KEY: json.dumps(about, sort_keys=True)})
     with explained(f"saving {path}", "check its folder and the free space"):
-        if path.name == LAST:
-            replace_proven(path, data, path.with_name(PREVIOUS))
+        if previous is not None:
+            replace_proven(path, data, previous)
         else:
             with replacing(path) as file:
                 file.write(data)
@@ -192,28 +191,6 @@ def _line(error: Exception) -> str:
     """What an error says, fit for one line whatever the file put into it."""
     line = "".join(c if c.isprintable() else "\ufffd" for c in str(error))
     return line if len(line) <= 300 else f"{line[:300]}…"
-
-
-def open_model(path: Path) -> tuple[Checkpoint, str]:
-    """The checkpoint in a run folder (the best one) or in a file, or the one before a damaged
-    `last`; and what there is to say about that, or nothing."""
-    path = best_of(path) if is_run(path) else path
-    loaded, read = load_or_previous(path)
-    return loaded, "" if read == path else f"{path} could not be read; this is {read}, an older one"
-
-
-def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
-    """As `load`; where `path` is a `last` that cannot be read, the one before it, if it is there.
-
-    The path that was read comes along.
-    """
-    previous = path.with_name(PREVIOUS)
-    try:
-        return load(path), path
-    except DamagedError:
-        if path.name != LAST or not previous.exists():
-            raise
-        return load(previous), previous
 
 
 def _read(file: Any, about: Any, weights: bool) -> Checkpoint:

@@ -30,6 +30,7 @@ from typing import IO
 
 from charnn import checkpoint
 from charnn.errors import CharnnError
+from charnn.opening import load_or_previous
 from charnn.folder import BEST, LAST, METRICS, never_begun, newest
 
 TRAINING, AT = "training", "at "  # what a child says, see torture_child.py
@@ -254,7 +255,7 @@ def state(folder: Path) -> str:
     if not folder.exists() or never_begun(folder):
         return AGAIN
     try:
-        last, _ = checkpoint.load_or_previous(newest(folder))
+        last, _ = load_or_previous(newest(folder))
         if (folder / BEST).exists():
             checkpoint.load(folder / BEST)
     except CharnnError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from charnn import checkpoint, files
-from charnn.checkpoint import Checkpoint, load_or_previous
+from charnn.checkpoint import Checkpoint
 from charnn.errors import CharnnError
 from charnn.files import (
     cache_folder,
@@ -29,6 +29,7 @@ from charnn.files import (
     replacing,
     write_json,
 )
+from charnn.opening import load_or_previous
 from charnn.folder import LAST, PREVIOUS
 
 
@@ -253,7 +254,7 @@ def save_proven(path: Path, new: Version) -> None:
 
 
 def save_last(path: Path, new: Version) -> None:
-    checkpoint.save(path, new.checkpoint)
+    checkpoint.save(path, new.checkpoint, path.with_name(PREVIOUS))
 
 
 def interrupted_saves(

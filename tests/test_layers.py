@@ -20,8 +20,9 @@ for room, rooms in (
     ("model", ("text",)),
     ("device", ("errors",)),
     ("recording", ()),
-    ("checkpoint", ("model", "version", "folder")),
-    ("training", ("checkpoint", "device", "recording")),
+    ("checkpoint", ("model", "version")),
+    ("opening", ("checkpoint", "folder")),
+    ("training", ("opening", "device", "recording")),
     (
         "sampling",
         ("checkpoint", "device", "recording"),

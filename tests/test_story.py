@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from charnn import checkpoint
+from charnn.opening import load_or_previous
 from charnn.cli.story import Stop
 from charnn.training.distributed import ALONE, Team
 from charnn.training.run import Run
@@ -93,7 +94,7 @@ def test_two_interrupts_in_a_row_damage_no_file(text_file: Path, tmp_path: Path)
     rest = training.communicate(timeout=60)[1]
     assert training.returncode == 130
     assert "Traceback" not in rest
-    checkpoint.load_or_previous(run / "last.safetensors")
+    load_or_previous(run / "last.safetensors")
     checkpoint.load(run / "best.safetensors")
     assert list(run.glob(".*.tmp")) == []
     resumed = process("train", "--out", run, "--resume")

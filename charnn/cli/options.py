@@ -163,7 +163,7 @@ def one_checkpoint(arguments: Sequence[str], quiet: bool) -> Path:
 
 def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
     """What is in a run folder or a checkpoint file, with a note where an older one had to do."""
-    from charnn.checkpoint import open_model
+    from charnn.opening import open_model
 
     loaded, note = open_model(path)
     if note:

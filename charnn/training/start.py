@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from charnn.checkpoint import Checkpoint, load_or_previous
+from charnn.checkpoint import Checkpoint
+from charnn.opening import load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError, TextError

@@ -427,9 +427,9 @@ def test_a_save_that_the_disk_held_up_does_not_make_saves_rare(
     monkeypatch.setattr(saver.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     real = checkpoint.save
 
-    def save(path: Path, what: Checkpoint, takes: list[float]) -> None:
+    def save(path: Path, what: Checkpoint, previous: Path | None, takes: list[float]) -> None:
         now[0] += takes.pop(0)
-        real(path, what)
+        real(path, what, previous)
 
     takes = [0.5, 30.0]
     monkeypatch.setattr(saver, "save", functools.partial(save, takes=takes))
