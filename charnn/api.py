@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from charnn.checkpoint import Checkpoint
-from charnn.opening import open_model
 from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
-from charnn.folder import BEST, free_folder, run_name
 from charnn.model.evaluate import Score, evaluate
-from charnn.sampling.generate import Writer
-from charnn.sampling.texts import Ending, Sample
+from charnn.runs.folder import BEST, free_folder, run_name
+from charnn.runs.opening import open_model
+from charnn.runs.run import Run
+from charnn.runs.start import PLANNED, begin, new_folder, plan_run, resumed
+from charnn.sampling.sampler import Writer
+from charnn.sampling.stopping import Ending, Sample
 from charnn.text.corpus import open_corpus
 from charnn.text.records import split_records
 from charnn.training.loop import Rollback, Trouble
 from charnn.training.plan import Budget
-from charnn.training.run import Run
-from charnn.training.start import PLANNED, begin, new_folder, plan_run, resumed
 
 
 class LanguageModel:

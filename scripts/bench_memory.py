@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop
 from charnn.training.memory import estimate
-from charnn.training.run import Run
 
 # cell, layers, hidden, embedding, vocabulary, lanes, window
 SIZES = [

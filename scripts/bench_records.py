@@ -15,7 +15,7 @@ from pathlib import Path
 import charnn
 from charnn.cli.records import TRIES, Wanted
 from charnn.config import SampleConfig
-from charnn.sampling.generate import Writer, single_stream_threads
+from charnn.sampling.sampler import Writer, single_stream_threads
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from torch import nn
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch, stepper_of
+from charnn.sampling.graphed_batch import ReplayedBatch
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
-from charnn.sampling.replay import ReplayedBatch
 from charnn.sampling.stepper import Stepper
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from charnn.config import TextConfig
 from charnn.device import pick_device
+from charnn.runs.start import begin, new_folder, plan_run
 from charnn.text.corpus import open_corpus
 from charnn.training.plan import Budget
-from charnn.training.start import begin, new_folder, plan_run
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from charnn import checkpoint
-from charnn.folder import LAST, METRICS
+from charnn.runs.folder import LAST, METRICS
 
 TEAMS = ((1, 2), (2, 1))  # processes, threads of each
 

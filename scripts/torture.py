@@ -30,8 +30,8 @@ from typing import IO
 
 from charnn import checkpoint
 from charnn.errors import CharnnError
-from charnn.opening import load_or_previous
-from charnn.folder import BEST, LAST, METRICS, never_begun, newest
+from charnn.runs.folder import BEST, LAST, METRICS, never_begun, newest
+from charnn.runs.opening import load_or_previous
 
 TRAINING, AT = "training", "at "  # what a child says, see torture_child.py
 SETTINGS = "--seed 1 --hidden-size 16 --num-layers 2 --dropout .2 --batch-size 4 --seq-len 16"

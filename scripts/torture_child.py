@@ -27,7 +27,7 @@ def run_child(pipe: int, call: int, arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     from charnn.cli.main import main
 
-    run: Any = importlib.import_module("charnn.training.run")
+    run: Any = importlib.import_module("charnn.runs.run")
     run.train_steps = functools.partial(_tell_first, pipe, run.train_steps)
     halt = Halt(pipe, call)
     for name in ("fsync", "link", "replace", "unlink", "posix_fadvise"):

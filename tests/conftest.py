@@ -19,8 +19,8 @@ from torch import Tensor
 from charnn import api, checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.cli.main import main
+from charnn.runs.run import Run
 from charnn.training import loop
-from charnn.training.run import Run
 from charnn.training.state import TrainState
 from charnn.training.update import Update
 

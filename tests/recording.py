@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from charnn.sampling.replay import ReplayedBatch
+from charnn.sampling.graphed_batch import ReplayedBatch
 from charnn.training import loop, update
 
 WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}

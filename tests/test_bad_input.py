@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from charnn.folder import LOCK
+from charnn.runs.folder import LOCK
 from tests.conftest import TINY, charnn, words
 
 TRAIN = f"train text.txt {shlex.join(TINY)} --steps 2 --out new"

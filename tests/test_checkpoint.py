@@ -16,10 +16,10 @@ from charnn.api import LanguageModel
 from charnn.checkpoint import FORMAT, Checkpoint
 from charnn.config import ValidationConfig
 from charnn.errors import CheckpointError
+from charnn.runs.run import Run
 from charnn.text.corpus import open_corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
-from charnn.training.run import Run
 from tests.conftest import TINY, charnn
 from tests.hostile import with_fields
 

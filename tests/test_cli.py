@@ -12,7 +12,7 @@ import pytest
 
 from charnn import checkpoint
 from charnn.cli.main import COMMANDS
-from charnn.folder import free_folder
+from charnn.runs.folder import free_folder
 from tests.conftest import TINY, charnn, process, words
 
 

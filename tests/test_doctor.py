@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charnn import __version__, device
-from charnn.cli import doctor
+from charnn.cli.commands import doctor
 from charnn.device import has_bfloat16_lstm
 from charnn.errors import SettingError
 from tests.conftest import charnn as command

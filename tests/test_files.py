@@ -29,8 +29,8 @@ from charnn.files import (
     replacing,
     write_json,
 )
-from charnn.opening import load_or_previous
-from charnn.folder import LAST, PREVIOUS
+from charnn.runs.folder import LAST, PREVIOUS
+from charnn.runs.opening import load_or_previous
 
 
 def names(folder: Path) -> list[str]:

@@ -11,9 +11,9 @@ from charnn import api, checkpoint
 from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.batch import stepper_of
-from charnn.sampling.generate import Writer
 from charnn.sampling.products import FullProduct, HalfProduct, Product
-from charnn.sampling.texts import Ending
+from charnn.sampling.sampler import Writer
+from charnn.sampling.stopping import Ending
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop

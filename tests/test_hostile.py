@@ -21,12 +21,12 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
-from charnn.sampling.generate import Writer
+from charnn.runs.info import write_about
+from charnn.runs.run import Run
+from charnn.runs.start import resumed
+from charnn.sampling.sampler import Writer
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
-from charnn.training.origin import write_about
-from charnn.training.run import Run
-from charnn.training.start import resumed
 from tests.conftest import words
 from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 
@@ -241,7 +241,7 @@ import sys
 from pathlib import Path
 from charnn import checkpoint
 from charnn.config import SampleConfig
-from charnn.sampling.generate import stream
+from charnn.sampling.sampler import stream
 
 def use(path):
     loaded = checkpoint.load(path)

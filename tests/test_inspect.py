@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from charnn.cli import view
-from charnn.cli.finding import TRACKED
+from charnn.cli.unit_table import TRACKED
 from charnn.insight.properties import PROPERTIES
 from tests.conftest import TINY, charnn, words
 

@@ -14,23 +14,19 @@ for room, rooms in (
     ("errors", ()),
     ("threads", ()),
     ("files", ("errors",)),
-    ("folder", ("errors", "files")),
     ("config", ("errors",)),
-    ("text", ("errors", "files", "config")),
-    ("model", ("text",)),
     ("device", ("errors",)),
-    ("recording", ()),
+    ("cuda_graph", ()),
+    ("text", ("files", "config")),
+    ("model", ("text",)),
     ("checkpoint", ("model", "version")),
-    ("opening", ("checkpoint", "folder")),
-    ("training", ("opening", "device", "recording")),
-    (
-        "sampling",
-        ("checkpoint", "device", "recording"),
-    ),  # knows nothing of training, nor training of it
-    ("api", ("training", "sampling", "device")),
-    ("__init__", ("api", "version", "errors", "threads")),
-    ("insight", ("training", "sampling", "device")),
-    ("cli", ("api", "insight", "threads")),
+    ("training", ("checkpoint", "device", "cuda_graph")),
+    ("runs", ("training",)),
+    ("sampling", ("checkpoint", "device", "cuda_graph")),  # knows nothing of training or runs
+    ("insight", ("runs", "sampling")),
+    ("api", ("insight",)),
+    ("__init__", ("api", "threads")),
+    ("cli", ("__init__",)),
     ("__main__", ("cli",)),
 ):
     BELOW[room] = set(rooms).union(*(BELOW[r] for r in rooms))

@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 
 from charnn import checkpoint
-from charnn.opening import load_or_previous
-from charnn.cli.story import Stop
+from charnn.cli.progress import Stop
+from charnn.runs.opening import load_or_previous
+from charnn.runs.run import Run
 from charnn.training.distributed import ALONE, Team
-from charnn.training.run import Run
 from tests.conftest import TINY, exploding, process, stopped_run
 from tests.conftest import charnn as command
 

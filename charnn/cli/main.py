@@ -44,7 +44,7 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(f"charnn.cli.{name}"), "command")  # noqa: B009
+        return getattr(importlib.import_module(f"charnn.cli.commands.{name}"), "command")  # noqa: B009
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

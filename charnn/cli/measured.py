@@ -24,8 +24,8 @@ def measured_text(
 ) -> tuple["Indices", "Corpus"]:
     """What of the named texts is measured, and the corpus; without texts the validation part of
     the run's own corpus. Of its own corpus always only that, because the rest was learned."""
+    from charnn.runs.info import reopen_corpus
     from charnn.text.corpus import open_corpus
-    from charnn.training.origin import reopen_corpus
 
     if not texts:
         corpus = reopen_corpus(path.parent, loaded)

@@ -14,7 +14,7 @@ import click
 from charnn.cli.terminal import tell
 from charnn.config import Settings
 from charnn.errors import CheckpointError
-from charnn.folder import ABOUT, RUNS, begin_again, best_of, find_runs, is_run
+from charnn.runs.folder import ABOUT, RUNS, begin_again, best_of, find_runs, is_run
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -163,7 +163,7 @@ def one_checkpoint(arguments: Sequence[str], quiet: bool) -> Path:
 
 def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
     """What is in a run folder or a checkpoint file, with a note where an older one had to do."""
-    from charnn.opening import open_model
+    from charnn.runs.opening import open_model
 
     loaded, note = open_model(path)
     if note:

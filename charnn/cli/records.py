@@ -16,7 +16,7 @@ from charnn.errors import CharnnError, SettingError
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
-    from charnn.sampling.texts import Sample
+    from charnn.sampling.stopping import Sample
 
 TRIES = 20  # for each record that is asked for, unless told otherwise
 AT_ONCE = 256  # records that a validator gets

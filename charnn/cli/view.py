@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from charnn.cli.terminal import visible
 
 if TYPE_CHECKING:
-    from charnn.insight.probe import Trace
+    from charnn.insight.trace import Trace
     from charnn.text.tokenizer import Tokenizer
 
 COLUMNS = 80

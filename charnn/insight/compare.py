@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from charnn.errors import TextError
-from charnn.insight.figure import figure
 from charnn.insight.gradients import FADED, LABELS, Reach, drawn_range, measure_reach
+from charnn.insight.plot import figure
 from charnn.model.evaluate import evaluate
+from charnn.runs.start import plan_run
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
 from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
 from charnn.training.plan import Budget, Plan
-from charnn.training.start import plan_run
 from charnn.training.state import TrainState
 
 # All the same but the cell, and nothing that is known to help one of them more.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charnn.errors import SettingError, TextError
-from charnn.folder import METRICS
 from charnn.insight.chart import Chart, Points
-from charnn.insight.figure import GRAYS, LINES, figure
-from charnn.training.record import Metrics, read_metrics
+from charnn.insight.plot import GRAYS, LINES, figure
+from charnn.runs.folder import METRICS
+from charnn.runs.metrics import Metrics, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

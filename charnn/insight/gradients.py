@@ -18,12 +18,12 @@ from torch import Tensor
 
 from charnn.errors import CharnnError, TextError
 from charnn.insight.chart import Chart
-from charnn.insight.figure import figure
+from charnn.insight.plot import figure
 from charnn.model.cells import network_cells, read
 from charnn.model.evaluate import WARM_UP
 from charnn.model.network import CharNetwork, predicting
+from charnn.runs.metrics import Metrics
 from charnn.text.tokenizer import Indices
-from charnn.training.record import Metrics
 
 # Shapes: B positions, T characters that are read, K distances from 0, H hidden, L layers,
 # S tensors in a cell's state (LSTM 2: h, c; others 1: h).

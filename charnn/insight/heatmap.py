@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charnn.insight.figure import figure
-from charnn.insight.probe import Trace
+from charnn.insight.plot import figure
+from charnn.insight.trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

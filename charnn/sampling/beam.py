@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from charnn.sampling.batch import Batch
-from charnn.sampling.texts import Ending, Sample, Stops
+from charnn.sampling.stopping import Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
 
 

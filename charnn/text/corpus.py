@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
 from charnn.files import cache_folder, explained, remove_leftovers, replacing, write_json
-from charnn.text.check import warnings_about
 from charnn.text.records import split_records
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
+from charnn.text.text_warnings import warnings_about
 from charnn.text.tokenizer import (
     CODE_POINTS,
     ByteTokenizer,

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
-from charnn.training.kernel import LANES, MOST_LANES
-from charnn.training.measure import Speed
+from charnn.training.cudnn import LANES, MOST_LANES
 from charnn.training.memory import estimate, parameters, refuse_too_large
+from charnn.training.speed import Speed
 
 VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
 MOST_VALIDATIONS = 20

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charnn.config import TrainConfig
+from charnn.cuda_graph import recorded
 from charnn.device import has_bfloat16_lstm
-from charnn.recording import recorded
 from charnn.text.records import NO_TARGET
 from charnn.training import scaling
 from charnn.training.state import TrainState, own_random

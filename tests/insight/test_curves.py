@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from charnn.errors import SettingError, TextError
-from charnn.folder import METRICS
 from charnn.insight.curves import MOST_RUNS, Curves, as_text, curves_of, draw_curves
+from charnn.runs.folder import METRICS
+from charnn.runs.metrics import Metrics
 from charnn.training.loop import StepReport
-from charnn.training.record import Metrics
 from tests.conftest import charnn
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from charnn.errors import CharnnError
-from charnn.insight.figure import check_picture, figure
+from charnn.insight.plot import check_picture, figure
 
 
 def draw(path: Path, title: str = "steep") -> bytes:

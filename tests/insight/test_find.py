@@ -8,9 +8,9 @@ import torch
 
 from charnn.config import ModelConfig
 from charnn.errors import TextError
-from charnn.insight.find import SHORTEST, Layout, Moments, characters, find, trouble
-from charnn.insight.probe import trace
 from charnn.insight.properties import PROPERTIES
+from charnn.insight.trace import trace
+from charnn.insight.units import SHORTEST, Layout, Moments, characters, find, trouble
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer

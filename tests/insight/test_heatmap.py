@@ -9,7 +9,7 @@ import torch
 
 from charnn.config import ModelConfig
 from charnn.insight.heatmap import draw
-from charnn.insight.probe import Trace, trace
+from charnn.insight.trace import Trace, trace
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from charnn.config import ModelConfig
-from charnn.insight.probe import trace
+from charnn.insight.trace import trace
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork, predicting
 

@@ -12,9 +12,9 @@ from charnn.model.cells import Cell, network_cells
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import AnyStepper
 from charnn.sampling.clamp import Clamp, check_clamps
-from charnn.sampling.generate import Writer
 from charnn.sampling.many import ManyLSTM
 from charnn.sampling.products import Int8Product
+from charnn.sampling.sampler import Writer
 from charnn.sampling.stepper import Stepper
 from charnn.text.tokenizer import CharTokenizer
 

@@ -11,8 +11,8 @@ import torch
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch, row_seed
-from charnn.sampling.generate import Writer, start_of_line, stream
-from charnn.sampling.texts import Ending, Sample
+from charnn.sampling.sampler import Writer, start_of_line, stream
+from charnn.sampling.stopping import Ending, Sample
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 
 TOKENIZER = CharTokenizer("\nabcdef")

@@ -11,13 +11,13 @@ import torch
 
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
-from charnn.sampling import generate, replay
+from charnn.sampling import graphed_batch, sampler
 from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp
-from charnn.sampling.generate import Writer
+from charnn.sampling.graphed_batch import ReplayedBatch
 from charnn.sampling.products import FullProduct, HalfProduct, Product
-from charnn.sampling.replay import ReplayedBatch
-from charnn.sampling.texts import Ending, Sample
+from charnn.sampling.sampler import Writer
+from charnn.sampling.stopping import Ending, Sample
 from charnn.text.tokenizer import CharTokenizer
 from tests.recording import recordings
 
@@ -41,7 +41,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[ReplayedBatch]:
         batches.append(batch)
         record(batch)
 
-    monkeypatch.setattr(generate, "WORTH", 1)
+    monkeypatch.setattr(sampler, "WORTH", 1)
     monkeypatch.setattr(ReplayedBatch, "_record", watched)
     return batches
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_replayed_is_written_all_the_same(
 
 def test_short_texts_are_not_worth_a_recording(network: CharNetwork) -> None:
     writer = list(writers(network))[1]
-    assert not writer._worth_a_recording(SampleConfig(length=replay.WORTH - 1))
+    assert not writer._worth_a_recording(SampleConfig(length=graphed_batch.WORTH - 1))
     assert writer._worth_a_recording(SampleConfig(length=None))
 
 
@@ -120,7 +120,7 @@ def test_rows_that_are_left_out_or_begin_anew_are_those_of_a_plain_batch(
     plain, replayed = (kind(network, config, [1, 2], range(5)) for kind in (Batch, ReplayedBatch))
 
     def one_by_one() -> Iterator[Any]:
-        for _ in range(replay.STEPS):
+        for _ in range(graphed_batch.STEPS):
             (indices,), (logits,) = plain.turn()
             yield indices, logits.clone()
             plain.advance(indices)
@@ -171,5 +171,5 @@ def test_rows_that_can_no_longer_be_recorded_go_on_step_by_step(
     drafts = several.samples(config, 12, "ab", rows=8)
     with recordings():
         begun = [next(drafts)]
-        monkeypatch.setattr(replay, "recorded", refuse)
+        monkeypatch.setattr(graphed_batch, "recorded", refuse)
         assert [plain(sample) for sample in begun + list(drafts)] == [plain(s) for s in expected]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charnn.sampling.texts import Ending, Stops
+from charnn.sampling.stopping import Ending, Stops
 
 TEXT = st.text("ab", max_size=30)
 

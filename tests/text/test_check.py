@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from charnn.config import TextConfig
-from charnn.text.check import warnings_about
 from charnn.text.corpus import open_corpus
 from charnn.text.demo import demo_text
+from charnn.text.text_warnings import warnings_about
 from charnn.text.tokenizer import CODE_POINTS
 
 PROSE = "".join(

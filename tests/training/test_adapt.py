@@ -5,7 +5,7 @@ import torch
 from charnn.config import ModelConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.text.tokenizer import CharTokenizer, Tokenizer
-from charnn.training.adapt import adapted, changes
+from charnn.training.init_from import adapted, changes
 
 BEFORE, AFTER = CharTokenizer("abcxz"), CharTokenizer("Qabz", unknown=True)
 

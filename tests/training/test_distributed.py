@@ -16,10 +16,10 @@ import torch
 from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError, TextError
+from charnn.runs.run import Run
+from charnn.runs.start import same_for_all
 from charnn.text.corpus import open_corpus
 from charnn.training.distributed import ALONE, Team
-from charnn.training.run import Run
-from charnn.training.start import same_for_all
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
 

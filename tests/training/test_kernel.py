@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.training.kernel import Card, misses
+from charnn.training.cudnn import Card, misses
 from charnn.training.plan import Budget, Facts, make_plan
 from tests.training.test_plan import Machine
 

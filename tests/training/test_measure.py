@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.training import measure
+from charnn.training import speed as module
 from charnn.training.loop import StepReport
-from charnn.training.measure import Speed, Stopwatch
+from charnn.training.speed import Speed, Stopwatch
 from charnn.training.state import TrainState
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=1, embedding_size=4)
@@ -30,7 +30,7 @@ def test_a_few_slow_steps_do_not_change_the_undisturbed_time(
                 yield StepReport(state.step - 1, 1.0, 1.0, 1.0)
                 yield StepReport(state.step, 1.0, 1.0, 1.0)
 
-    monkeypatch.setattr(measure, "train_steps", steps)
+    monkeypatch.setattr(module, "train_steps", steps)
     speed = Stopwatch(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.4)
     assert 0.002 <= speed.undisturbed < 0.006
     assert speed.step > 1.5 * speed.undisturbed

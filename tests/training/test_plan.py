@@ -11,8 +11,8 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import lanes_layout
 from charnn.training import plan as module
-from charnn.training.measure import Speed
 from charnn.training.plan import SIZES, Budget, Facts, Plan, make_plan
+from charnn.training.speed import Speed
 
 
 @dataclass

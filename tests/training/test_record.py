@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from charnn.errors import CharnnError
+from charnn.runs.metrics import Record, read_metrics
 from charnn.training.loop import Rollback, StepReport
-from charnn.training.record import Record, read_metrics
 
 
 def report(step: int, loss: float = 2.0) -> StepReport:

@@ -14,12 +14,13 @@ from charnn import checkpoint, files
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
-from charnn.folder import METRICS
+from charnn.runs import saver
+from charnn.runs.folder import METRICS
+from charnn.runs.run import Run, Validation
+from charnn.runs.saver import Saver
 from charnn.text.corpus import Corpus, open_corpus
-from charnn.training import loop, saver
+from charnn.training import loop
 from charnn.training.loop import StepReport, Trouble
-from charnn.training.run import Run, Validation
-from charnn.training.saver import Saver
 from tests.conftest import exploding, made_together
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
@@ -121,7 +122,7 @@ def test_looking_at_the_network_at_a_validation_changes_nothing(
         for report in begun(tmp_path / name, corpus).reports():
             if isinstance(report, Validation) and name == "seeing":
                 from charnn.config import SampleConfig
-                from charnn.sampling.generate import stream
+                from charnn.sampling.sampler import stream
 
                 list(stream(report.network, corpus.tokenizer, SampleConfig(length=9, seed=1)))
     for file in FILES:

@@ -17,10 +17,10 @@ import charnn
 from charnn import checkpoint
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
-from charnn.folder import claimed
+from charnn.runs.folder import claimed
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop, memory, plan
-from charnn.training.adapt import adapted
+from charnn.training.init_from import adapted
 from charnn.training.memory import estimate
 from charnn.training.update import Update
 from tests.conftest import TINY, stopped_run, words
@@ -102,7 +102,7 @@ def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_pa
     assert checkpoint.load(tmp_path / "straight" / FILES[1]).train.steps == steps > 9
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "train_steps", lambda *_: iter(()))
-        patch.setattr("charnn.training.run.train_steps", lambda *_: iter(()))
+        patch.setattr("charnn.runs.run.train_steps", lambda *_: iter(()))
         with pytest.warns(UserWarning, match="6 steps become"):
             charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
     charnn.resume(tmp_path / "run")
@@ -142,8 +142,8 @@ def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for fast in (True, False):  # then, now
-        monkeypatch.setattr("charnn.training.start.fast_bfloat16", lambda _, fast=fast: fast)
-        monkeypatch.setattr("charnn.training.origin.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.runs.start.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.runs.info.fast_bfloat16", lambda _, fast=fast: fast)
         if fast:
             run = stopped(tmp_path / "run", text_file, 3)
             assert checkpoint.load(run / FILES[1]).train.precision == "bf16"
@@ -264,7 +264,7 @@ def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
 def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     before = contents(run)
-    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.folder import claimed\n"
+    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.folder import claimed\n"
     code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE)
     assert holder.stdout is not None
@@ -358,7 +358,7 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(text_file: Path, tmp_path: 
 def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.training.start.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.runs.start.available", lambda device: 20_000.0)
     out = ("--steps", "2", "--out", tmp_path / "run")
     result = command("train", text_file, *TINY, *out)
     assert result.exit_code == 1
@@ -419,7 +419,7 @@ def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
-    monkeypatch.setattr("charnn.training.start.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.runs.start.available", lambda device: 20_000.0)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
     assert "would need about" in result.stderr
@@ -441,7 +441,7 @@ def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
 def test_a_cpu_without_a_bf16_lstm_says_so_instead_of_failing(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.training.start.has_bfloat16_lstm", lambda _: False)
+    monkeypatch.setattr("charnn.runs.start.has_bfloat16_lstm", lambda _: False)
     given = ("train", text_file, "--steps", "2", "--precision", "bf16", "--out", tmp_path / "run")
     result = command(*given)
     assert result.exit_code == 1

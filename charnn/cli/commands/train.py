@@ -16,15 +16,15 @@ from charnn.cli.options import AUTO, device_option, open_checkpoint, quiet_optio
 from charnn.cli.terminal import tell
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
-from charnn.folder import find_runs, free_folder, run_name, runs_called
+from charnn.runs.folder import find_runs, free_folder, run_name, runs_called
 
 if TYPE_CHECKING:
     import torch
 
+    from charnn.runs.run import Run
     from charnn.text.corpus import Corpus
     from charnn.training.distributed import Team
     from charnn.training.plan import Budget, Plan
-    from charnn.training.run import Run
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
 TRAIN = (
@@ -134,7 +134,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 
 def _trained(options: dict[str, Any], device: "torch.device", team: "Team") -> int:
     """The exit code. A function of its own, so that nothing of the run outlives the team."""
-    from charnn.cli.story import follow
+    from charnn.cli.progress import follow
 
     with (_resumed if options["resume"] else _begun)(options, device, team) as run:
         if run is None:
@@ -173,10 +173,10 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
     if all(value is None for value in limits.values()):
         limits["minutes"] = DEFAULT_MINUTES
 
-    from charnn.cli.story import tell_plan
-    from charnn.training.adapt import changes
+    from charnn.cli.progress import tell_plan
+    from charnn.runs.start import begin, new_folder, plan_run, refuse_existing, same_for_all
+    from charnn.training.init_from import changes
     from charnn.training.plan import Budget
-    from charnn.training.start import begin, new_folder, plan_run, refuse_existing, same_for_all
 
     if options["out"] is not None:
         refuse_existing(options["out"])
@@ -214,7 +214,7 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
 
 def _corpus(options: dict[str, Any], text: TextConfig) -> "Corpus":
     """The text to learn."""
-    from charnn.cli.story import tell_notes
+    from charnn.cli.progress import tell_notes
     from charnn.text.corpus import open_corpus
 
     corpus = open_corpus(options["corpus"], text, val=options["val"])
@@ -236,10 +236,10 @@ def _tell_dry_run(
     plan: "Plan", budget: "Budget", corpus: "Corpus", device: "torch.device", processes: int
 ) -> None:
     """On stdout, because here it is the product."""
-    from charnn.cli.story import spoken
-    from charnn.training.measure import Stopwatch
+    from charnn.cli.progress import spoken
+    from charnn.runs.start import memory_of_one
     from charnn.training.memory import advice, estimate, parameters, readable
-    from charnn.training.start import memory_of_one
+    from charnn.training.speed import Stopwatch
 
     share = replace(plan.train, batch_size=max(1, plan.train.batch_size // processes))
     needed, there = estimate(plan.model, share, device.type == "cpu"), memory_of_one(device)
@@ -264,8 +264,8 @@ def _tell_dry_run(
 
 @contextlib.contextmanager
 def _resumed(options: dict[str, Any], device: "torch.device", team: "Team") -> Iterator["Run"]:
+    from charnn.runs.start import resumed
     from charnn.training.plan import Budget
-    from charnn.training.start import resumed
 
     named = options["corpus"]
     runs = [] if options["out"] else runs_called(run_name(named)) if named else find_runs()

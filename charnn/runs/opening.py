@@ -4,7 +4,7 @@ from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, load
 from charnn.errors import DamagedError
-from charnn.folder import LAST, PREVIOUS, best_of, is_run
+from charnn.runs.folder import LAST, PREVIOUS, best_of, is_run
 
 
 def open_model(path: Path) -> tuple[Checkpoint, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, check_finite, save
 from charnn.errors import CharnnError
-from charnn.folder import BEST, LAST, PREVIOUS
+from charnn.runs.folder import BEST, LAST, PREVIOUS
 
 SAVE_SECONDS = 60.0  # between two saves, unless told otherwise: at most so much work is lost
 SAVE_SHARE = 1 / 200  # of the time, where that means saving more rarely

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charnn.recording import recorded
+from charnn.cuda_graph import recorded
 from charnn.sampling.batch import Batch
 from charnn.sampling.stepper import Array
 

@@ -21,7 +21,7 @@ from charnn.cli.options import (
 from charnn.cli.terminal import show, tell
 from charnn.config import TextConfig, TrainConfig
 from charnn.errors import TextError
-from charnn.folder import METRICS, find_runs, is_run
+from charnn.runs.folder import METRICS, find_runs, is_run
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,7 @@ def command(arguments: tuple[str, ...], picture: Path | None, force: bool, **opt
     if force and picture is None:
         raise click.UsageError("--force needs --plot")
     if picture is not None:
-        from charnn.insight.figure import check_picture
+        from charnn.insight.plot import check_picture
 
         check_picture(picture, force)
     (_compare if options["compare"] else _measure)(arguments, picture, options)
@@ -106,7 +106,7 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
 
     from charnn.device import pick_device
     from charnn.insight.gradients import Clipping, as_text, draw_reach, measure_reach
-    from charnn.training.record import read_metrics
+    from charnn.runs.metrics import read_metrics
 
     loaded = open_checkpoint(path, quiet)
     names = ("encoding", "skip_unknown", "quiet")
@@ -193,9 +193,9 @@ def _trial(cell: str, corpus: "Corpus", device: "torch.device", options: dict[st
 
 def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "Corpus":
     """What the small models learn: the texts; that of a run; the demo text."""
-    from charnn.cli.story import tell_notes
+    from charnn.cli.progress import tell_notes
+    from charnn.runs.info import reopen_corpus
     from charnn.text.corpus import open_corpus
-    from charnn.training.origin import reopen_corpus
 
     named = bool(arguments) and _is_checkpoint(arguments[0])
     if named and len(arguments) > 1:

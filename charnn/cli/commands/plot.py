@@ -7,7 +7,7 @@ import click
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, tell, visible
 from charnn.errors import CheckpointError
-from charnn.folder import METRICS, RUNS, find_runs, is_run
+from charnn.runs.folder import METRICS, RUNS, find_runs, is_run
 
 
 @click.command("plot", short_help="Draw the learning curves of runs.")
@@ -39,7 +39,7 @@ def command(
     folders = [_folder(path) for path in runs] or [_newest(quiet)]
 
     from charnn.insight import curves
-    from charnn.insight.figure import check_picture
+    from charnn.insight.plot import check_picture
 
     picture = Path("runs.png" if len(folders) > 1 else f"{folders[0].resolve().name or 'run'}.png")
     picture = out or picture

@@ -15,7 +15,7 @@ from charnn.config import ValidationConfig
 from charnn.device import fast_bfloat16
 from charnn.errors import CharnnError, TextError
 from charnn.files import explained, write_json
-from charnn.folder import ABOUT, read_about
+from charnn.runs.folder import ABOUT, read_about
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__

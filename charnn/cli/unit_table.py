@@ -11,8 +11,8 @@ from charnn.cli.terminal import show, tell
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
-    from charnn.insight.find import Found
     from charnn.insight.properties import Values
+    from charnn.insight.units import Found
     from charnn.model.network import CharNetwork
     from charnn.text.tokenizer import Indices
 
@@ -28,7 +28,7 @@ def show_found(
 ) -> None:  # fmt: skip
     """The best units of the properties that were asked for, as a table or as JSON."""
     from charnn.errors import TextError
-    from charnn.insight.find import Layout, find, trouble
+    from charnn.insight.units import Layout, find, trouble
 
     quiet = options["quiet"]
     indices, newline = _text(path, loaded, text, quiet)
@@ -70,7 +70,7 @@ def _text(
 ) -> tuple["Indices", int | None]:
     """The symbols to read, and what ends a record if they are of records."""
     from charnn.errors import TextError
-    from charnn.training.origin import reopen_corpus
+    from charnn.runs.info import reopen_corpus
 
     tokenizer = loaded.tokenizer
     newline = int(tokenizer.encode("\n")[0]) if loaded.text.lines else None
@@ -92,8 +92,8 @@ def _properties(
     """By name, a number for each symbol: those of a character's bytes are its own."""
     import numpy as np
 
-    from charnn.insight.find import characters
     from charnn.insight.properties import PROPERTIES, pattern
+    from charnn.insight.units import characters
 
     functions = {name: PROPERTIES[name] for name in TRACKED if options["find"] in (name, "all")}
     if options["pattern"] is not None:

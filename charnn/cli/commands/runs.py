@@ -9,7 +9,7 @@ from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, tell
 from charnn.errors import CharnnError
 from charnn.files import explained
-from charnn.folder import LAST, RUNS, best_of, find_runs
+from charnn.runs.folder import LAST, RUNS, best_of, find_runs
 
 
 @click.command("runs", short_help="List the runs under ./checkpoints.")

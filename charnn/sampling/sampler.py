@@ -17,10 +17,10 @@ from charnn.sampling import beam
 from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
 from charnn.sampling.clamp import Clamp, check_clamps
 from charnn.sampling.filters import Chain
+from charnn.sampling.graphed_batch import WORTH, ReplayedBatch
 from charnn.sampling.products import FullProduct, Product
-from charnn.sampling.replay import WORTH, ReplayedBatch
 from charnn.sampling.stepper import Array
-from charnn.sampling.texts import Draft, Ending, Sample, Stops
+from charnn.sampling.stopping import Draft, Ending, Sample, Stops
 from charnn.text.tokenizer import Tokenizer
 
 ROWS = 256  # texts that are written at once, unless fewer are wanted

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from charnn.checkpoint import Checkpoint
-from charnn.opening import load_or_previous
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError, TextError
 from charnn.files import explained
-from charnn.folder import (
+from charnn.runs.folder import (
     ABOUT,
     LAST,
     LOCK,
@@ -29,16 +28,17 @@ from charnn.folder import (
     newest,
     read_about,
 )
+from charnn.runs.info import reopen_corpus, update_about, write_about
+from charnn.runs.opening import load_or_previous
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_length
-from charnn.training.adapt import adapted
 from charnn.training.distributed import ALONE, Team, processes_here
-from charnn.training.measure import Stopwatch
+from charnn.training.init_from import adapted
 from charnn.training.memory import available, memory_explained, refuse_too_large
-from charnn.training.origin import reopen_corpus, update_about, write_about
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
-from charnn.training.run import Run
 from charnn.training.schedule import learning_rate
+from charnn.training.speed import Stopwatch
 
 # What may be given instead of chosen; the rest follows from corpus and budget.
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {

@@ -12,15 +12,15 @@ from tqdm import tqdm
 
 from charnn.cli.terminal import STORY, for_stream, show, tell
 from charnn.config import SampleConfig
-from charnn.folder import BEST
 from charnn.model.evaluate import Score
-from charnn.sampling.generate import Writer, stream
+from charnn.runs.folder import BEST
+from charnn.runs.run import Run, Validation
+from charnn.sampling.sampler import Writer, stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
-from charnn.training.kernel import Card, misses
+from charnn.training.cudnn import Card, misses
 from charnn.training.loop import Rollback, StepReport, Trouble
 from charnn.training.plan import Plan, reading
-from charnn.training.run import Run, Validation
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 TOGETHER = 2.0  # seconds

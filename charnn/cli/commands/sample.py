@@ -31,8 +31,8 @@ from charnn.cli.terminal import tell
 from charnn.config import SampleConfig
 
 if TYPE_CHECKING:
-    from charnn.sampling.generate import Writer
-    from charnn.sampling.texts import Ending, Sample
+    from charnn.sampling.sampler import Writer
+    from charnn.sampling.stopping import Ending, Sample
     from charnn.text.tokenizer import Tokenizer
 
 DRAWING = (
@@ -125,9 +125,9 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     from charnn.device import pick_device
     from charnn.sampling.clamp import Clamp
-    from charnn.sampling.generate import Writer, single_stream_threads
     from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
-    from charnn.sampling.texts import Ending
+    from charnn.sampling.sampler import Writer, single_stream_threads
+    from charnn.sampling.stopping import Ending
     from charnn.text.sources import read_text
 
     quiet = options["quiet"]
@@ -220,7 +220,7 @@ def _samples(
     options: dict[str, Any],
 ) -> Iterator["Sample"]:
     """What was asked for, with the words about it."""
-    from charnn.sampling.generate import ROWS
+    from charnn.sampling.sampler import ROWS
 
     quiet = options["quiet"]
     if options["beam"]:

@@ -57,10 +57,10 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     import torch
 
     from charnn.device import fast_bfloat16, idle_card
-    from charnn.training.kernel import Card
+    from charnn.training.cudnn import Card
     from charnn.training.memory import available, readable
 
-    yield "charnn", f"{__version__}, {Path(__file__).parents[1]}"
+    yield "charnn", f"{__version__}, {Path(__file__).parents[2]}"
     yield "python", f"{platform.python_version()}, {sys.executable}"
     yield "system", platform.platform()
     for name in PACKAGES:
@@ -116,8 +116,8 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
     from charnn.device import has_bfloat16_lstm
     from charnn.model.network import CharNetwork
     from charnn.sampling.batch import Batch
-    from charnn.sampling.generate import single_stream_threads
-    from charnn.training.measure import Stopwatch
+    from charnn.sampling.sampler import single_stream_threads
+    from charnn.training.speed import Stopwatch
 
     text = np.random.default_rng(1).integers(65, size=200_000).astype(np.uint8)
     model = ModelConfig(65, 384, 2, 384)

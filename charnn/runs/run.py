@@ -14,17 +14,17 @@ from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.files import explained
-from charnn.folder import BEST, METRICS
 from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
+from charnn.runs.folder import BEST, METRICS
+from charnn.runs.metrics import Record
+from charnn.runs.saver import Saver
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
 from charnn.text.records import Known, RecordBatches, Records, beginning, windows_of
 from charnn.training.distributed import ALONE, Team
 from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
 from charnn.training.memory import memory_explained
-from charnn.training.record import Record
-from charnn.training.saver import Saver
 from charnn.training.state import TrainState
 
 METRICS_LINES = 1000  # about this many steps of a run are written down

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.finding import TRACKED, show_found
 from charnn.cli.options import (
     Unit,
     device_option,
@@ -18,10 +17,11 @@ from charnn.cli.options import (
 )
 from charnn.cli.records import Regex
 from charnn.cli.terminal import show, tell
+from charnn.cli.unit_table import TRACKED, show_found
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
-    from charnn.insight.probe import Trace
+    from charnn.insight.trace import Trace
     from charnn.model.network import CharNetwork
 
 DEFAULT = "steep"
@@ -113,7 +113,7 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
     if options["unit"] is not None:
         loaded.model.check_unit(*options["unit"])
     if options["plot"] is not None:
-        from charnn.insight.figure import check_picture
+        from charnn.insight.plot import check_picture
 
         check_picture(options["plot"], options["force"])
     device = pick_device(options["device"])
@@ -138,8 +138,8 @@ def _show_trace(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     from charnn.cli import view
-    from charnn.insight.probe import trace
-    from charnn.sampling.generate import start_of_line
+    from charnn.insight.trace import trace
+    from charnn.sampling.sampler import start_of_line
 
     most = MOST if options["unit"] is None else MOST_OF_A_UNIT
     symbols = _symbols(loaded, DEFAULT if text is None else text, most, options["quiet"])
@@ -185,7 +185,7 @@ def _show_unit(
     import numpy as np
 
     from charnn.cli import view
-    from charnn.insight.find import characters
+    from charnn.insight.units import characters
 
     layer, unit = options["unit"]
     values = traced.values[traced.memory][:, layer, unit]

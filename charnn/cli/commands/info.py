@@ -8,7 +8,7 @@ import click
 
 from charnn.cli.options import json_option, one_checkpoint, open_checkpoint, quiet_option
 from charnn.cli.terminal import show
-from charnn.folder import read_about
+from charnn.runs.folder import read_about
 
 
 @click.command("info", short_help="Tell what is in a checkpoint.")
