@@ -23,7 +23,7 @@ from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState
 from charnn.training.update import Update
 from tests.conftest import exploding, made_together
-from tests.recording import recordings
+from tests.fake_cuda_graph import recordings
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4, dropout=0.2)
 TRAIN = TrainConfig(steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4, clip=0.5)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BODY = "Ünï, 5 lines\r\n".encode() * 5 + bytes(range(256))
 SHA256 = hashlib.sha256(BODY).hexdigest()
 OTHER = b"something else"

@@ -10,7 +10,7 @@ import pytest
 from charnn import api
 from tests.conftest import words
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ["hidden_size=6", "embedding_size=5", "batch_size=3", "seq_len=8", "dropout=.1,0.5"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "torture.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "torture.py"
 
 
 @pytest.mark.slow

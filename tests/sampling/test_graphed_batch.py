@@ -19,7 +19,7 @@ from charnn.sampling.products import FullProduct, HalfProduct, Product
 from charnn.sampling.sampler import Writer
 from charnn.sampling.stopping import Ending, Sample
 from charnn.text.tokenizer import CharTokenizer
-from tests.recording import recordings
+from tests.fake_cuda_graph import recordings
 
 TOKENIZER = CharTokenizer("\nabcdef")
 
