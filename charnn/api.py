@@ -11,15 +11,15 @@ from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
 from charnn.model.evaluate import Score, evaluate
-from charnn.runs.folder import BEST, free_folder, run_name
+from charnn.runs.folder import BEST, run_name, unused_folder
 from charnn.runs.opening import open_model
 from charnn.runs.run import Run
-from charnn.runs.start import PLANNED, begin, new_folder, plan_run, resumed
-from charnn.sampling.sampler import Writer
-from charnn.sampling.stopping import Ending, Sample
+from charnn.runs.start import PLANNED, begin, create_run_folder, plan_run, resumed
+from charnn.sampling.sampler import Sampler
+from charnn.sampling.stopping import Sample, StopCriteria
 from charnn.text.corpus import open_corpus
 from charnn.text.records import split_records
-from charnn.training.loop import Rollback, Trouble
+from charnn.training.loop import Rollback, TrainingWarning
 from charnn.training.plan import Budget
 
 
@@ -30,7 +30,7 @@ class LanguageModel:
         self.checkpoint = loaded
         self.tokenizer = loaded.tokenizer
         self.network = loaded.network(pick_device(device))
-        self._writer = Writer(self.network, self.tokenizer, records=loaded.text.lines)
+        self._writer = Sampler(self.network, self.tokenizer, records=loaded.text.lines)
 
     def stream(
         self, prime: str = "", *, stop: str | Sequence[str] = (), **settings: Any
@@ -117,8 +117,8 @@ def train(
     text = text if weights is None else replace(text, tokenizer=weights.text.tokenizer)
     parts = [_names(corpus), _names(val)]
     opened = open_corpus(parts[0], text, val=parts[1])
-    folder = free_folder(run_name(parts[0])) if out is None else Path(out)
-    with new_folder(folder):
+    folder = unused_folder(run_name(parts[0])) if out is None else Path(out)
+    with create_run_folder(folder):
         plan = plan_run(opened, budget, settings, seed, where, weights, force, threads=threads)
         command, every = "charnn.train in Python", save_every and 60 * save_every
         run = begin(folder, opened, text, plan, budget, where, command, every, weights)
@@ -157,17 +157,17 @@ def resume(
 def _finish(run: Run) -> Path:
     """Train to the end; what the commands tell on stderr becomes a warning."""
     for report in run.reports():
-        if isinstance(report, Rollback | Trouble):
+        if isinstance(report, Rollback | TrainingWarning):
             warnings.warn(str(report), stacklevel=3)
     return run.folder / BEST
 
 
-def _ending(stop: str | Sequence[str]) -> Ending:
+def _ending(stop: str | Sequence[str]) -> StopCriteria:
     """What ends a text: one text or several."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if "" in stops:
         raise SettingError("an empty stop would end every text before it begins")
-    return Ending(stops)
+    return StopCriteria(stops)
 
 
 def _names(paths: str | Path | Sequence[str | Path]) -> list[str]:

@@ -31,7 +31,7 @@ from charnn.errors import (
 )
 from charnn.files import explained, replace_proven, replacing
 from charnn.model.network import CharNetwork
-from charnn.text.records import Known
+from charnn.text.records import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 
@@ -106,7 +106,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     progress: Progress | None = None
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)  # optimizer, state, random
-    known: Known | None = None  # the records it learned from, if it did from records
+    known: BloomFilter | None = None  # the records it learned from, if it did from records
 
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
         """The network, rebuilt by its constructor, ready to predict."""
@@ -233,7 +233,7 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         for p in (_WEIGHTS, _TRAINING)
     ]
     count, bits = loaded.corpus.records, tensors.get(_KNOWN)
-    known = None if bits is None or count is None else Known(bits.numpy(), count)
+    known = None if bits is None or count is None else BloomFilter(bits.numpy(), count)
     return Checkpoint(
         **vars(loaded) | {"weights": parts[0], "training_tensors": parts[1], "known": known}
     )
@@ -281,7 +281,7 @@ def _check_known(file: Any, loaded: Checkpoint) -> None:
         raise CheckpointError("a filter of known records goes with a text of records, and is one")
     if there:
         part, count = file.get_slice(_KNOWN), loaded.corpus.records or 0
-        if part.get_dtype() != "U8" or part.get_shape() != [Known.size(count)]:
+        if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.size(count)]:
             raise CheckpointError("the filter of known records is not one of so many records")
         try:
             loaded.tokenizer.encode("\n")

@@ -8,10 +8,10 @@ import torch
 Result = TypeVar("Result")
 
 
-def recorded(
-    device: torch.device, rehearse: Callable[[], Result], run: Callable[[], object]
+def capture(
+    device: torch.device, warm_up: Callable[[], Result], run: Callable[[], object]
 ) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """A recording of what `run` launches, which CUDA can replay, and what `rehearse` gave before:
+    """A recording of what `run` launches, which CUDA can replay, and what `warm_up` gave before:
     libraries make what they need at their first call, and a recording must find it.
 
     `RuntimeError` if it cannot be recorded; then all goes on as if nobody had tried.
@@ -22,7 +22,7 @@ def recorded(
         side.wait_stream(usual)
         try:
             with torch.cuda.stream(side):
-                result = rehearse()
+                result = warm_up()
             usual.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=side):

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import charnn
-from charnn.cli.records import TRIES, Wanted
+from charnn.cli.records import TRIES, RecordFilter
 from charnn.config import SampleConfig
-from charnn.sampling.sampler import Writer, single_stream_threads
+from charnn.sampling.sampler import Sampler, single_stream_threads
 
 
 def main() -> None:
@@ -33,12 +33,12 @@ def main() -> None:
     corpus, known, codes_of = trained.corpus, trained.known, loaded.tokenizer.codes_of
     assert corpus.records is not None
     assert known is not None
-    wanted = Wanted(
+    wanted = RecordFilter(
         options.n, unique=True, novel=True, is_known=lambda record: known.has(codes_of(record))
     )
     start = time.perf_counter()
     with single_stream_threads():
-        writer = Writer(loaded.network, loaded.tokenizer, records=True)
+        writer = Sampler(loaded.network, loaded.tokenizer, records=True)
         samples = writer.samples(SampleConfig(seed=1), TRIES * options.n)
         kept = sum(1 for _ in wanted.among(samples, ""))
     seconds, counts = time.perf_counter() - start, wanted.counts

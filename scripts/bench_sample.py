@@ -1,6 +1,6 @@
 """How fast is sampling, against the memory's bandwidth and against a plain nn.LSTM loop?
 
-Prints a Markdown row per size and number of threads. `share`: of the rate at which a float32
+Prints a Markdown row per size and number of threads. `shard`: of the rate at which a float32
 matrix-vector product of as many bytes as a step's weights runs in the same round. `ratio`: to the
 usual loop, an `nn.LSTM` call and a `torch.multinomial` per character. `int8`: a single stream by
 products of 8-bit integers, and its ratio to the first. `of peak`: the operations of many streams'
@@ -21,7 +21,7 @@ from torch import nn
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch, stepper_of
-from charnn.sampling.graphed_batch import ReplayedBatch
+from charnn.sampling.graphed_batch import GraphedBatch
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
 from charnn.sampling.stepper import Stepper
 
@@ -121,7 +121,7 @@ def print_streams(device: torch.device) -> None:
         for rows in STREAMS:
             rates = []
             for kind, product in (
-                (Batch, FullProduct), (ReplayedBatch, FullProduct), (ReplayedBatch, HalfProduct)
+                (Batch, FullProduct), (GraphedBatch, FullProduct), (GraphedBatch, HalfProduct)
             ):  # fmt: skip
                 stepper = stepper_of(network, rows, product)
                 batch = kind(network, SampleConfig(), [0], range(rows), stepper=stepper).symbols()

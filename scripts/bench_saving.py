@@ -13,7 +13,7 @@ from pathlib import Path
 
 from charnn.config import TextConfig
 from charnn.device import pick_device
-from charnn.runs.start import begin, new_folder, plan_run
+from charnn.runs.start import begin, create_run_folder, plan_run
 from charnn.text.corpus import open_corpus
 from charnn.training.plan import Budget
 
@@ -29,7 +29,7 @@ def main() -> None:
     corpus = open_corpus([options.corpus], text)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
-        with new_folder(folder):
+        with create_run_folder(folder):
             plan = plan_run(corpus, budget, {}, 1, device)
             run = begin(folder, corpus, text, plan, budget, device, "scripts/bench_saving.py")
             start = time.monotonic()

@@ -28,8 +28,8 @@ def train(folder: Path, processes: int, threads: int, arguments: list[str]) -> N
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "charnn", "train", *arguments, "--quiet", "--out", str(folder)]
-    team = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment = os.environ | team | {"OMP_NUM_THREADS": str(threads)}
+    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | world | {"OMP_NUM_THREADS": str(threads)}
     started = [
         subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL)
         for rank in range(processes)

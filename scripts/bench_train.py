@@ -1,7 +1,7 @@
 """How fast does training run, and what share of this machine's matrix-product peak is that?
 
 Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
-product reaches in the same run. `share` counts the multiplications of the model as it is written
+product reaches in the same run. `shard` counts the multiplications of the model as it is written
 (layers that read an embedding) and the optimizer's; `done` counts those that are made: with few
 symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
 on a CPU the share may then pass what is done. `optimizer` is its part of them. The peak is that of
@@ -31,7 +31,7 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.device import pick_device
 from charnn.text.batches import Batches
 from charnn.training import muon
-from charnn.training.loop import Trouble, train_steps
+from charnn.training.loop import TrainingWarning, train_steps
 from charnn.training.memory import GATES
 from charnn.training.state import TrainState
 
@@ -101,7 +101,7 @@ def measure(
     state = TrainState.start(model, train, lanes, device)
     steps = train_steps(state, batches, train, pause=sys.maxsize)
     for _ in range(5):
-        if isinstance(report := next(steps), Trouble):
+        if isinstance(report := next(steps), TrainingWarning):
             print(report, file=sys.stderr)
     rounds = []
     for _ in range(ROUNDS):
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.anew:
-        mock.patch("charnn.training.loop.recordable", return_value=False).start()
+        mock.patch("charnn.training.loop.can_capture", return_value=False).start()
     device = pick_device(options.device)
     version = f"torch {torch.__version__}, {options.precision}"
     print(f"{device}, {options.threads} threads, {version}")

@@ -30,7 +30,7 @@ from typing import IO
 
 from charnn import checkpoint
 from charnn.errors import CharnnError
-from charnn.runs.folder import BEST, LAST, METRICS, never_begun, newest
+from charnn.runs.folder import BEST, LAST, METRICS, is_unstarted, newest
 from charnn.runs.opening import load_or_previous
 
 TRAINING, AT = "training", "at "  # what a child says, see torture_child.py
@@ -252,7 +252,7 @@ def _wait(child: "subprocess.Popen[bytes]", seconds: float) -> None:
 
 def state(folder: Path) -> str:
     """How the run in a folder can go on; `LostError` if it cannot."""
-    if not folder.exists() or never_begun(folder):
+    if not folder.exists() or is_unstarted(folder):
         return AGAIN
     try:
         last, _ = load_or_previous(newest(folder))

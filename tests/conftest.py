@@ -113,8 +113,8 @@ def exploding(when: Callable[[TrainState, float], bool], loss: float = math.inf)
 def made_together() -> Iterator[None]:
     """Within the block steps are made together as on CUDA, but not recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "recordable", lambda _: True)
-        patch.setattr(loop, "Recorded", lambda state, config, _: Update(state, config))
+        patch.setattr(loop, "can_capture", lambda _: True)
+        patch.setattr(loop, "GraphedUpdate", lambda state, config, _: Update(state, config))
         yield
 
 

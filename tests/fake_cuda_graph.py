@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from charnn.sampling.graphed_batch import ReplayedBatch
+from charnn.sampling.graphed_batch import GraphedBatch
 from charnn.training import loop, update
 
 WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
@@ -69,7 +69,7 @@ def recordings() -> Iterator[list[Graph]]:
             default_generators=anything,
         ),
         mock.patch.object(update, "_sendable", lambda part: part),
-        mock.patch.object(loop, "recordable", return_value=True),
-        mock.patch.object(ReplayedBatch, "_recordable", True),
+        mock.patch.object(loop, "can_capture", return_value=True),
+        mock.patch.object(GraphedBatch, "_can_capture", True),
     ):  # fmt: skip
         yield made

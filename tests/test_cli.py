@@ -12,7 +12,7 @@ import pytest
 
 from charnn import checkpoint
 from charnn.cli.main import COMMANDS
-from charnn.runs.folder import free_folder
+from charnn.runs.folder import unused_folder
 from tests.conftest import TINY, charnn, process, words
 
 
@@ -113,7 +113,7 @@ def test_a_free_folder_is_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     names = []
     for _ in range(3):
-        folder = free_folder("x")
+        folder = unused_folder("x")
         folder.mkdir(parents=True)
         names.append(folder.name)
     assert names == ["x", "x-2", "x-3"]

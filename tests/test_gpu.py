@@ -12,8 +12,8 @@ from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.batch import stepper_of
 from charnn.sampling.products import FullProduct, HalfProduct, Product
-from charnn.sampling.sampler import Writer
-from charnn.sampling.stopping import Ending
+from charnn.sampling.sampler import Sampler
+from charnn.sampling.stopping import StopCriteria
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop
@@ -65,7 +65,7 @@ def test_replayed_steps_are_the_steps_launched_one_by_one(
     losses = []
     for replayed in (True, False):
         if not replayed:
-            monkeypatch.setattr(loop, "recordable", lambda _: False)
+            monkeypatch.setattr(loop, "can_capture", lambda _: False)
         state = TrainState.start(model, train, 8, torch.device("cuda"))
         made = list(train_steps(state, Batches(text, 8, 16, 1), train, pause=30))
         assert all(isinstance(report, StepReport) for report in made), made
@@ -129,11 +129,11 @@ def test_replayed_steps_write_what_steps_one_by_one_do(product: type[Product], r
     network = CharNetwork(ModelConfig(7, 128, 2, 9)).cuda()
     config, texts = SampleConfig(length=300, seed=1, top_p=0.9), []
     for replays in (True, False):
-        writer = Writer(network, CharTokenizer("\nabcdef"), product=product)
+        writer = Sampler(network, CharTokenizer("\nabcdef"), product=product)
         writer._replays = replays
-        samples = writer.samples(config, 9, "ab", Ending(("fc",)), rows=rows)
+        samples = writer.samples(config, 9, "ab", StopCriteria(("fc",)), rows=rows)
         texts.append([sample.text for sample in samples])
-        assert not writer.trouble
+        assert not writer.warning
     assert texts[0] == texts[1]
 
 
@@ -145,9 +145,9 @@ def test_many_texts_are_the_same_on_every_device(cell: str) -> None:
     network, tokenizer = CharNetwork(config).double(), CharTokenizer("\nabcdef")
     texts = []
     for device in ("cpu", "cuda"):
-        writer = Writer(network.to(device), tokenizer)
+        writer = Sampler(network.to(device), tokenizer)
         samples = writer.samples(
-            SampleConfig(length=50, seed=1, top_p=0.9), 20, "ab", Ending(("c",)), rows=6
+            SampleConfig(length=50, seed=1, top_p=0.9), 20, "ab", StopCriteria(("c",)), rows=6
         )
         texts.append([sample.text for sample in samples])
     assert texts[0] == texts[1]

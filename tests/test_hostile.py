@@ -21,10 +21,10 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
-from charnn.runs.info import write_about
+from charnn.runs.info import write_run_info
 from charnn.runs.run import Run
 from charnn.runs.start import resumed
-from charnn.sampling.sampler import Writer
+from charnn.sampling.sampler import Sampler
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
 from tests.conftest import words
@@ -59,7 +59,7 @@ def made(folder: Path, kind: str) -> list[Victim]:
     folder.mkdir()
     train = replace(TRAIN, optimizer=OPTIMIZERS[kind])
     run = Run.start(folder, corpus, config, model, train, VALIDATION, CPU)
-    write_about(folder, corpus, "a test", {}, VALIDATION, CPU)
+    write_run_info(folder, corpus, "a test", {}, VALIDATION, CPU)
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == STOP:
             break
@@ -102,7 +102,7 @@ def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
 
 def use(loaded: Checkpoint) -> None:
     """What one does with a model."""
-    writer = Writer(loaded.network(), loaded.tokenizer, records=loaded.text.lines)
+    writer = Sampler(loaded.network(), loaded.tokenizer, records=loaded.text.lines)
     text = "".join(writer.stream(SampleConfig(length=4, seed=1)))
     text.encode()  # it can be written to a file
     if loaded.known is not None:

@@ -14,7 +14,7 @@ import click
 from charnn.cli.terminal import tell
 from charnn.config import Settings
 from charnn.errors import CheckpointError
-from charnn.runs.folder import ABOUT, RUNS, begin_again, best_of, find_runs, is_run
+from charnn.runs.folder import RUN_INFO, RUNS, best_checkpoint, find_runs, is_run, restart_advice
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -145,7 +145,7 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
         raise CheckpointError(
             f"{named_what}, and no run under ./{RUNS}; begin with `charnn train TEXT`"
         )
-    path = best_of(runs[0])
+    path = best_checkpoint(runs[0])
     tell(f"checkpoint: {path}", quiet)
     return path, tuple(arguments)
 
@@ -175,9 +175,9 @@ def _checkpoint(path: Path) -> Path | None:
     if path.suffix == ".safetensors":
         return path
     try:
-        if (path / ABOUT).exists() and not is_run(path):
-            raise CheckpointError(begin_again(path))
-        return best_of(path) if is_run(path) else None
+        if (path / RUN_INFO).exists() and not is_run(path):
+            raise CheckpointError(restart_advice(path))
+        return best_checkpoint(path) if is_run(path) else None
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -15,11 +15,11 @@ from charnn.config import SampleConfig
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
 from charnn.runs.run import Run, Validation
-from charnn.sampling.sampler import Writer, stream
+from charnn.sampling.sampler import Sampler, stream
 from charnn.text.corpus import Corpus
 from charnn.text.sources import STDIN_NAME
-from charnn.training.cudnn import Card, misses
-from charnn.training.loop import Rollback, StepReport, Trouble
+from charnn.training.cudnn import Card, unmet_conditions
+from charnn.training.loop import Rollback, StepReport, TrainingWarning
 from charnn.training.plan import Plan, reading
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
@@ -52,15 +52,15 @@ def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool)
 def _kernel(run: Run) -> str:
     """Which card, in which numbers, and whether cuDNN's fast kernel is taken."""
     card = Card.of(run.state.recurrent.device)
-    why = misses(run.state.network.config, run.train, card, run.team.size)
+    why = unmet_conditions(run.state.network.config, run.train, card, run.world.size)
     kernel = f"without its persistent kernel: {'; '.join(why)}" if why else "its persistent kernel"
-    several = f", {run.team.size} processes" if run.team.size > 1 else ""
+    several = f", {run.world.size} processes" if run.world.size > 1 else ""
     return f"{card.name}, {run.train.precision}, cuDNN {kernel}{several}"
 
 
 class Stop:
     """Lets a run end, saved, after its step at SIGINT, SIGTERM or SIGHUP; a second one acts at
-    once. One that was to be ignored (`nohup`) still is. Of a team, the signals of the first seconds
+    once. One that was to be ignored (`nohup`) still is. Of a world, the signals of the first seconds
     are one, because torchrun passes on what a terminal has sent already."""
 
     def __init__(self, run: Run) -> None:
@@ -80,7 +80,7 @@ class Stop:
         again, now = self.signal != 0, time.monotonic()
         if not again:
             self.signal, self._told = number, now
-        if self._run.team.size > 1 and now - self._told < TOGETHER:
+        if self._run.world.size > 1 and now - self._told < TOGETHER:
             return
         self.__exit__()
         if again:
@@ -110,10 +110,10 @@ def follow(run: Run, quiet: bool) -> int:
                 case Rollback():
                     bar.n = report.to * window
                     _write(bar, f"warning: {report}")
-                case Trouble():
+                case TrainingWarning():
                     _write(bar, f"warning: {report}")
     told = stop.signal or (signal.SIGTERM if run.stopping else 0)  # another process was told
-    if not run.team.first:
+    if not run.world.is_main:
         return 128 + told if told else 0
     return _tell_end(run, told, quiet)
 
@@ -123,7 +123,7 @@ def _tell_end(run: Run, stopped: int, quiet: bool) -> int:
     if stopped and not run.finished:
         text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
         tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
-        size = run.team.size
+        size = run.world.size
         command = f"torchrun --nproc-per-node {size} -m charnn" if size > 1 else "charnn"
         tell(f"  {command} train {text}--out {folder} --resume", quiet)
         return 128 + stopped
@@ -217,7 +217,7 @@ def _sample(report: Validation, run: Run) -> str:
     """A little of what the network would write now, on one line."""
     config = SampleConfig(length=SAMPLE_LENGTH, seed=run.train.seed)
     if run.corpus.newline is not None:
-        writer = Writer(report.network, run.corpus.tokenizer, records=True)
+        writer = Sampler(report.network, run.corpus.tokenizer, records=True)
         text = " | ".join(sample.text for sample in writer.samples(config, SAMPLE_RECORDS))
         return f"  | {''.join(c if c.isprintable() else ' ' for c in text[:SAMPLE_LENGTH])}"
     text = "".join(stream(report.network, run.corpus.tokenizer, config))

@@ -66,7 +66,7 @@ def records_options(command: Command) -> Command:
 
 
 @dataclass
-class Wanted:
+class RecordFilter:
     """Lets those records pass that are wanted, and counts."""
 
     asked: int
@@ -135,7 +135,9 @@ class Wanted:
         return "\n".join(lines)
 
 
-def wanted_records(loaded: "Checkpoint", options: dict[str, Any], typed: set[str]) -> Wanted | None:
+def wanted_records(
+    loaded: "Checkpoint", options: dict[str, Any], typed: set[str]
+) -> RecordFilter | None:
     """What is asked of records; nothing of a plain text, or of the one record that is likeliest."""
     asked = [flag(name) for name in ("lines", *NAMES) if name in typed]
     if not loaded.text.lines:
@@ -148,13 +150,13 @@ def wanted_records(loaded: "Checkpoint", options: dict[str, Any], typed: set[str
     if options["best_of"] or options["beam"] or (options["num_samples"] == 1 and not asked):
         return None
     codes_of, known = loaded.tokenizer.codes_of, loaded.known
-    return Wanted(
+    return RecordFilter(
         options["num_samples"], options["unique"], options["novel"], options["keep"],
         options["validator"], lambda record: known is not None and known.has(codes_of(record)),
     )  # fmt: skip
 
 
-def tell_table(wanted: Wanted, loaded: "Checkpoint", quiet: bool) -> None:
+def tell_table(wanted: RecordFilter, loaded: "Checkpoint", quiet: bool) -> None:
     """The counts, on stderr; exit code 3 when there are fewer records than asked for."""
     corpus, known = loaded.corpus, loaded.known
     length = corpus.train_characters / max(1, corpus.records or 0) - 1

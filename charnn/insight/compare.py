@@ -14,7 +14,7 @@ from charnn.model.evaluate import evaluate
 from charnn.runs.start import plan_run
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
-from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
+from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.plan import Budget, Plan
 from charnn.training.state import TrainState
 
@@ -47,7 +47,7 @@ def plan_trial(cell: str, corpus: Corpus, minutes: float, seed: int, device: tor
 
 def trial(
     corpus: Corpus, plan: Plan, device: torch.device, distance: int, positions: int
-) -> Iterator[StepReport | Rollback | Trouble | Trial]:
+) -> Iterator[StepReport | Rollback | TrainingWarning | Trial]:
     """Measure, train, measure again, with nothing on the disk: the training's reports, and at the
     end what was found out, on the validation part."""
     text, train = corpus.validation, plan.train

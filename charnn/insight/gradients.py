@@ -54,7 +54,7 @@ class Reach:
         return self.quartiles / median[some[0]] if len(some) else self.quartiles
 
     def falls_at(self, share: float = FADED) -> int | None:
-        """The first distance at which the median is below `share`; None if that is out of reach."""
+        """The first distance at which the median is below `shard`; None if that is out of reach."""
         median = self.relative[1]
         some = np.flatnonzero(median)
         first = int(some[0]) if len(some) else 0

@@ -20,7 +20,7 @@ from typing import Any
 from charnn.errors import CharnnError
 from charnn.files import is_leftover, locked, remove_leftovers
 
-BEST, LAST, METRICS, ABOUT = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
+BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
 PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
 RUNS = Path("checkpoints")
 
@@ -30,14 +30,14 @@ def is_run(folder: Path) -> bool:
     return folder.is_dir() and any(folder.glob("*.safetensors"))
 
 
-def best_of(folder: Path) -> Path:
+def best_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder that one wants: the best, or the newest there is."""
     best = folder / BEST
     return best if best.exists() else max(folder.glob("*.safetensors"), key=_time)
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Be the only process that writes in a run folder; tidy up after one that was killed."""
     then = "wait until it ends, or name another --out"
     with locked(folder / LOCK, str(folder), then):
@@ -45,15 +45,15 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def never_begun(folder: Path) -> bool:
+def is_unstarted(folder: Path) -> bool:
     """Whether a folder is empty, or that of a run which was killed before its first save."""
-    ours = {METRICS, ABOUT, LOCK}
+    ours = {METRICS, RUN_INFO, LOCK}
     return folder.is_dir() and all(
         path.name in ours or is_leftover(path) for path in folder.iterdir()
     )
 
 
-def begin_again(folder: Path) -> str:
+def restart_advice(folder: Path) -> str:
     """What to say of such a folder."""
     return (
         f"{folder}: a run that was stopped before its first save; begin it again: "
@@ -68,8 +68,8 @@ def newest(folder: Path) -> Path:
     """
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         return folder / LAST
-    if folder.is_dir() and never_begun(folder):
-        raise CharnnError(begin_again(folder))
+    if folder.is_dir() and is_unstarted(folder):
+        raise CharnnError(restart_advice(folder))
     raise CharnnError(f"{folder}: no {LAST} in it to go on from; begin anew with another --out")
 
 
@@ -89,12 +89,12 @@ def run_name(corpus: Sequence[str]) -> str:
     return "text" if name in ("", "..") or any(c in name for c in "*?[") else name
 
 
-def runs_called(name: str) -> list[Path]:
+def runs_named(name: str) -> list[Path]:
     """The runs called `name`, `name`-2, `name`-3, …, newest first."""
     return [run for run in find_runs() if re.fullmatch(rf"{re.escape(name)}(-\d+)?", run.name)]
 
 
-def free_folder(name: str) -> Path:
+def unused_folder(name: str) -> Path:
     """checkpoints/<name>, with -2, -3, … when that exists."""
     folder, number = RUNS / name, 2
     while folder.exists():
@@ -102,10 +102,10 @@ def free_folder(name: str) -> Path:
     return folder
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_run_info(folder: Path) -> dict[str, Any]:
     """What run.json says; empty where there is none."""
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(about, dict):

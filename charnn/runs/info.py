@@ -15,13 +15,13 @@ from charnn.config import ValidationConfig
 from charnn.device import fast_bfloat16
 from charnn.errors import CharnnError, TextError
 from charnn.files import explained, write_json
-from charnn.runs.folder import ABOUT, read_about
+from charnn.runs.folder import RUN_INFO, read_run_info
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
 
 
-def write_about(
+def write_run_info(
     folder: Path,
     corpus: Corpus,
     command: str,
@@ -55,14 +55,14 @@ def write_about(
             "bfloat16": fast_bfloat16(device),
         },
     }
-    write_json(folder / ABOUT, about)
+    write_json(folder / RUN_INFO, about)
 
 
-def update_about(folder: Path, **changes: Any) -> None:
+def update_run_info(folder: Path, **changes: Any) -> None:
     """Write down what is another now."""
-    about = read_about(folder) | changes
-    with explained(f"writing {folder / ABOUT}", "check the run folder"):
-        write_json(folder / ABOUT, about)
+    about = read_run_info(folder) | changes
+    with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
+        write_json(folder / RUN_INFO, about)
 
 
 def reopen_corpus(
@@ -72,14 +72,14 @@ def reopen_corpus(
 
     `TextError` when it is gone, or when its content is another.
     """
-    given, about = bool(texts), read_about(folder)
+    given, about = bool(texts), read_run_info(folder)
     val = val or about.get("val", [])
     if not texts:
         texts = about.get("corpus", [])
         if STDIN_NAME in (*texts, *val):
             raise TextError(f"{folder}: was trained on standard input; name the text")
         if not texts:
-            raise TextError(f"{folder}: no {ABOUT} tells where its corpus is; name the text")
+            raise TextError(f"{folder}: no {RUN_INFO} tells where its corpus is; name the text")
         texts = [] if texts == [DEMO_NAME] else texts
     try:
         corpus = open_corpus(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, load
 from charnn.errors import DamagedError
-from charnn.runs.folder import LAST, PREVIOUS, best_of, is_run
+from charnn.runs.folder import LAST, PREVIOUS, best_checkpoint, is_run
 
 
 def open_model(path: Path) -> tuple[Checkpoint, str]:
     """The checkpoint in a run folder (the best one) or in a file, or the one before a damaged
     `last`; and what there is to say about that, or nothing."""
-    path = best_of(path) if is_run(path) else path
+    path = best_checkpoint(path) if is_run(path) else path
     loaded, read = load_or_previous(path)
     return loaded, "" if read == path else f"{path} could not be read; this is {read}, an older one"
 

@@ -21,9 +21,9 @@ from charnn.runs.metrics import Record
 from charnn.runs.saver import Saver
 from charnn.text.batches import Batches
 from charnn.text.corpus import Corpus
-from charnn.text.records import Known, RecordBatches, Records, beginning, windows_of
-from charnn.training.distributed import ALONE, Team
-from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
+from charnn.text.records import BloomFilter, RecordBatches, Records, beginning, windows_of
+from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.state import TrainState
 
@@ -40,8 +40,8 @@ class Validation:
     network: CharNetwork
 
 
-def _again(error: CharnnError) -> Trouble:
-    return Trouble(f"{error}; training goes on and tries again")
+def _again(error: CharnnError) -> TrainingWarning:
+    return TrainingWarning(f"{error}; training goes on and tries again")
 
 
 class _StoppedError(Exception):
@@ -64,7 +64,7 @@ class Run:
     batches: Batches | RecordBatches
     record: Record
     saver: Saver
-    team: Team = ALONE
+    world: World = SINGLE_PROCESS
     threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
 
@@ -80,21 +80,21 @@ class Run:
         device: torch.device,
         save_every: float | None = None,
         weights: Mapping[str, Tensor] | None = None,
-        team: Team = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> "Run":
         """A new run, its weights drawn from the seed unless they are given."""
         batches = windows_of(
             corpus.train, corpus.newline, train.batch_size, train.seq_len, train.seed
         )
         lanes = batches.batch_size
-        if lanes % team.size:
+        if lanes % world.size:
             raise SettingError(
-                f"{lanes} lanes cannot be shared alike by {team.size} processes; take a number "
+                f"{lanes} lanes cannot be shared alike by {world.size} processes; take a number "
                 "that divides them, or begin a run with another --batch-size"
             )
-        state = TrainState.start(model, train, lanes, device, weights, team)
+        state = TrainState.start(model, train, lanes, device, weights, world)
         record, saver = Record(folder / METRICS), Saver(folder, save_every)
-        return cls(folder, corpus, text, train, validation, state, batches, record, saver, team)
+        return cls(folder, corpus, text, train, validation, state, batches, record, saver, world)
 
     @classmethod
     def resume(
@@ -105,14 +105,14 @@ class Run:
         validation: ValidationConfig,
         device: torch.device,
         save_every: float | None = None,
-        team: Team = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> "Run":
         """The run whose `last` checkpoint this is, exactly where it stopped."""
         if last.progress is None:
             raise CheckpointError(f"{folder}: holds a model, but nothing to go on from")
         run = cls.start(
             folder, corpus, last.text, last.model, last.train, validation, device, save_every,
-            team=team,
+            world=world,
         )  # fmt: skip
         try:
             run.state.restore(last.weights, last.progress, last.training_tensors)
@@ -121,7 +121,7 @@ class Run:
         for position in (run.state.position, run.state.snapshot.position):
             if position.window >= run.batches.windows(position.epoch):
                 raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
-        if team.first:
+        if world.is_main:
             run.record = Record.reopen(folder / METRICS, last.progress)
             run._compare_best()
         return run
@@ -144,18 +144,18 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made and validated, or patience has ended the run; of a team the
+        """Whether all steps are made and validated, or patience has ended the run; of a world the
         first process knows."""
         patience = self.validation.patience
         return self.record.validated >= self.train.steps or 0 < patience <= self.record.stale
 
-    def reports(self) -> Iterator[StepReport | Validation | Rollback | Trouble]:
+    def reports(self) -> Iterator[StepReport | Validation | Rollback | TrainingWarning]:
         """Train to the end or until `stopping`, and save: a report for each step, validation,
         rollback and failed save.
 
         `CharnnError` when the run cannot be saved at its beginning or at its end.
         """
-        if not self.team.from_first(lambda: self.finished):
+        if not self.world.broadcast(lambda: self.finished):
             with (
                 thread_count(self.threads),
                 memory_explained(self.state.network.config, self.train),
@@ -163,7 +163,7 @@ class Run:
                 yield from self._reports()
             self.save()
 
-    def _reports(self) -> Iterator[StepReport | Validation | Rollback | Trouble]:
+    def _reports(self) -> Iterator[StepReport | Validation | Rollback | TrainingWarning]:
         if self.state.step == 0:
             self.save()  # from here on the folder can be resumed, whatever happens
         due, *_ = self._agreed()
@@ -175,7 +175,7 @@ class Run:
         every = max(1, self.train.steps // METRICS_LINES)
         pause = self.validation.val_every
         for report in train_steps(self.state, self.batches, self.train, pause):
-            if self.team.first:
+            if self.world.is_main:
                 self._write_down(report, every)
             yield report
             if isinstance(report, StepReport) and report.step != self.state.step:
@@ -189,7 +189,7 @@ class Run:
             if saving:
                 yield from self._try_to_save()
 
-    def _write_down(self, report: StepReport | Rollback | Trouble, every: int) -> None:
+    def _write_down(self, report: StepReport | Rollback | TrainingWarning, every: int) -> None:
         if isinstance(report, Rollback):
             self.record.rollback(report)
         elif isinstance(report, StepReport):
@@ -206,18 +206,18 @@ class Run:
     def _agreed(self) -> tuple[bool, bool, bool]:
         """Whether to validate, to end and to save now: the first process knows, but any may have
         been told to stop."""
-        first = self.team.first
+        first = self.world.is_main
         due, finished = first and self._due(), first and self.finished
         saving, told = first and self.saver.due, self.stopping
-        due, finished, saving, told = self.team.any(due, finished, saving, told)
+        due, finished, saving, told = self.world.any(due, finished, saving, told)
         if told:  # and it is never unset: a signal may have come meanwhile
             self.stopping = True
         return due, finished or told, saving
 
     def save(self) -> None:
-        """Write `last`: the model and all that is needed to go on; of a team, all together."""
+        """Write `last`: the model and all that is needed to go on; of a world, all together."""
         tensors = self.state.tensors()
-        if not self.team.first:
+        if not self.world.is_main:
             return
         figures = Figures(self.state.step, self.state.network.parameter_count())
         last = replace(
@@ -231,14 +231,14 @@ class Run:
         finally:  # but without it the model is still worth saving
             self.saver.save_last(last)
 
-    def _try_to_save(self) -> Iterator[Trouble]:
+    def _try_to_save(self) -> Iterator[TrainingWarning]:
         try:
             self.save()
         except CharnnError as error:
             yield _again(error)
 
-    def _validate(self) -> Iterator[Validation | Trouble]:
-        if not self.team.first:
+    def _validate(self) -> Iterator[Validation | TrainingWarning]:
+        if not self.world.is_main:
             return
         score = None
         if len(self.corpus.validation) > 1:
@@ -281,9 +281,9 @@ class Run:
         )
 
     @functools.cached_property
-    def _known(self) -> Known | None:
+    def _known(self) -> BloomFilter | None:
         """The records that it learns from, if it does from records."""
         corpus = self.corpus
         if corpus.newline is None:
             return None
-        return Known.of(Records(corpus.train, corpus.newline), corpus.tokenizer.codes())
+        return BloomFilter.of(Records(corpus.train, corpus.newline), corpus.tokenizer.codes())

@@ -18,27 +18,27 @@ from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError, TextError
 from charnn.files import explained
 from charnn.runs.folder import (
-    ABOUT,
     LAST,
     LOCK,
     METRICS,
     PREVIOUS,
-    claimed,
-    never_begun,
+    RUN_INFO,
+    is_unstarted,
+    lock_run,
     newest,
-    read_about,
+    read_run_info,
 )
-from charnn.runs.info import reopen_corpus, update_about, write_about
+from charnn.runs.info import reopen_corpus, update_run_info, write_run_info
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_length
-from charnn.training.distributed import ALONE, Team, processes_here
-from charnn.training.init_from import adapted
+from charnn.training.distributed import SINGLE_PROCESS, World, local_world_size
+from charnn.training.init_from import adapt_weights
 from charnn.training.memory import available, memory_explained, refuse_too_large
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
 from charnn.training.schedule import learning_rate
-from charnn.training.speed import Stopwatch
+from charnn.training.speed import SpeedTest
 
 # What may be given instead of chosen; the rest follows from corpus and budget.
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
@@ -55,10 +55,10 @@ def plan_run(
     device: torch.device,
     init_from: Checkpoint | None = None,
     force: bool = False,
-    team: Team = ALONE,
+    world: World = SINGLE_PROCESS,
     threads: int = 0,
 ) -> Plan:
-    """What a run on the corpus will be like; the shape is that of `init_from`, if any. Of a team,
+    """What a run on the corpus will be like; the shape is that of `init_from`, if any. Of a world,
     all ask together, so that each measures its own speed; that of the first counts.
 
     `SettingError` when it would need more memory than there is, unless `force` is set.
@@ -84,17 +84,17 @@ def plan_run(
     facts = Facts(
         len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
         fast_bfloat16(device), mean_length(corpus.train, corpus.newline), init_from is not None,
-        team.size, device.type == "cuda", threads,
-        on_cpu and team.size == 1 and not threads and torch.get_num_threads() > 1,
+        world.size, device.type == "cuda", threads,
+        on_cpu and world.size == 1 and not threads and torch.get_num_threads() > 1,
     )  # fmt: skip
-    stopwatch = Stopwatch(corpus.train, device, corpus.newline, team.size)
-    plan = make_plan(facts, budget, given, stopwatch)
-    return team.from_first(lambda: plan)
+    speed_test = SpeedTest(corpus.train, device, corpus.newline, world.size)
+    plan = make_plan(facts, budget, given, speed_test)
+    return world.broadcast(lambda: plan)
 
 
-def same_for_all(corpus: Corpus, team: Team) -> None:
-    """`TextError` when the processes of a team read different texts."""
-    if len(set(team.everyone(corpus.sha256))) > 1:
+def check_same_text(corpus: Corpus, world: World) -> None:
+    """`TextError` when the processes of a world read different texts."""
+    if len(set(world.all_gather(corpus.sha256))) > 1:
         raise TextError(
             "the processes read different texts; the same file must lie under the same path on "
             "each machine"
@@ -102,26 +102,26 @@ def same_for_all(corpus: Corpus, team: Team) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path, team: Team = ALONE) -> Iterator[None]:
+def create_run_folder(folder: Path, world: World = SINGLE_PROCESS) -> Iterator[None]:
     """Make the run folder, and hold it; undo it if the block fails before anything is saved.
 
-    A folder of a run that was killed before its first save is begun again. Of a team, only the
+    A folder of a run that was killed before its first save is begun again. Of a world, only the
     first does so.
     """
-    if not team.first:
+    if not world.is_main:
         yield
         return
     made = not folder.exists()
     with explained(f"making the run folder {folder}", "name another --out"):
         folder.mkdir(parents=True, exist_ok=True)
     refuse_existing(folder)
-    with claimed(folder):
+    with lock_run(folder):
         refuse_existing(folder)
         _empty(folder)
         try:
             yield
         except BaseException:
-            if never_begun(folder):
+            if is_unstarted(folder):
                 _empty(folder, LOCK)
                 with contextlib.suppress(OSError):
                     if made:
@@ -131,7 +131,7 @@ def new_folder(folder: Path, team: Team = ALONE) -> Iterator[None]:
 
 def refuse_existing(folder: Path) -> None:
     """`SettingError` when there is something that a new run would overwrite."""
-    if folder.exists() and not (folder.is_dir() and never_begun(folder)):
+    if folder.exists() and not (folder.is_dir() and is_unstarted(folder)):
         raise SettingError(
             f"{folder}: exists already; --resume goes on with it, another --out begins anew"
         )
@@ -139,7 +139,7 @@ def refuse_existing(folder: Path) -> None:
 
 def _empty(folder: Path, *others: str) -> None:
     with contextlib.suppress(OSError):
-        for name in (ABOUT, METRICS, *others):
+        for name in (RUN_INFO, METRICS, *others):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -153,26 +153,26 @@ def begin(
     command: str,
     save_every: float | None = None,
     init_from: Checkpoint | None = None,
-    team: Team = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Run:
     """A new run in its folder, which the caller holds; with the weights of `init_from`, if any, for
     the symbols of the corpus."""
     weights = None
     if init_from is not None:
-        weights = adapted(init_from.weights, init_from.tokenizer, corpus.tokenizer)
+        weights = adapt_weights(init_from.weights, init_from.tokenizer, corpus.tokenizer)
     with (
         explained(f"writing to the run folder {folder}", "name another --out"),
         memory_explained(plan.model, plan.train),
     ):
         run = Run.start(
             folder, corpus, text, plan.model, plan.train, plan.validation, device,
-            save_every, weights, team,
+            save_every, weights, world,
         )  # fmt: skip
         run.threads = plan.threads
-        if team.first:
-            write_about(
+        if world.is_main:
+            write_run_info(
                 folder, corpus, command, _as_json(budget, plan.train), plan.validation, device,
-                team.size, plan.threads,
+                world.size, plan.threads,
             )  # fmt: skip
     return run
 
@@ -188,7 +188,7 @@ def resumed(
     patience: int | None = None,
     save_every: float | None = None,
     force: bool = False,
-    team: Team = ALONE,
+    world: World = SINGLE_PROCESS,
     threads: int = 0,
 ) -> Iterator[tuple[Run, list[str]]]:
     """The run in a folder, held within the block, where it stopped; and what there is to know.
@@ -196,28 +196,28 @@ def resumed(
     A larger `budget` makes the run longer; the same one changes nothing.
     """
     newest(folder)  # says so if there is none, before a lock file is made in somebody's folder
-    with claimed(folder) if team.first else contextlib.nullcontext():
-        last, notes = team.from_first(lambda: _open_last(folder))
+    with lock_run(folder) if world.is_main else contextlib.nullcontext():
+        last, notes = world.broadcast(lambda: _open_last(folder))
         reopen = functools.partial(reopen_corpus, folder, last, texts, val)
-        corpus = team.leaders_first(reopen)
+        corpus = world.local_main_first(reopen)
         del reopen
-        about = read_about(folder)
+        about = read_run_info(folder)
         _check_precision(last.train.precision, device)
         validation = _validation(about, last.train, len(corpus.validation))
         if patience is not None:
             validation = replace(validation, patience=patience)
         threads = threads or _threads_before(about)
-        notes += _differences(about, device, last.train, team, threads)
+        notes += _differences(about, device, last.train, world, threads)
         train = last.train if budget is None else _longer(last, about, budget, corpus)
         longer = train != last.train
         if longer:
             notes.append(_stretched(last, train))
             last = replace(last, train=train)
         if not force:
-            share = replace(train, batch_size=max(1, train.batch_size // team.size))
+            share = replace(train, batch_size=max(1, train.batch_size // world.size))
             refuse_too_large(last.model, share, memory_of_one(device), device.type == "cpu")
         with memory_explained(last.model, train):
-            run = Run.resume(folder, last, corpus, validation, device, save_every, team)
+            run = Run.resume(folder, last, corpus, validation, device, save_every, world)
         run.threads = threads
         del last  # its tensors, which would stay while the run trains
         if longer and run.finished:
@@ -231,8 +231,8 @@ def resumed(
             changed |= {"corpus": corpus.sources, "val": corpus.val_sources}
         if patience is not None:
             changed["validation"] = validation.to_json()
-        if changed and team.first:
-            update_about(folder, **changed)
+        if changed and world.is_main:
+            update_run_info(folder, **changed)
         yield run, notes
 
 
@@ -253,7 +253,7 @@ def _open_last(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 def memory_of_one(device: torch.device) -> float:
     """Bytes that this process may take: a card is its own, the machine's memory is shared."""
-    return available(device) / (processes_here() if device.type == "cpu" else 1)
+    return available(device) / (local_world_size() if device.type == "cpu" else 1)
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
@@ -322,7 +322,7 @@ def _threads_before(about: Mapping[str, Any]) -> int:
 
 
 def _differences(
-    about: Mapping[str, Any], device: torch.device, train: TrainConfig, team: Team, now: int = 0
+    about: Mapping[str, Any], device: torch.device, train: TrainConfig, world: World, now: int = 0
 ) -> list[str]:
     """What keeps the rest of the run from being bit for bit what it would have been, or as fast."""
     found = []
@@ -338,9 +338,9 @@ def _differences(
             "keeps them)"
         )
     processes = machine.get("processes", 1)
-    if isinstance(processes, int) and processes != team.size:
+    if isinstance(processes, int) and processes != world.size:
         found.append(
-            f"{processes} processes then, {team.size} now: it goes on from the same weights, but "
+            f"{processes} processes then, {world.size} now: it goes on from the same weights, but "
             "not bit for bit as before"
         )
     if train.optimizer == "muon" and isinstance(fast, bool) and fast != fast_bfloat16(device):

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from charnn.sampling.batch import Batch
-from charnn.sampling.stopping import Ending, Sample, Stops
+from charnn.sampling.stopping import Sample, StopCriteria, StopScanner
 from charnn.text.tokenizer import Tokenizer
 
 
 def search(
-    batch: Batch, tokenizer: Tokenizer, width: int, length: int, ending: Ending
+    batch: Batch, tokenizer: Tokenizer, width: int, length: int, ending: StopCriteria
 ) -> list[Sample]:
     """The likeliest texts of `length` symbols, or up to a stop, that follow the one row of `batch`;
     those first that have fewest nats per symbol.
@@ -48,13 +48,13 @@ def search(
     return sorted(found, key=lambda one: one.nats_per_char)[:width]
 
 
-def _ended(tokenizer: Tokenizer, symbols: list[int], ending: Ending) -> tuple[str, ...]:
+def _ended(tokenizer: Tokenizer, symbols: list[int], ending: StopCriteria) -> tuple[str, ...]:
     """The text of the symbols if the last of them completed a stop."""
     stops = (*ending.stops, "\n") if ending.line else ending.stops
     longest = max((len(stop.encode("utf-8", "surrogateescape")) for stop in stops), default=0)
     tail = tokenizer.decode(symbols[len(symbols) - longest :]) if longest < len(symbols) else ""
     if longest < len(symbols) and not any(stop in tail for stop in stops):
         return ()
-    passing = Stops(ending)
+    passing = StopScanner(ending)
     text = passing.feed(tokenizer.decode(symbols))
     return (text,) if passing.met else ()

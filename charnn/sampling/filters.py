@@ -26,7 +26,7 @@ def top_p(logits: Tensor, mass: float) -> Tensor:
 
 
 def min_p(logits: Tensor, share: float) -> Tensor:
-    """Keep what is at least `share` times as likely as the likeliest (Nguyen et al. 2024)."""
+    """Keep what is at least `shard` times as likely as the likeliest (Nguyen et al. 2024)."""
     odds = (logits - logits.amax(-1, keepdim=True)).exp()  # the likeliest has exactly 1
     return logits.masked_fill(odds < share, -torch.inf)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charnn.cuda_graph import recorded
+from charnn.cuda_graph import capture
 from charnn.sampling.batch import Batch
 from charnn.sampling.stepper import Array
 
@@ -22,7 +22,7 @@ WORTH = 200  # symbols of a text, from which on a recording has paid (assumed, n
 # Shapes: K = STEPS, B batch, V vocabulary.
 
 
-class ReplayedBatch(Batch):
+class GraphedBatch(Batch):
     """A batch whose turns are of several symbols. `RuntimeError` if it cannot be recorded.
 
     No filter may look back, and no unit be held. Rows that are done with are carried along until
@@ -79,22 +79,22 @@ class ReplayedBatch(Batch):
         self._seen = torch.empty_like(self._added)
         self._drawn = torch.zeros(STEPS, rows, dtype=torch.int64, device=device)
         self._replay = self._steps
-        if self._recordable:
+        if self._can_capture:
             self._replay = self._recorded()
 
     @property
-    def _recordable(self) -> bool:
+    def _can_capture(self) -> bool:
         return self._memory.is_cuda
 
     def _recorded(self) -> Any:
         before = self._memory.clone()
 
-        def rehearse() -> Tensor:
+        def warm_up() -> Tensor:
             self._steps()
             return self._drawn.clone()
 
         try:
-            graph, expected = recorded(before.device, rehearse, self._steps)
+            graph, expected = capture(before.device, warm_up, self._steps)
             # What the stepper works on: it lets go of it when it is given another batch.
             self._kept = dict(vars(self._stepper))
             self._memory.copy_(before)

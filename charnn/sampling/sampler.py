@@ -17,17 +17,17 @@ from charnn.sampling import beam
 from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
 from charnn.sampling.clamp import Clamp, check_clamps
 from charnn.sampling.filters import Chain
-from charnn.sampling.graphed_batch import WORTH, ReplayedBatch
+from charnn.sampling.graphed_batch import WORTH, GraphedBatch
 from charnn.sampling.products import FullProduct, Product
 from charnn.sampling.stepper import Array
-from charnn.sampling.stopping import Draft, Ending, Sample, Stops
+from charnn.sampling.stopping import OpenSample, Sample, StopCriteria, StopScanner
 from charnn.text.tokenizer import Tokenizer
 
 ROWS = 256  # texts that are written at once, unless fewer are wanted
-NO_STOP = Ending()
+NO_STOP = StopCriteria()
 
 
-class Writer:
+class Sampler:
     """A model that writes; its weights are folded once. With `records` each text is one, and ends
     before its line end at the latest. `clamps` hold units, while the prime is read too."""
 
@@ -49,13 +49,13 @@ class Writer:
         self._records = records
         self._clamps = clamps
         self._replays = network.head.weight.is_cuda
-        self.trouble = ""  # what made it slower than it might be
+        self.warning = ""  # what made it slower than it might be
 
     def stream(
-        self, config: SampleConfig, prime: str = "", ending: Ending = NO_STOP
+        self, config: SampleConfig, prime: str = "", ending: StopCriteria = NO_STOP
     ) -> Iterator[str]:
         """The text after `prime`, in pieces as they come; a piece never holds half a character."""
-        decode, stops = self._tokenizer.decoder(), Stops(self._ending(ending))
+        decode, stops = self._tokenizer.decoder(), StopScanner(self._ending(ending))
         batch = self._batch(config, prime, [_seed(config)])
         for indices in itertools.islice(batch.symbols(), config.length):
             self.yielded += batch.chain.taken()
@@ -71,7 +71,7 @@ class Writer:
         config: SampleConfig,
         count: int,
         prime: str = "",
-        ending: Ending = NO_STOP,
+        ending: StopCriteria = NO_STOP,
         best: int | None = None,
         rows: int = ROWS,
     ) -> Iterator[Sample]:
@@ -82,7 +82,7 @@ class Writer:
         seed, waiting, coming = _seed(config), dict[int, Sample](), 0
         ending = self._ending(ending)
         drafts = (
-            Draft(number, row_seed(seed, number), self._tokenizer, config.length, ending)
+            OpenSample(number, row_seed(seed, number), self._tokenizer, config.length, ending)
             for number in range(count)
         )
         for draft in self._written(config, drafts, min(rows, count), prime, best):
@@ -92,7 +92,7 @@ class Writer:
                 coming += 1
 
     def beam(
-        self, config: SampleConfig, width: int, prime: str = "", ending: Ending = NO_STOP
+        self, config: SampleConfig, width: int, prime: str = "", ending: StopCriteria = NO_STOP
     ) -> list[Sample]:
         """The likeliest texts that a search finds (`charnn.sampling.beam.search`), by the model's
         own probabilities: of the config only the length counts."""
@@ -105,11 +105,11 @@ class Writer:
     def _written(
         self,
         config: SampleConfig,
-        drafts: Iterator[Draft],
+        drafts: Iterator[OpenSample],
         rows: int,
         prime: str,
         best: int | None,
-    ) -> Iterator[Draft]:
+    ) -> Iterator[OpenSample]:
         """The drafts as they end."""
         if config.length == 0:
             yield from drafts
@@ -134,7 +134,7 @@ class Writer:
                 going = [going[row] for row in left]
                 batch.keep(left)
 
-    def _ending(self, ending: Ending) -> Ending:
+    def _ending(self, ending: StopCriteria) -> StopCriteria:
         return replace(ending, line=True) if self._records else ending
 
     def _batch(self, config: SampleConfig, prime: str, seeds: Sequence[int]) -> Batch:
@@ -151,11 +151,11 @@ class Writer:
         arguments = self._network, config, read, seeds, unknown, self._steppers[many], start
         if self._replays and self._worth_a_recording(config):
             try:
-                return ReplayedBatch(*arguments)
+                return GraphedBatch(*arguments)
             except RuntimeError as error:
                 self._replays = False
                 line = str(error).partition("\n")[0][:200]
-                self.trouble = f"CUDA cannot replay steps, and makes each anew, slower: {line}"
+                self.warning = f"CUDA cannot replay steps, and makes each anew, slower: {line}"
         return Batch(*arguments)
 
     def _worth_a_recording(self, config: SampleConfig) -> bool:
@@ -166,8 +166,8 @@ class Writer:
 def stream(
     network: CharNetwork, tokenizer: Tokenizer, config: SampleConfig, prime: str = ""
 ) -> Iterator[str]:
-    """`Writer.stream` of a network that writes once."""
-    return Writer(network, tokenizer).stream(config, prime)
+    """`Sampler.stream` of a network that writes once."""
+    return Sampler(network, tokenizer).stream(config, prime)
 
 
 @contextlib.contextmanager
@@ -191,7 +191,7 @@ def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _append(drafts: Sequence[Draft], logits: Tensor, indices: Array, best: int | None) -> None:
+def _append(drafts: Sequence[OpenSample], logits: Tensor, indices: Array, best: int | None) -> None:
     """Give each draft its symbols [K, B] up to its end, with the nats that the model has for them,
     by their logits [K, B, V]."""
     nats = -logits.log_softmax(-1)

@@ -107,7 +107,7 @@ class Stepper:
         return self._kept
 
 
-class Stepped(CharNetwork):
+class SteppedNetwork(CharNetwork):
     """A network that reads step by step, so that what a stepper computes can be judged."""
 
     def __init__(self, network: CharNetwork, product: type[Product] = FullProduct) -> None:

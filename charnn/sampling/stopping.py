@@ -8,7 +8,7 @@ from charnn.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopCriteria:
     """What ends a text besides its length: the first of these texts, which belongs to it or not;
     or a line end, which never does."""
 
@@ -17,11 +17,11 @@ class Ending:
     line: bool = False
 
 
-class Stops:
+class StopScanner:
     """Lets pieces of a text pass until a stop is in it. What may be the beginning of one is held
     back."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: StopCriteria) -> None:
         self._texts = (*ending.stops, "\n") if ending.line else ending.stops
         self._ending = ending
         self._held = ""
@@ -74,16 +74,16 @@ class Sample:
         return self.nats / self.symbols if self.symbols else math.inf
 
 
-class Draft:
+class OpenSample:
     """A text that is being written."""
 
     def __init__(
-        self, index: int, seed: int, tokenizer: Tokenizer, length: int | None, ending: Ending
+        self, index: int, seed: int, tokenizer: Tokenizer, length: int | None, ending: StopCriteria
     ) -> None:
         self.index, self.seed = index, seed
         self._length = length
         self._decode = tokenizer.decoder()
-        self._stops = Stops(ending)
+        self._stops = StopScanner(ending)
         self._pieces: list[str] = []
         self._symbols, self._nats = 0, 0.0
         self._choices: list[Choice] = []

@@ -3,7 +3,7 @@
 import importlib
 
 
-def demo_text() -> str:
+def built_in_text() -> str:
     """Python's language reference as `help("for")` shows it, about 470,000 characters."""
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     return "\n".join(topics[name] for name in sorted(topics))

@@ -185,7 +185,7 @@ def windows_of(
     return RecordBatches(Records(indices, newline), batch_size, seq_len, seed)
 
 
-class Known:
+class BloomFilter:
     """A Bloom filter (Bloom 1970): knows every record that was put into it, and takes a few others
     for known too."""
 
@@ -196,7 +196,7 @@ class Known:
         self._hashes = max(1, min(MOST_HASHES, best))
 
     @classmethod
-    def of(cls, records: Records, codes: NDArray[np.uint32]) -> "Known":
+    def of(cls, records: Records, codes: NDArray[np.uint32]) -> "BloomFilter":
         """The filter of these records."""
         count = len(records.ends)
         known = cls(np.zeros(cls.size(count), np.uint8), count)

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 from charnn.config import TextConfig
 from charnn.errors import TextError
 from charnn.files import cache_folder, explained
-from charnn.text.demo import demo_text
+from charnn.text.demo import built_in_text
 
 Piece = bytes | str
 
@@ -53,7 +53,7 @@ class Source:
 def find_sources(arguments: Sequence[str]) -> list[Source]:
     """The sources that the arguments name, in order; the demo text when there are none."""
     if not arguments:
-        return [Source(DEMO_NAME, lambda: io.BytesIO(demo_text().encode()))]
+        return [Source(DEMO_NAME, lambda: io.BytesIO(built_in_text().encode()))]
     return [source for argument in arguments for source in _find(argument)]
 
 

@@ -41,7 +41,9 @@ class Card:
         return enough and self.capability != WITHOUT
 
 
-def misses(model: ModelConfig, train: TrainConfig, card: Card, processes: int = 1) -> list[str]:
+def unmet_conditions(
+    model: ModelConfig, train: TrainConfig, card: Card, processes: int = 1
+) -> list[str]:
     """What keeps this run from the kernel, each with what would not; empty when nothing does."""
     if not card.suits:
         return [f"{card.name}, which is not one of the cards that have it"]

@@ -1,7 +1,7 @@
 """Several processes that train one model, started by torchrun: each has a share of the lanes.
 
 torch's DistributedDataParallel averages the gradients; what else must be equal everywhere is agreed
-on here. Only the first process writes. A process alone is a team too, in which nothing is sent.
+on here. Only the first process writes. A process alone is a world too, in which nothing is sent.
 """
 
 import contextlib
@@ -21,33 +21,33 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Team:
+class World:
     """This process's number and how many there are."""
 
     rank: int = 0
     size: int = 1
-    leader: bool = True  # of the processes on its machine
+    is_local_main: bool = True  # of the processes on its machine
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def wrapped(self, network: nn.Module) -> nn.Module:
+    def wrap(self, network: nn.Module) -> nn.Module:
         """The network, as one whose gradients are averaged over all processes."""
         if self.size == 1:
             return network
         return nn.parallel.DistributedDataParallel(network)  # which finds the device itself
 
-    def share(self, lanes: Tensor, dim: int = 1) -> Tensor:
+    def shard(self, lanes: Tensor, dim: int = 1) -> Tensor:
         """This process's part of what is there for all lanes."""
         return lanes.chunk(self.size, dim)[self.rank] if self.size > 1 else lanes
 
-    def all_lanes(self, lanes: Tensor, dim: int = 1) -> Tensor:
-        """What `share` was given, from the parts of all processes."""
-        return torch.cat(self.everyone(lanes.cpu()), dim) if self.size > 1 else lanes
+    def unshard(self, lanes: Tensor, dim: int = 1) -> Tensor:
+        """What `shard` was given, from the parts of all processes."""
+        return torch.cat(self.all_gather(lanes.cpu()), dim) if self.size > 1 else lanes
 
-    def everyone(self, value: Result) -> list[Result]:
+    def all_gather(self, value: Result) -> list[Result]:
         """The values of all processes, in their order."""
         if self.size == 1:
             return [value]
@@ -71,34 +71,34 @@ class Team:
         dist.all_reduce(together, dist.ReduceOp.MAX)
         return [bool(flag) for flag in together.tolist()]
 
-    def leaders_first(self, make: Callable[[], Result]) -> Result:
+    def local_main_first(self, make: Callable[[], Result]) -> Result:
         """What each process makes: one of each machine before the others, who find what it left."""
-        if self.leader:
+        if self.is_local_main:
             made = make()
         self.any()
-        return made if self.leader else make()
+        return made if self.is_local_main else make()
 
-    def from_first(self, make: Callable[[], Result]) -> Result:
+    def broadcast(self, make: Callable[[], Result]) -> Result:
         """What the first process makes, for all."""
         if self.size == 1:
             return make()
-        made: list[Result | None] = [make() if self.first else None]
+        made: list[Result | None] = [make() if self.is_main else None]
         dist.broadcast_object_list(made)
         return made[0]  # type: ignore[return-value]
 
 
-ALONE = Team()
+SINGLE_PROCESS = World()
 
 
-def team_from_environment() -> Team:
+def world_from_environment() -> World:
     """Who this process is, as torchrun says."""
     rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
     if not 0 <= rank < size:
         raise SettingError(f"RANK {rank} and WORLD_SIZE {size} are set, and do not fit together")
-    return Team(rank, size, _number("LOCAL_RANK", rank) == 0)
+    return World(rank, size, _number("LOCAL_RANK", rank) == 0)
 
 
-def processes_here() -> int:
+def local_world_size() -> int:
     """How many processes share this machine."""
     return _number("LOCAL_WORLD_SIZE", _number("WORLD_SIZE", 1))
 
@@ -110,11 +110,11 @@ def _number(name: str, otherwise: int) -> int:
     return int(value)
 
 
-def own_device(name: str) -> str:
+def local_device(name: str) -> str:
     """The name of the device that is this process's: with several on a machine, each its own."""
     if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
         return name
-    if name.startswith("cuda:") and processes_here() > 1:
+    if name.startswith("cuda:") and local_world_size() > 1:
         raise SettingError(f"{name} for several processes; --device cuda gives each one of its own")
     if name not in ("auto", "cuda"):
         return name
@@ -134,9 +134,9 @@ def own_device(name: str) -> str:
 
 
 @contextlib.contextmanager
-def joined(team: Team, device: torch.device) -> Iterator[None]:
+def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Within the block the processes can speak with each other."""
-    if team.size == 1:
+    if world.size == 1:
         yield
         return
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -155,7 +155,7 @@ def joined(team: Team, device: torch.device) -> Iterator[None]:
     try:
         with _loss_explained():
             yield
-            team.any()  # nobody leaves while another still sends
+            world.any()  # nobody leaves while another still sends
     finally:
         gc.collect()  # what holds on to the group, and would abort this process at its end
         with contextlib.suppress(RuntimeError):

@@ -12,7 +12,7 @@ BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
 _NAMED = 20  # characters in a note
 
 
-def adapted(
+def adapt_weights(
     weights: Mapping[str, Tensor], before: Tokenizer, after: Tokenizer
 ) -> dict[str, Tensor]:
     """The weights for the vocabulary `after`: what `before` has too keeps its rows, and a symbol
@@ -27,7 +27,7 @@ def adapted(
     return result
 
 
-def changes(before: Tokenizer, after: Tokenizer) -> list[str]:
+def vocabulary_changes(before: Tokenizer, after: Tokenizer) -> list[str]:
     """What is to be said of the symbols that only one of two vocabularies has."""
     added, lost = _only(after, before), _only(before, after)
     notes = []

@@ -14,7 +14,7 @@ from charnn.text.records import RecordBatches
 from charnn.training.scaling import LossScale
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState, own_random
-from charnn.training.update import Recorded, Step, Update, recordable
+from charnn.training.update import GraphedUpdate, Step, Update, can_capture
 
 AHEAD = 20  # steps that CUDA makes before their numbers are read, at which it waits
 PROMPT = 0.2  # seconds that this may take, about, so that a signal does not wait for long
@@ -48,7 +48,7 @@ class Rollback:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class TrainingWarning:
     """Something that failed and that training outlives."""
 
     problem: str
@@ -63,7 +63,7 @@ def train_steps(
     config: TrainConfig,
     pause: int = 1,
     replay: bool = True,
-) -> Iterator[StepReport | Rollback | Trouble]:
+) -> Iterator[StepReport | Rollback | TrainingWarning]:
     """Update `state` until `config.steps`, one report per step.
 
     A loss or gradient that is not finite does not stay in the weights: the state becomes that of
@@ -78,15 +78,17 @@ def train_steps(
     """
     update: Step = Update(state, config)
     most = ahead = 1
-    fits = replay and recordable(state) and state.step < config.steps
+    fits = replay and can_capture(state) and state.step < config.steps
     if fits and isinstance(batches, Batches):  # records' windows differ in length
         batches = batches.on(state.recurrent.device)
         try:
-            update = Recorded(state, config, batches.at(state.position)[:2])
+            update = GraphedUpdate(state, config, batches.at(state.position)[:2])
             most = AHEAD
         except RuntimeError as error:
             line = str(error).partition("\n")[0][:200]
-            yield Trouble(f"CUDA cannot replay a step and makes each anew, which is slower: {line}")
+            yield TrainingWarning(
+                f"CUDA cannot replay a step and makes each anew, which is slower: {line}"
+            )
     while state.step < config.steps:
         ends = [n - state.step % n for n in (ahead, pause, SNAPSHOT_EVERY)]
         count = min(*ends, config.steps - state.step)
@@ -125,7 +127,7 @@ def _together(
     for step, rate, (loss, *others) in zip(
         range(first + 1, state.step + 1), rates, torch.stack(told).tolist(), strict=True
     ):
-        report = StepReport(step, state.team.mean(loss), rate, others[0])
+        report = StepReport(step, state.world.mean(loss), rate, others[0])
         problem = _problem(report, others[1:])
         if not problem and step == state.step and snapshot_due and not state.finite():
             problem = "weights that are not finite"  # an update too large for its numbers

@@ -128,7 +128,7 @@ class Speedometer(Protocol):
         """Measure the speed of training this model for about `seconds`, with so many CPU threads
         (0: as many as torch is set to)."""
 
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """Seconds of the budget that are over already."""
 
 
@@ -294,7 +294,7 @@ def _steps(
     seconds = _seconds(budget)
     measured = min(MEASURE_SECONDS, seconds / 20)
     speed = speedometer.measure(model, train, measured, facts.threads)
-    left = max(0.0, seconds - speedometer.spent())
+    left = max(0.0, seconds - speedometer.elapsed())
     rough = max(1, math.ceil(left / speed.step))  # the measuring may have taken all of it
     every, _, read = _validations(rough, window, facts.val_symbols)
     left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)

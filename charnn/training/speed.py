@@ -42,7 +42,7 @@ class Speed:
             object.__setattr__(self, "undisturbed", self.step)
 
 
-class Stopwatch:
+class SpeedTest:
     """Measures training on this machine, and how long it has been doing so."""
 
     def __init__(
@@ -55,8 +55,8 @@ class Stopwatch:
         self._processes = processes
         self._start = time.monotonic()
 
-    def spent(self) -> float:
-        """Seconds since the stopwatch was made."""
+    def elapsed(self) -> float:
+        """Seconds since the speed_test was made."""
         return time.monotonic() - self._start
 
     def measure(

@@ -15,7 +15,7 @@ from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
 from charnn.training.allocator import keep_freed_memory
-from charnn.training.distributed import ALONE, Team
+from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.optimizer import Optimizer
 from charnn.training.scaling import LossScale
 
@@ -38,7 +38,7 @@ class TrainState:
     """All that training needs to go on, in one object."""
 
     network: CharNetwork
-    forward: nn.Module  # the network; of a team, with gradients that are averaged
+    forward: nn.Module  # the network; of a world, with gradients that are averaged
     optimizer: Optimizer
     recurrent: Tensor  # this process's lanes' states [S, B, L, H]
     step: int = 0
@@ -47,7 +47,7 @@ class TrainState:
     rollbacks: int = 0
     loss_scale: Tensor | None = None  # of float16, the numbers [3] of a `LossScale`
     snapshot: Snapshot = Snapshot(-1, Position(), {})  # set by `start`
-    team: Team = ALONE
+    world: World = SINGLE_PROCESS
 
     @classmethod
     def start(
@@ -57,11 +57,11 @@ class TrainState:
         lanes: int,
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
-        team: Team = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> Self:
         """The state before step 1: every random number from here on follows from the seed.
 
-        The weights are drawn too, unless they are given. `lanes` are those of the whole team.
+        The weights are drawn too, unless they are given. `lanes` are those of the whole world.
         """
         keep_freed_memory()
         if config.deterministic:
@@ -69,11 +69,11 @@ class TrainState:
         theirs = _generators(device)
         torch.manual_seed(config.seed)
         network = CharNetwork(model).to(device).train()  # made on the CPU: equal on every device
-        lanes //= team.size
-        optimizer, forward = Optimizer(network, config), team.wrapped(network)
-        state = cls(network, forward, optimizer, network.zero_state(lanes), team=team)
-        if team.rank > 0:  # masks of its own
-            torch.manual_seed((config.seed + team.rank * _APART) % 2**63)
+        lanes //= world.size
+        optimizer, forward = Optimizer(network, config), world.wrap(network)
+        state = cls(network, forward, optimizer, network.zero_state(lanes), world=world)
+        if world.rank > 0:  # masks of its own
+            torch.manual_seed((config.seed + world.rank * _APART) % 2**63)
         state.random = _generators(device)
         _set_generators(theirs, device)
         if config.precision == "fp16":
@@ -121,7 +121,7 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes but the weights and the plain numbers, by name: of the whole
-        team, which must ask for it together.
+        world, which must ask for it together.
 
         The snapshot is left out where it would say the same again.
         """
@@ -132,18 +132,18 @@ class TrainState:
 
     def _of_all(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """With all lanes, and the generators of the other processes under names of their own."""
-        if self.team.size == 1:
+        if self.world.size == 1:
             return tensors
-        lanes = {k: self.team.all_lanes(v) for k, v in tensors.items() if k.endswith(_LANES)}
+        lanes = {k: self.world.unshard(v) for k, v in tensors.items() if k.endswith(_LANES)}
         own = {name: value for name, value in tensors.items() if _RANDOM in name}
-        others = enumerate(self.team.everyone(own)[1:], 1)
+        others = enumerate(self.world.all_gather(own)[1:], 1)
         generators = {f"{k}.{rank}": v for rank, theirs in others for k, v in theirs.items()}
         return tensors | lanes | generators
 
     def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of what `_of_all` gave what is this process's; it may have been another number of
         processes then."""
-        own, number = {}, str(self.team.rank or "")
+        own, number = {}, str(self.world.rank or "")
         for name, value in tensors.items():
             prefix, random, kind = name.partition(_RANDOM)
             kind, _, rank = kind.partition(".")
@@ -151,7 +151,7 @@ class TrainState:
                 own[prefix + random + kind] = value
             elif not random:
                 lanes = name.endswith(_LANES) and value.dim() == _LANES_DIMENSIONS
-                own[name] = self.team.share(value) if lanes else value
+                own[name] = self.world.shard(value) if lanes else value
         return own
 
     def progress(self) -> Progress:
@@ -201,7 +201,7 @@ class TrainState:
     def _check(self, saved: Snapshot) -> None:
         """Hold names, shapes and types against the network's."""
         expected = {"recurrent": _kind(self.recurrent)}
-        if self.team.first or "random.cpu" in saved.tensors:  # another process may be a new one
+        if self.world.is_main or "random.cpu" in saved.tensors:  # another process may be a new one
             expected["random.cpu"] = _kind(self.random["cpu"])
         if self.loss_scale is not None:
             expected["loss_scale"] = _kind(self.loss_scale)

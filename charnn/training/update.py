@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charnn.config import TrainConfig
-from charnn.cuda_graph import recorded
+from charnn.cuda_graph import capture
 from charnn.device import has_bfloat16_lstm
 from charnn.text.records import NO_TARGET
 from charnn.training import scaling
 from charnn.training.state import TrainState, own_random
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_REHEARSALS = 3  # before a recording, which must find all that libraries make at their first call
+_WARM_UPS = 3  # before a recording, which must find all that libraries make at their first call
 
 # What an update tells [2 or 5]: the loss in nats per character of its window, before the update;
 # the gradient norm, before clipping; and in float16 the three numbers of the loss scale, after it.
@@ -39,15 +39,15 @@ class Update:
 
     def __call__(self, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
         """Learn from a window [T, B] of all lanes, at this learning rate; what is to be told."""
-        team, device = self._state.team, self._state.recurrent.device
+        world, device = self._state.world, self._state.recurrent.device
         weight = None
-        if team.size > 1:  # of records, a process's lanes may have fewer targets, or none
-            weight = team.size / int((targets != NO_TARGET).sum())
+        if world.size > 1:  # of records, a process's lanes may have fewer targets, or none
+            weight = world.size / int((targets != NO_TARGET).sum())
         self._state.optimizer.set_rate(rate)
-        return self.run(team.share(inputs).to(device), team.share(targets).to(device), weight)
+        return self.run(world.shard(inputs).to(device), world.shard(targets).to(device), weight)
 
     def run(self, inputs: Tensor, targets: Tensor, weight: float | None = None) -> Tensor:
-        """The same of this process's lanes, at the rate that the optimizer has; of a team with what
+        """The same of this process's lanes, at the rate that the optimizer has; of a world with what
         a target's nats count."""
         state, config = self._state, self._config
         dtype = _DTYPES[config.precision]
@@ -79,12 +79,12 @@ class Update:
         return torch.cat(told)
 
 
-def recordable(state: TrainState) -> bool:
-    """Whether updates can be recorded: those of a team send gradients in between."""
-    return state.recurrent.is_cuda and state.team.size == 1
+def can_capture(state: TrainState) -> bool:
+    """Whether updates can be recorded: those of a world send gradients in between."""
+    return state.recurrent.is_cuda and state.world.size == 1
 
 
-class Recorded:
+class GraphedUpdate:
     """An update as CUDA replays it."""
 
     def __init__(
@@ -97,9 +97,9 @@ class Recorded:
         self._inputs, self._targets = (part.to(device, copy=True) for part in window)
         update, rate = Update(state, config), config.learning_rate
 
-        def rehearse() -> Tensor:
+        def warm_up() -> Tensor:
             with own_random(state):
-                told = torch.stack([update(*window, rate) for _ in range(_REHEARSALS)])
+                told = torch.stack([update(*window, rate) for _ in range(_WARM_UPS)])
             state.optimizer.zero_grad()
             return told
 
@@ -107,7 +107,7 @@ class Recorded:
             self._told = update.run(self._inputs, self._targets)
 
         try:
-            self._graph, expected = recorded(device, rehearse, run)
+            self._graph, expected = capture(device, warm_up, run)
             state.put(before)
             with own_random(state):
                 replayed = torch.stack([self(*window, rate) for _ in expected])

@@ -15,7 +15,7 @@ from charnn import checkpoint
 from charnn.cli.progress import Stop
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run
-from charnn.training.distributed import ALONE, Team
+from charnn.training.distributed import SINGLE_PROCESS, World
 from tests.conftest import TINY, exploding, process, stopped_run
 from tests.conftest import charnn as command
 
@@ -24,7 +24,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture
 def run() -> Run:
-    return cast(Run, SimpleNamespace(stopping=False, team=ALONE))
+    return cast(Run, SimpleNamespace(stopping=False, world=SINGLE_PROCESS))
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -46,7 +46,7 @@ def test_a_second_interrupt_leaves_at_once(run: Run) -> None:
 
 
 def test_a_process_of_a_team_outlives_the_second_signal(run: Run) -> None:
-    run.team = Team(0, 2)  # torchrun passes on the interrupt that a terminal gave all of them
+    run.world = World(0, 2)  # torchrun passes on the interrupt that a terminal gave all of them
     with Stop(run):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)

@@ -20,7 +20,7 @@ from charnn.runs.run import Run, Validation
 from charnn.runs.saver import Saver
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop
-from charnn.training.loop import StepReport, Trouble
+from charnn.training.loop import StepReport, TrainingWarning
 from tests.conftest import exploding, made_together
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
     state = full(run, name, monkeypatch)
     troubles = []
     for report in reports:
-        if isinstance(report, Trouble):
+        if isinstance(report, TrainingWarning):
             troubles.append(str(report))
         if len(troubles) == 3:
             state.clear()
@@ -417,7 +417,7 @@ def test_metrics_that_cannot_be_written_keep_no_model_from_being_saved(
     seen: list[object] = []
     with pytest.raises(CharnnError, match=r"metrics\.jsonl: No space left"):
         seen.extend(reports)
-    assert sum(isinstance(report, Trouble) for report in seen) == 1
+    assert sum(isinstance(report, TrainingWarning) for report in seen) == 1
     assert checkpoint.load(tmp_path / "run" / FILES[1]).figures.step == 40
 
 

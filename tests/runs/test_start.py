@@ -17,10 +17,10 @@ import charnn
 from charnn import checkpoint
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
-from charnn.runs.folder import claimed
+from charnn.runs.folder import lock_run
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop, memory, plan
-from charnn.training.init_from import adapted
+from charnn.training.init_from import adapt_weights
 from charnn.training.memory import estimate
 from charnn.training.update import Update
 from tests.conftest import TINY, stopped_run, words
@@ -264,8 +264,8 @@ def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
 def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     before = contents(run)
-    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.folder import claimed\n"
-    code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.folder import lock_run\n"
+    code += "with lock_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
@@ -282,7 +282,7 @@ def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) 
 
 def test_a_new_run_holds_its_folder_while_it_is_planned(text_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with claimed(tmp_path / "run"):
+    with lock_run(tmp_path / "run"):
         result = command("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "in use by process" in result.stderr
@@ -309,7 +309,7 @@ def test_init_from_begins_with_the_weights_of_another_run_for_its_own_symbols(
     ours, theirs = (checkpoint.load(f / FILES[0]) for f in (tmp_path / "run", run_folder))
     assert ours.model.hidden_size == theirs.model.hidden_size
     assert ours.tokenizer.to_json() == CharTokenizer("\n Eainst").to_json()
-    expected = adapted(theirs.weights, theirs.tokenizer, ours.tokenizer)
+    expected = adapt_weights(theirs.weights, theirs.tokenizer, ours.tokenizer)
     for name, weight in ours.weights.items():
         torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=0)
     assert "new to the weights, and begun as the average of the others: 'E'\n" in result.stderr
@@ -383,7 +383,7 @@ class NoSpeed:
     def measure(self, *_: Any) -> Any:
         raise AssertionError
 
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         return 0.0
 
 

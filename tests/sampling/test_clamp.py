@@ -14,7 +14,7 @@ from charnn.sampling.batch import AnyStepper
 from charnn.sampling.clamp import Clamp, check_clamps
 from charnn.sampling.many import ManyLSTM
 from charnn.sampling.products import Int8Product
-from charnn.sampling.sampler import Writer
+from charnn.sampling.sampler import Sampler
 from charnn.sampling.stepper import Stepper
 from charnn.text.tokenizer import CharTokenizer
 
@@ -96,10 +96,10 @@ def test_what_is_written_is_what_the_held_model_finds_likeliest(cell: str) -> No
     network = tiny(cell)
     for weight in network.parameters():
         weight.detach().mul_(5)  # so that it writes more than one letter
-    writer = Writer(network, TOKENIZER, clamps=CLAMPS)
+    writer = Sampler(network, TOKENIZER, clamps=CLAMPS)
     config = SampleConfig(length=15, temperature=0.0)
     text = "".join(writer.stream(config, "tie"))
-    assert text != "".join(Writer(network, TOKENIZER).stream(config, "tie"))
+    assert text != "".join(Sampler(network, TOKENIZER).stream(config, "tie"))
     assert [sample.text for sample in writer.samples(config, 3, "tie")] == [text] * 3
     assert writer.beam(config, 1, "tie")[0].text == text
     indices = torch.tensor(TOKENIZER.encode("tie" + text))[:, None]
@@ -124,6 +124,6 @@ def test_what_the_model_has_not_and_what_no_state_can_be_are_refused() -> None:
 def test_a_cell_state_may_be_as_large_as_a_float_holds() -> None:
     network = tiny("lstm").float()
     for count in (1, 2):
-        writer = Writer(network, TOKENIZER, clamps=[Clamp(0, 0, 1e30), Clamp(1, 1, -1e30)])
+        writer = Sampler(network, TOKENIZER, clamps=[Clamp(0, 0, 1e30), Clamp(1, 1, -1e30)])
         (sample, *_) = writer.samples(SampleConfig(length=5, seed=1), count)
         assert len(sample.text) == 5

@@ -14,10 +14,10 @@ from charnn.model.network import CharNetwork
 from charnn.sampling import graphed_batch, sampler
 from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp
-from charnn.sampling.graphed_batch import ReplayedBatch
+from charnn.sampling.graphed_batch import GraphedBatch
 from charnn.sampling.products import FullProduct, HalfProduct, Product
-from charnn.sampling.sampler import Writer
-from charnn.sampling.stopping import Ending, Sample
+from charnn.sampling.sampler import Sampler
+from charnn.sampling.stopping import Sample, StopCriteria
 from charnn.text.tokenizer import CharTokenizer
 from tests.fake_cuda_graph import recordings
 
@@ -32,23 +32,23 @@ def network(request: pytest.FixtureRequest) -> CharNetwork:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[ReplayedBatch]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[GraphedBatch]:
     """The batches that were made to be replayed."""
-    batches: list[ReplayedBatch] = []
-    record = ReplayedBatch._record
+    batches: list[GraphedBatch] = []
+    record = GraphedBatch._record
 
-    def watched(batch: ReplayedBatch) -> None:
+    def watched(batch: GraphedBatch) -> None:
         batches.append(batch)
         record(batch)
 
     monkeypatch.setattr(sampler, "WORTH", 1)
-    monkeypatch.setattr(ReplayedBatch, "_record", watched)
+    monkeypatch.setattr(GraphedBatch, "_record", watched)
     return batches
 
 
-def writers(network: CharNetwork, **named: Any) -> Iterator[Writer]:
+def writers(network: CharNetwork, **named: Any) -> Iterator[Sampler]:
     for replays in (False, True):
-        writer = Writer(network, TOKENIZER, **named)
+        writer = Sampler(network, TOKENIZER, **named)
         writer._replays = replays
         yield writer
 
@@ -56,19 +56,21 @@ def writers(network: CharNetwork, **named: Any) -> Iterator[Writer]:
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 300])
 @pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7, "temperature": 1.4}])
 def test_a_stream_is_the_same(
-    network: CharNetwork, made: list[ReplayedBatch], length: int, settings: dict[str, Any]
+    network: CharNetwork, made: list[GraphedBatch], length: int, settings: dict[str, Any]
 ) -> None:
     config = SampleConfig(length=length, seed=5, **settings)
-    one, several = ("".join(w.stream(config, "ab", Ending(("fff",)))) for w in writers(network))
+    one, several = (
+        "".join(w.stream(config, "ab", StopCriteria(("fff",)))) for w in writers(network)
+    )
     assert several == one
     assert len(made) == 1
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16])
 def test_samples_that_end_and_begin_within_a_turn_are_the_same(
-    network: CharNetwork, made: list[ReplayedBatch], rows: int
+    network: CharNetwork, made: list[GraphedBatch], rows: int
 ) -> None:
-    config, ending = SampleConfig(length=40, seed=5), Ending(("f",), keep=True)
+    config, ending = SampleConfig(length=40, seed=5), StopCriteria(("f",), keep=True)
     one, several = (
         list(w.samples(config, 20, "ab", ending, best=2, rows=rows)) for w in writers(network)
     )
@@ -86,7 +88,7 @@ def plain(sample: Sample) -> tuple[Any, ...]:
 
 
 def test_what_cannot_be_replayed_is_written_all_the_same(
-    network: CharNetwork, made: list[ReplayedBatch], monkeypatch: pytest.MonkeyPatch
+    network: CharNetwork, made: list[GraphedBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, several = writers(network)
     config = SampleConfig(length=30, seed=5)
@@ -96,15 +98,15 @@ def test_what_cannot_be_replayed_is_written_all_the_same(
     for writer in writers(network, clamps=[Clamp(0, 2, 0.5)]):
         list(writer.stream(config))
     assert not made
-    assert not several.trouble
+    assert not several.warning
 
     def refuse(*_: Any) -> None:
         raise RuntimeError("operation not permitted\nand much more")
 
-    monkeypatch.setattr(ReplayedBatch, "_record", refuse)
+    monkeypatch.setattr(GraphedBatch, "_record", refuse)
     for _ in range(2):
         assert list(several.stream(config)) == list(one.stream(config))
-    assert several.trouble.endswith("slower: operation not permitted")
+    assert several.warning.endswith("slower: operation not permitted")
 
 
 def test_short_texts_are_not_worth_a_recording(network: CharNetwork) -> None:
@@ -117,7 +119,7 @@ def test_rows_that_are_left_out_or_begin_anew_are_those_of_a_plain_batch(
     network: CharNetwork,
 ) -> None:
     config = SampleConfig(length=300)
-    plain, replayed = (kind(network, config, [1, 2], range(5)) for kind in (Batch, ReplayedBatch))
+    plain, replayed = (kind(network, config, [1, 2], range(5)) for kind in (Batch, GraphedBatch))
 
     def one_by_one() -> Iterator[Any]:
         for _ in range(graphed_batch.STEPS):
@@ -138,7 +140,7 @@ def test_rows_that_are_left_out_or_begin_anew_are_those_of_a_plain_batch(
 @pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7, "temperature": 1.4}])
 def test_recorded_steps_are_the_steps_and_wait_for_nothing(
     network: CharNetwork,
-    made: list[ReplayedBatch],
+    made: list[GraphedBatch],
     settings: dict[str, Any],
     product: type[Product],
 ) -> None:
@@ -148,11 +150,11 @@ def test_recorded_steps_are_the_steps_and_wait_for_nothing(
     with recordings() as graphs:
         samples = list(several.samples(config, 12, "ab", rows=8))
     assert [plain(sample) for sample in samples] == [plain(sample) for sample in expected]
-    assert not several.trouble
+    assert not several.warning
     assert len(graphs) == 2  # the second of four rows
 
 
-def test_a_beam_is_never_replayed(network: CharNetwork, made: list[ReplayedBatch]) -> None:
+def test_a_beam_is_never_replayed(network: CharNetwork, made: list[GraphedBatch]) -> None:
     config = SampleConfig(length=30)
     one, several = (writer.beam(config, 3, "ab") for writer in writers(network))
     assert several == one

@@ -11,8 +11,8 @@ import torch
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch, row_seed
-from charnn.sampling.sampler import Writer, start_of_line, stream
-from charnn.sampling.stopping import Ending, Sample
+from charnn.sampling.sampler import Sampler, start_of_line, stream
+from charnn.sampling.stopping import Sample, StopCriteria
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 
 TOKENIZER = CharTokenizer("\nabcdef")
@@ -42,8 +42,8 @@ def test_a_longer_text_begins_with_the_shorter_one(network: CharNetwork) -> None
 
 
 def samples(network: CharNetwork, count: int, rows: int = 256, **changes: object) -> list[Sample]:
-    ending = Ending(("f",), keep=True)
-    writer = Writer(network, TOKENIZER)
+    ending = StopCriteria(("f",), keep=True)
+    writer = Sampler(network, TOKENIZER)
     return list(writer.samples(replace(CONFIG, **changes), count, "ab", ending, rows=rows))  # type: ignore[arg-type]
 
 
@@ -71,8 +71,8 @@ def test_the_seed_of_a_sample_writes_it_again(network: CharNetwork) -> None:
         again = samples(network, 1, seed=sample.seed)[0]
         assert again.text == sample.text
         assert again.nats == pytest.approx(sample.nats)
-        streamed = Writer(network, TOKENIZER).stream(
-            replace(CONFIG, seed=sample.seed), "ab", Ending(("f",), keep=True)
+        streamed = Sampler(network, TOKENIZER).stream(
+            replace(CONFIG, seed=sample.seed), "ab", StopCriteria(("f",), keep=True)
         )
         assert "".join(streamed) == sample.text
 
@@ -87,19 +87,19 @@ def test_seeds_of_samples_are_their_own() -> None:
 def test_a_text_ends_before_a_stop_or_after_it(network: CharNetwork) -> None:
     plain = sample(network)
     stop = plain[10:12]
-    writer, end = Writer(network, TOKENIZER), plain.index(stop)
+    writer, end = Sampler(network, TOKENIZER), plain.index(stop)
     for keep, expected in ((False, plain[:end]), (True, plain[: end + 2])):
-        ending = Ending((stop, "\n\n\n\n"), keep)
+        ending = StopCriteria((stop, "\n\n\n\n"), keep)
         assert "".join(writer.stream(CONFIG, "ab", ending)) == expected
         (one,) = writer.samples(CONFIG, 1, "ab", ending)
         assert (one.text, one.stop, one.symbols) == (expected, "stop", end + 2)
-    (one,) = writer.samples(CONFIG, 1, "ab", Ending(("\n\n\n\n",)))
+    (one,) = writer.samples(CONFIG, 1, "ab", StopCriteria(("\n\n\n\n",)))
     assert (one.text, one.stop) == (plain, "length")
 
 
 def test_a_text_without_end_goes_on_until_a_stop(network: CharNetwork) -> None:
-    endless = Writer(network, TOKENIZER).stream(
-        replace(CONFIG, length=None), "ab", Ending(("fff",))
+    endless = Sampler(network, TOKENIZER).stream(
+        replace(CONFIG, length=None), "ab", StopCriteria(("fff",))
     )
     longest = "".join(itertools.islice(endless, 3000))
     assert longest.startswith(sample(network).split("fff")[0])
@@ -107,7 +107,7 @@ def test_a_text_without_end_goes_on_until_a_stop(network: CharNetwork) -> None:
 
 
 def test_nats_and_alternatives_are_those_of_the_model(network: CharNetwork) -> None:
-    (one,) = Writer(network, TOKENIZER).samples(replace(CONFIG, top_k=2), 1, "ab", best=3)
+    (one,) = Sampler(network, TOKENIZER).samples(replace(CONFIG, top_k=2), 1, "ab", best=3)
     indices = torch.tensor(TOKENIZER.encode("ab" + one.text))
     logits, _ = network(indices[:, None], network.zero_state(1))
     nats = -logits[1:-1, 0].detach().log_softmax(-1)
@@ -130,7 +130,7 @@ def test_texts_of_no_length_are_nothing(network: CharNetwork) -> None:
 
 
 def test_a_filter_that_yields_is_counted(network: CharNetwork) -> None:
-    writer = Writer(network, TOKENIZER)
+    writer = Sampler(network, TOKENIZER)
     text = "".join(writer.stream(replace(CONFIG, no_repeat=1, length=20), "ab"))
     assert len(text) == 20
     assert len(set(text[:5])) == 5
@@ -147,7 +147,7 @@ def test_nothing_is_repeated_that_must_not_be(network: CharNetwork) -> None:
 def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
     network: CharNetwork, length: int
 ) -> None:
-    best = Writer(network, TOKENIZER).beam(replace(CONFIG, length=length), 7**4, "ab")
+    best = Sampler(network, TOKENIZER).beam(replace(CONFIG, length=length), 7**4, "ab")
     indices = torch.cartesian_prod(*[torch.arange(7)] * length).reshape(-1, length).t()
     start = torch.tensor(TOKENIZER.encode("ab"))[:, None].expand(2, indices.shape[1])
     whole = torch.cat((start, indices))
@@ -159,7 +159,7 @@ def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
 
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwork) -> None:
-    config, writer = replace(CONFIG, length=12, temperature=0.0), Writer(network, TOKENIZER)
+    config, writer = replace(CONFIG, length=12, temperature=0.0), Sampler(network, TOKENIZER)
     one, *_ = writer.beam(config, 1, "ab")
     (greedy,) = writer.samples(config, 1, "ab")
     assert one.text == greedy.text
@@ -168,7 +168,9 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwor
 
 
 def test_what_meets_a_stop_leaves_the_beam(network: CharNetwork) -> None:
-    found = Writer(network, TOKENIZER).beam(replace(CONFIG, length=4), 400, "ab", Ending(("c",)))
+    found = Sampler(network, TOKENIZER).beam(
+        replace(CONFIG, length=4), 400, "ab", StopCriteria(("c",))
+    )
     assert {one.stop for one in found} >= {"stop"}
     assert all("c" not in one.text for one in found)
     rates = [one.nats_per_char for one in found]

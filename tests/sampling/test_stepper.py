@@ -9,7 +9,7 @@ from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.many import ManyLSTM
 from charnn.sampling.products import HalfProduct, Int8Product
-from charnn.sampling.stepper import Stepped, Stepper
+from charnn.sampling.stepper import SteppedNetwork, Stepper
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
@@ -118,7 +118,9 @@ def test_a_network_that_reads_step_by_step_is_judged_as_the_network() -> None:
     network = CharNetwork(ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=5)).double()
     text = torch.randint(7, (300,)).numpy().astype("uint8")
     for protocol in ("stream", "window", "lanes"):
-        exact, stepped = (evaluate(n, text, protocol).nats for n in (network, Stepped(network)))
+        exact, stepped = (
+            evaluate(n, text, protocol).nats for n in (network, SteppedNetwork(network))
+        )
         assert stepped == pytest.approx(exact)
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charnn.sampling.stopping import Ending, Stops
+from charnn.sampling.stopping import StopCriteria, StopScanner
 
 TEXT = st.text("ab", max_size=30)
 
@@ -16,7 +16,7 @@ TEXT = st.text("ab", max_size=30)
 def test_a_text_ends_at_the_stop_that_is_complete_first(
     pieces: list[str], stops: list[str], keep: bool
 ) -> None:
-    passing, shown = Stops(Ending(tuple(stops), keep)), ""
+    passing, shown = StopScanner(StopCriteria(tuple(stops), keep)), ""
     for piece in pieces:
         shown += passing.feed(piece)
         if passing.met:
@@ -31,7 +31,7 @@ def test_a_text_ends_at_the_stop_that_is_complete_first(
 
 @given(TEXT, st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=3))
 def test_no_more_is_held_back_than_may_begin_a_stop(text: str, stops: list[str]) -> None:
-    passing, shown, fed = Stops(Ending(tuple(stops))), "", ""
+    passing, shown, fed = StopScanner(StopCriteria(tuple(stops))), "", ""
     for character in text:
         shown, fed = shown + passing.feed(character), fed + character
         if passing.met:

@@ -2,18 +2,18 @@
 
 from charnn.config import TextConfig
 from charnn.text.corpus import open_corpus
-from charnn.text.demo import demo_text
+from charnn.text.demo import built_in_text
 from charnn.text.sources import DEMO_NAME
 
 
 def test_the_demo_text_is_long_and_the_same_every_time() -> None:
-    text = demo_text()
+    text = built_in_text()
     assert len(text) > 300_000
-    assert demo_text() == text
+    assert built_in_text() == text
     assert "for_stmt" in text
 
 
 def test_without_a_name_the_corpus_is_the_demo_text() -> None:
     corpus = open_corpus([], TextConfig())
-    assert corpus.tokenizer.decode(corpus.indices) == demo_text()
+    assert corpus.tokenizer.decode(corpus.indices) == built_in_text()
     assert corpus.sources == (DEMO_NAME,)

@@ -13,7 +13,7 @@ from charnn.errors import TextError
 from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
-from charnn.text.records import NO_TARGET, Known, RecordBatches, Records, split_records
+from charnn.text.records import NO_TARGET, BloomFilter, RecordBatches, Records, split_records
 from charnn.text.tokenizer import CharTokenizer
 from tests.conftest import words
 
@@ -135,8 +135,8 @@ def test_a_record_is_judged_from_zero_state_after_a_line_end() -> None:
 
 def test_the_filter_knows_every_record_and_few_others() -> None:
     lines = [f"{a}{b}{c}" for a in "abcdefghijklm" for b in "abcdefghij" for c in "abcdefghij"]
-    known = Known.of(records_of(lines), TOKENIZER.codes())
-    again = Known(known.bits, known.count)
+    known = BloomFilter.of(records_of(lines), TOKENIZER.codes())
+    again = BloomFilter(known.bits, known.count)
     assert all(again.has(TOKENIZER.codes_of(line)) for line in lines)
     others = [f"{a}{b}{c}z" for a in "nopqrstuvwxyz" for b in "abcdefghij" for c in "abcdefghij"]
     wrong = sum(known.has(TOKENIZER.codes_of(line)) for line in others)
@@ -147,7 +147,7 @@ def test_the_filter_knows_every_record_and_few_others() -> None:
 
 def test_the_filter_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charnn.text.records.FILTER_AT_MOST", 800)
-    known = Known.of(
+    known = BloomFilter.of(
         records_of([f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]), TOKENIZER.codes()
     )
     assert len(known.bits) == 100

@@ -8,7 +8,7 @@ import pytest
 
 from charnn.config import TextConfig
 from charnn.text.corpus import open_corpus
-from charnn.text.demo import demo_text
+from charnn.text.demo import built_in_text
 from charnn.text.text_warnings import warnings_about
 from charnn.text.tokenizer import CODE_POINTS
 
@@ -39,7 +39,7 @@ def test_a_healthy_text_gets_no_note(text: str) -> None:
 
 
 def test_the_demo_text_gets_no_note() -> None:
-    assert notes(demo_text()) == []
+    assert notes(built_in_text()) == []
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])

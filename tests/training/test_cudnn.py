@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.training.cudnn import Card, misses
+from charnn.training.cudnn import Card, unmet_conditions
 from charnn.training.plan import Budget, Facts, make_plan
 from tests.training.test_plan import Machine
 
@@ -15,7 +15,7 @@ TRAIN = TrainConfig(10, batch_size=64, seq_len=64, learning_rate=1e-3, seed=1, p
 
 
 def test_nothing_keeps_a_suitable_run_from_it() -> None:
-    assert misses(MODEL, TRAIN, CARD) == []
+    assert unmet_conditions(MODEL, TRAIN, CARD) == []
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_nothing_keeps_a_suitable_run_from_it() -> None:
 def test_what_misses_it_is_named_with_what_would_not(
     model: dict[str, object], train: dict[str, object], said: str
 ) -> None:
-    assert misses(replace(MODEL, **model), replace(TRAIN, **train), CARD) == [said]  # type: ignore[arg-type]
+    assert unmet_conditions(replace(MODEL, **model), replace(TRAIN, **train), CARD) == [said]  # type: ignore[arg-type]
 
 
 def test_lanes_are_those_of_one_process() -> None:
     train = replace(TRAIN, batch_size=40)
-    assert misses(MODEL, train, CARD) == []
-    assert misses(MODEL, train, CARD, processes=2) == ["--batch-size 40 (48 has it)"]
+    assert unmet_conditions(MODEL, train, CARD) == []
+    assert unmet_conditions(MODEL, train, CARD, processes=2) == ["--batch-size 40 (48 has it)"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_lanes_are_those_of_one_process() -> None:
              replace(CARD, capability=(8, 6), processors=100)]
 )  # fmt: skip
 def test_other_cards_have_it_for_no_network(card: Card) -> None:
-    (why,) = misses(MODEL, TRAIN, card)
+    (why,) = unmet_conditions(MODEL, TRAIN, card)
     assert "not one of the cards" in why
 
 
@@ -61,7 +61,7 @@ def test_a_plan_for_a_card_can_have_it(symbols: int, record: float | None, proce
         processes=processes,
     )  # fmt: skip
     plan = make_plan(facts, Budget(minutes=10), {}, Machine())
-    assert misses(plan.model, plan.train, CARD, processes) == []
+    assert unmet_conditions(plan.model, plan.train, CARD, processes) == []
 
 
 def test_a_plan_for_several_processes_gives_each_as_many_lanes() -> None:

@@ -17,9 +17,9 @@ from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError, TextError
 from charnn.runs.run import Run
-from charnn.runs.start import same_for_all
+from charnn.runs.start import check_same_text
 from charnn.text.corpus import open_corpus
-from charnn.training.distributed import ALONE, Team
+from charnn.training.distributed import SINGLE_PROCESS, World
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
 
@@ -51,7 +51,7 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
 
 
 def trained(size: int, *arguments: str | Path) -> str:
-    """Run a team to its end; what the first process said."""
+    """Run a world to its end; what the first process said."""
     results = ended(started(size, "train", *arguments))
     assert [code for code, _, _ in results] == [0] * size, results
     assert [said for _, *said in results[1:]] == [["", ""]] * (size - 1)
@@ -158,10 +158,10 @@ def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) 
 
 def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = open_corpus([str(text_file)], TextConfig())
-    same_for_all(corpus, ALONE)
-    monkeypatch.setattr(Team, "everyone", lambda team, value: [value, "another"])
+    check_same_text(corpus, SINGLE_PROCESS)
+    monkeypatch.setattr(World, "everyone", lambda world, value: [value, "another"])
     with pytest.raises(TextError, match="different texts"):
-        same_for_all(corpus, Team(0, 2))
+        check_same_text(corpus, World(0, 2))
 
 
 def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path
     train, validation = TrainConfig(2, 3, 8, 1e-3, 1), ValidationConfig(1)
     device = torch.device("cpu")
     with pytest.raises(SettingError, match="3 lanes cannot be shared alike by 2 processes"):
-        Run.start(tmp_path, corpus, text, model, train, validation, device, team=Team(1, 2))
+        Run.start(tmp_path, corpus, text, model, train, validation, device, world=World(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,17 @@ def test_an_environment_that_is_not_torchruns_is_told(
 
 def test_a_process_alone_is_a_team_too() -> None:
     lanes = torch.arange(12).view(3, 4)
-    assert torch.equal(ALONE.share(lanes), lanes)
-    assert torch.equal(ALONE.all_lanes(lanes), lanes)
-    assert ALONE.any(True, False) == (True, False)
-    assert (ALONE.mean(2.5), ALONE.everyone("x"), ALONE.from_first(lambda: 3)) == (2.5, ["x"], 3)
+    assert torch.equal(SINGLE_PROCESS.shard(lanes), lanes)
+    assert torch.equal(SINGLE_PROCESS.unshard(lanes), lanes)
+    assert SINGLE_PROCESS.any(True, False) == (True, False)
+    assert (
+        SINGLE_PROCESS.mean(2.5),
+        SINGLE_PROCESS.all_gather("x"),
+        SINGLE_PROCESS.broadcast(lambda: 3),
+    ) == (2.5, ["x"], 3)
 
 
 def test_shares_are_all_lanes_together() -> None:
     lanes = torch.arange(24).view(2, 6, 2)
-    shares = [Team(rank, 3).share(lanes) for rank in range(3)]
+    shares = [World(rank, 3).shard(lanes) for rank in range(3)]
     assert torch.equal(torch.cat(shares, 1), lanes)

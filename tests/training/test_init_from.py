@@ -5,7 +5,7 @@ import torch
 from charnn.config import ModelConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.text.tokenizer import CharTokenizer, Tokenizer
-from charnn.training.init_from import adapted, changes
+from charnn.training.init_from import adapt_weights, vocabulary_changes
 
 BEFORE, AFTER = CharTokenizer("abcxz"), CharTokenizer("Qabz", unknown=True)
 
@@ -18,7 +18,7 @@ def network(tokenizer: Tokenizer) -> CharNetwork:
 
 def test_among_the_symbols_of_both_the_probabilities_stay() -> None:
     old, new = network(BEFORE), network(AFTER)
-    new.load_state_dict(adapted(old.state_dict(), BEFORE, AFTER))
+    new.load_state_dict(adapt_weights(old.state_dict(), BEFORE, AFTER))
     text, both = "abzzab", "abz"
     shares = []
     for tokenizer, net in ((BEFORE, old), (AFTER, new)):
@@ -30,7 +30,7 @@ def test_among_the_symbols_of_both_the_probabilities_stay() -> None:
 
 def test_a_new_symbol_is_the_average_of_the_known() -> None:
     weights = network(BEFORE).state_dict()
-    after = adapted(weights, BEFORE, AFTER)
+    after = adapt_weights(weights, BEFORE, AFTER)
     for name in ("embedding.weight", "head.weight", "head.bias"):
         for row in (after[name][0], after[name][-1]):  # Q and the unknown symbol
             torch.testing.assert_close(row, weights[name].mean(0))
@@ -38,15 +38,15 @@ def test_a_new_symbol_is_the_average_of_the_known() -> None:
 
 def test_with_the_same_vocabulary_nothing_changes() -> None:
     weights = network(AFTER).state_dict()
-    after = adapted(weights, AFTER, AFTER)
+    after = adapt_weights(weights, AFTER, AFTER)
     assert weights.keys() == after.keys()
     assert all(torch.equal(weights[name], after[name]) for name in weights)
-    assert changes(AFTER, AFTER) == []
+    assert vocabulary_changes(AFTER, AFTER) == []
 
 
 def test_of_many_changes_some_are_named() -> None:
     many = CharTokenizer("".join(map(chr, range(0x100, 0x120))))
-    (added, lost) = changes(BEFORE, many)
+    (added, lost) = vocabulary_changes(BEFORE, many)
     assert added.endswith(
         "'Ā' 'ā' 'Ă' 'ă' 'Ą' 'ą' 'Ć' 'ć' 'Ĉ' 'ĉ' 'Ċ' 'ċ' 'Č' 'č' 'Ď' 'ď' 'Đ' 'đ' "
         "'Ē' 'ē' and 12 more"

@@ -17,7 +17,7 @@ from charnn.errors import CheckpointError, TrainingError
 from charnn.text.batches import Batches, Position
 from charnn.text.records import windows_of
 from charnn.training import loop
-from charnn.training.loop import Rollback, StepReport, Trouble, train_steps
+from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.scaling import LossScale
 from charnn.training.schedule import learning_rate
 from charnn.training.state import TrainState
@@ -220,7 +220,7 @@ def test_a_run_with_rollbacks_that_is_stopped_and_resumed_ends_as_a_straight_one
 
 def numbers_of(
     train: TrainConfig, pause: int = 1, cell: str = "lstm"
-) -> tuple[list[StepReport | Rollback | Trouble], dict[str, torch.Tensor]]:
+) -> tuple[list[StepReport | Rollback | TrainingWarning], dict[str, torch.Tensor]]:
     state, batches = started(replace(MODEL, cell=cell), train)
     made = list(train_steps(state, batches, train, pause))
     return made, everything(state)
@@ -364,7 +364,7 @@ def test_what_cannot_be_recorded_is_trained_step_by_step_and_told(
 
     alone = numbers_of(TRAIN)
     with made_together():
-        monkeypatch.setattr(loop, "Recorded", refuse)
+        monkeypatch.setattr(loop, "GraphedUpdate", refuse)
         made, left = numbers_of(TRAIN, 1000)
     assert made[1:] == alone[0]
     assert str(made[0]).endswith("is slower: operation not permitted")

@@ -29,7 +29,7 @@ class Machine:
         characters = self.rate / (12 * model.num_layers * model.hidden_size**2)
         return Speed(train.batch_size * train.seq_len / characters, 1 / (3 * characters), 0.1)
 
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         return 2.0
 
 

@@ -11,7 +11,7 @@ import torch
 from charnn.config import ModelConfig, TrainConfig
 from charnn.training import speed as module
 from charnn.training.loop import StepReport
-from charnn.training.speed import Speed, Stopwatch
+from charnn.training.speed import Speed, SpeedTest
 from charnn.training.state import TrainState
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=1, embedding_size=4)
@@ -31,7 +31,7 @@ def test_a_few_slow_steps_do_not_change_the_undisturbed_time(
                 yield StepReport(state.step, 1.0, 1.0, 1.0)
 
     monkeypatch.setattr(module, "train_steps", steps)
-    speed = Stopwatch(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.4)
+    speed = SpeedTest(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.4)
     assert 0.002 <= speed.undisturbed < 0.006
     assert speed.step > 1.5 * speed.undisturbed
 
@@ -40,7 +40,7 @@ def test_a_measurement_changes_no_random_number_of_the_caller() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    Stopwatch(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.01)
+    SpeedTest(TEXT, torch.device("cpu")).measure(MODEL, TRAIN, 0.01)
     assert torch.equal(torch.rand(3), expected)
 
 

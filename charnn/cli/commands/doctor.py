@@ -117,7 +117,7 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
     from charnn.model.network import CharNetwork
     from charnn.sampling.batch import Batch
     from charnn.sampling.sampler import single_stream_threads
-    from charnn.training.speed import Stopwatch
+    from charnn.training.speed import SpeedTest
 
     text = np.random.default_rng(1).integers(65, size=200_000).astype(np.uint8)
     model = ModelConfig(65, 384, 2, 384)
@@ -126,7 +126,7 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
         if precision == "bf16" and not has_bfloat16_lstm(device):
             continue
         train = TrainConfig(1, lanes, 64, 1e-3, 1, optimizer="muon", precision=precision)
-        speed = Stopwatch(text, device).measure(model, train, SECONDS)
+        speed = SpeedTest(text, device).measure(model, train, SECONDS)
         yield f"training in {precision}", lanes * 64 / speed.undisturbed
     network = CharNetwork(ModelConfig(65, 512, 2, 512)).to(device)
     with single_stream_threads(), torch.inference_mode():

@@ -65,7 +65,7 @@ def command(
     from charnn.device import pick_device
     from charnn.model.evaluate import evaluate
     from charnn.sampling.products import Int8Product
-    from charnn.sampling.stepper import Stepped
+    from charnn.sampling.stepper import SteppedNetwork
 
     loaded = open_checkpoint(path, quiet)
     indices, corpus = measured_text(path, loaded, texts, encoding, skip_unknown, quiet)
@@ -73,7 +73,7 @@ def command(
     score = evaluate(network, indices, protocol, window, newline=corpus.newline)
     loss = None
     if int8:
-        rough = Stepped(network, Int8Product)
+        rough = SteppedNetwork(network, Int8Product)
         exact, score = score, evaluate(rough, indices, protocol, window, newline=corpus.newline)
         loss = score.bits_per_char - exact.bits_per_char
     if corpus.newline is not None:

@@ -8,7 +8,7 @@ import click
 
 from charnn.cli.options import json_option, one_checkpoint, open_checkpoint, quiet_option
 from charnn.cli.terminal import show
-from charnn.runs.folder import read_about
+from charnn.runs.folder import read_run_info
 
 
 @click.command("info", short_help="Tell what is in a checkpoint.")
@@ -35,7 +35,7 @@ def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
         "vocabulary": loaded.tokenizer.to_json(),
         "corpus": loaded.corpus.to_json(),
         "figures": loaded.figures.to_json(),
-        "run": read_about(path.parent),
+        "run": read_run_info(path.parent),
     }
     if as_json:
         click.echo(json.dumps(about, sort_keys=True))

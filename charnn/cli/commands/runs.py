@@ -9,7 +9,7 @@ from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, tell
 from charnn.errors import CharnnError
 from charnn.files import explained
-from charnn.runs.folder import LAST, RUNS, best_of, find_runs
+from charnn.runs.folder import LAST, RUNS, best_checkpoint, find_runs
 
 
 @click.command("runs", short_help="List the runs under ./checkpoints.")
@@ -39,7 +39,7 @@ def _line(folder: Path) -> str:
     """When, what, how far and how good."""
     from charnn import checkpoint
 
-    path = best_of(folder)
+    path = best_checkpoint(folder)
     with explained(f"looking at {path}", "is it being deleted?"):
         changed = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     best = checkpoint.load(path, weights=False)

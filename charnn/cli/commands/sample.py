@@ -22,7 +22,7 @@ from charnn.cli.output import Output, counted, output
 from charnn.cli.records import (
     NAMES,
     TRIES,
-    Wanted,
+    RecordFilter,
     records_options,
     tell_table,
     wanted_records,
@@ -31,8 +31,8 @@ from charnn.cli.terminal import tell
 from charnn.config import SampleConfig
 
 if TYPE_CHECKING:
-    from charnn.sampling.sampler import Writer
-    from charnn.sampling.stopping import Ending, Sample
+    from charnn.sampling.sampler import Sampler
+    from charnn.sampling.stopping import Sample, StopCriteria
     from charnn.text.tokenizer import Tokenizer
 
 DRAWING = (
@@ -126,8 +126,8 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.device import pick_device
     from charnn.sampling.clamp import Clamp
     from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
-    from charnn.sampling.sampler import Writer, single_stream_threads
-    from charnn.sampling.stopping import Ending
+    from charnn.sampling.sampler import Sampler, single_stream_threads
+    from charnn.sampling.stopping import StopCriteria
     from charnn.text.sources import read_text
 
     quiet = options["quiet"]
@@ -141,14 +141,14 @@ def command(context: click.Context, /, **options: Any) -> None:
     if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
         tell(f"seed: {config.seed}", quiet)
-    ending = Ending(options["stop"], options["keep_stop"])
+    ending = StopCriteria(options["stop"], options["keep_stop"])
     _tell_unwritable(ending, loaded.tokenizer, quiet)
     network = loaded.network(pick_device(options["device"]))
     wanted = wanted_records(loaded, options, typed)
     product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
     if options["fp16"]:
         check_half(network.head.weight.device)
-    writer = Writer(
+    writer = Sampler(
         network, loaded.tokenizer, product=product, records=loaded.text.lines,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
@@ -166,8 +166,8 @@ def command(context: click.Context, /, **options: Any) -> None:
                 for piece in pieces:
                     out.write(piece)
             out.write("\n")
-    if writer.trouble:
-        tell(f"note: {writer.trouble}", quiet)
+    if writer.warning:
+        tell(f"note: {writer.warning}", quiet)
     if writer.yielded:
         tell(
             f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
@@ -201,7 +201,7 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
         raise click.UsageError("--length inf is for one text that streams; give a number")
 
 
-def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> None:
+def _tell_unwritable(ending: "StopCriteria", tokenizer: "Tokenizer", quiet: bool) -> None:
     from charnn.errors import VocabularyError
 
     for text in ending.stops:
@@ -212,11 +212,11 @@ def _tell_unwritable(ending: "Ending", tokenizer: "Tokenizer", quiet: bool) -> N
 
 
 def _samples(
-    writer: "Writer",
+    writer: "Sampler",
     config: SampleConfig,
     prime: str,
-    ending: "Ending",
-    wanted: Wanted | None,
+    ending: "StopCriteria",
+    wanted: RecordFilter | None,
     options: dict[str, Any],
 ) -> Iterator["Sample"]:
     """What was asked for, with the words about it."""

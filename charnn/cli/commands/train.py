@@ -16,14 +16,14 @@ from charnn.cli.options import AUTO, device_option, open_checkpoint, quiet_optio
 from charnn.cli.terminal import tell
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
-from charnn.runs.folder import find_runs, free_folder, run_name, runs_called
+from charnn.runs.folder import find_runs, run_name, runs_named, unused_folder
 
 if TYPE_CHECKING:
     import torch
 
     from charnn.runs.run import Run
     from charnn.text.corpus import Corpus
-    from charnn.training.distributed import Team
+    from charnn.training.distributed import World
     from charnn.training.plan import Budget, Plan
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
@@ -118,25 +118,25 @@ def command(context: click.Context, /, **options: Any) -> None:
         _refuse(context, NOT_WITH_WEIGHTS, "with --init-from it is that run's; leave it out")
 
     from charnn.device import idle_card, pick_device
-    from charnn.training.distributed import joined, own_device, team_from_environment
+    from charnn.training.distributed import local_device, process_group, world_from_environment
 
-    team = team_from_environment()
-    if team.size > 1 and "-" in (*options["corpus"], *options["val"]):
+    world = world_from_environment()
+    if world.size > 1 and "-" in (*options["corpus"], *options["val"]):
         raise click.UsageError("several processes cannot share standard input; name a file")
-    options["quiet"] |= not team.first
-    device = pick_device(own_device(options["device"]))
+    options["quiet"] |= not world.is_main
+    device = pick_device(local_device(options["device"]))
     if options["device"] == "auto" and (note := idle_card()):
         tell(f"note: {note}", options["quiet"])
-    with joined(team, device):
-        code = _trained(options, device, team)
+    with process_group(world, device):
+        code = _trained(options, device, world)
     context.exit(code)
 
 
-def _trained(options: dict[str, Any], device: "torch.device", team: "Team") -> int:
-    """The exit code. A function of its own, so that nothing of the run outlives the team."""
+def _trained(options: dict[str, Any], device: "torch.device", world: "World") -> int:
+    """The exit code. A function of its own, so that nothing of the run outlives the world."""
     from charnn.cli.progress import follow
 
-    with (_resumed if options["resume"] else _begun)(options, device, team) as run:
+    with (_resumed if options["resume"] else _begun)(options, device, world) as run:
         if run is None:
             return 0
         if run.finished:
@@ -161,7 +161,9 @@ def _refuse(context: click.Context, names: Iterable[str], why: str) -> None:
 
 
 @contextlib.contextmanager
-def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Iterator["Run | None"]:
+def _begun(
+    options: dict[str, Any], device: "torch.device", world: "World"
+) -> Iterator["Run | None"]:
     """A new run; None where it was only asked what it would be."""
     given = {
         name: options[name]
@@ -174,8 +176,14 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
         limits["minutes"] = DEFAULT_MINUTES
 
     from charnn.cli.progress import tell_plan
-    from charnn.runs.start import begin, new_folder, plan_run, refuse_existing, same_for_all
-    from charnn.training.init_from import changes
+    from charnn.runs.start import (
+        begin,
+        check_same_text,
+        create_run_folder,
+        plan_run,
+        refuse_existing,
+    )
+    from charnn.training.init_from import vocabulary_changes
     from charnn.training.plan import Budget
 
     if options["out"] is not None:
@@ -184,30 +192,30 @@ def _begun(options: dict[str, Any], device: "torch.device", team: "Team") -> Ite
     budget = Budget(**limits)
     trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
     text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
-    corpus = team.leaders_first(lambda: _corpus(options, text))
-    same_for_all(corpus, team)
-    for note in [] if trained is None else changes(trained.tokenizer, corpus.tokenizer):
+    corpus = world.local_main_first(lambda: _corpus(options, text))
+    check_same_text(corpus, world)
+    for note in [] if trained is None else vocabulary_changes(trained.tokenizer, corpus.tokenizer):
         say(f"note: {note}")
     if budget.minutes is not None:
         say(f"timing this machine ({device}) for a few seconds")
-        if team.size > 1:
+        if world.size > 1:
             say("note: what the processes send each other is not timed; it adds to the minutes")
     force = options["force"] or (options["dry_run"] and budget.minutes is None)
     plan = functools.partial(
-        plan_run, corpus, budget, given, options["seed"], device, trained, force, team,
+        plan_run, corpus, budget, given, options["seed"], device, trained, force, world,
         options["threads"] or 0,
     )  # fmt: skip
     if options["dry_run"]:
         chosen = plan()
-        if team.first:
-            _tell_dry_run(chosen, budget, corpus, device, team.size)
+        if world.is_main:
+            _tell_dry_run(chosen, budget, corpus, device, world.size)
         yield None
         return
-    folder = team.from_first(lambda: options["out"] or free_folder(run_name(options["corpus"])))
-    with new_folder(folder, team):
+    folder = world.broadcast(lambda: options["out"] or unused_folder(run_name(options["corpus"])))
+    with create_run_folder(folder, world):
         chosen = plan()
         command, every = shlex.join(["charnn", *sys.argv[1:]]), _seconds(options["save_every"])
-        run = begin(folder, corpus, text, chosen, budget, device, command, every, trained, team)
+        run = begin(folder, corpus, text, chosen, budget, device, command, every, trained, world)
         tell_plan(run, chosen, options["batch_size"], options["seed"] is None, options["quiet"])
         yield run
 
@@ -239,7 +247,7 @@ def _tell_dry_run(
     from charnn.cli.progress import spoken
     from charnn.runs.start import memory_of_one
     from charnn.training.memory import advice, estimate, parameters, readable
-    from charnn.training.speed import Stopwatch
+    from charnn.training.speed import SpeedTest
 
     share = replace(plan.train, batch_size=max(1, plan.train.batch_size // processes))
     needed, there = estimate(plan.model, share, device.type == "cpu"), memory_of_one(device)
@@ -249,8 +257,8 @@ def _tell_dry_run(
     elif needed > there:
         time = f"not measured; {advice(plan.model, plan.train)}"
     else:
-        stopwatch = Stopwatch(corpus.train, device, corpus.newline, processes)
-        speed = stopwatch.measure(plan.model, plan.train, 1.0)
+        speed_test = SpeedTest(corpus.train, device, corpus.newline, processes)
+        speed = speed_test.measure(plan.model, plan.train, 1.0)
         time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
     for name, value in (
         ("plan", plan.why),
@@ -263,12 +271,12 @@ def _tell_dry_run(
 
 
 @contextlib.contextmanager
-def _resumed(options: dict[str, Any], device: "torch.device", team: "Team") -> Iterator["Run"]:
+def _resumed(options: dict[str, Any], device: "torch.device", world: "World") -> Iterator["Run"]:
     from charnn.runs.start import resumed
     from charnn.training.plan import Budget
 
     named = options["corpus"]
-    runs = [] if options["out"] else runs_called(run_name(named)) if named else find_runs()
+    runs = [] if options["out"] else runs_named(run_name(named)) if named else find_runs()
     if not runs and not options["out"]:
         raise SettingError("no such run under ./checkpoints to go on with; name one with --out")
     limits = {name: options[name] for name in BUDGET}
@@ -281,7 +289,7 @@ def _resumed(options: dict[str, Any], device: "torch.device", team: "Team") -> I
         patience=options["patience"],
         save_every=_seconds(options["save_every"]),
         force=options["force"],
-        team=team,
+        world=world,
         threads=options["threads"] or 0,
     ) as (run, notes):
         for note in notes:

@@ -81,18 +81,18 @@ def test_a_card_that_this_pytorch_cannot_use_is_told_once(
 def test_processes_without_a_card_of_their_own_and_unequal_cards_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from charnn.training.distributed import own_device
+    from charnn.training.distributed import local_device
 
-    assert own_device("auto") == "auto"
+    assert local_device("auto") == "auto"
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SettingError, match="--nproc-per-node 1"):
-        own_device("auto")
+        local_device("auto")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "twins")
-    assert own_device("cuda") == "cuda:1"
-    assert own_device("cpu") == "cpu"
+    assert local_device("cuda") == "cuda:1"
+    assert local_device("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"card {number}")
     with pytest.raises(SettingError, match="of different kinds"):
-        own_device("auto")
+        local_device("auto")
