@@ -18,7 +18,7 @@ from charnn.runs.start import PLANNED, begin, create_run_folder, plan_run, resum
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import Sample, StopCriteria
 from charnn.text.corpus import open_corpus
-from charnn.text.records import split_records
+from charnn.text.records import Records, Text, indices_of, split_records
 from charnn.training.loop import Rollback, TrainingWarning
 from charnn.training.plan import Budget
 
@@ -73,11 +73,12 @@ class LanguageModel:
         """How well the model predicts `text`, which needs two characters or more; a model of
         records predicts whole lines."""
         lines = self.checkpoint.text.lines
-        indices, newline = self.tokenizer.fold(text), None
-        if lines:
-            newline = int(self.tokenizer.encode("\n")[0])
-            indices, _ = split_records([indices], newline, self.tokenizer.codes(), 0)
-        return evaluate(self.network, indices, protocol, window, newline=newline)
+        read: Text = self.tokenizer.fold(text)
+        newline = self.tokenizer.newline_index
+        if lines and newline is not None:
+            indices, _ = split_records([indices_of(read)], newline, self.tokenizer.codes(), 0)
+            read = Records(indices, newline)
+        return evaluate(self.network, read, protocol, window)
 
 
 def load(path: str | Path, device: str = "auto") -> LanguageModel:

@@ -31,7 +31,7 @@ from charnn.errors import (
 )
 from charnn.files import explained, replace_proven, replacing
 from charnn.model.network import CharNetwork
-from charnn.text.records import BloomFilter
+from charnn.text.bloom import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import charnn
 from charnn.text.corpus import open_corpus
+from charnn.text.records import indices_of
 
 
 def loss(best: Path, text: Path) -> float:
     """Nats per character on the validation part of the run's text."""
     model = charnn.load(best)
     corpus = open_corpus([str(text)], model.checkpoint.text, tokenizer=model.tokenizer)
-    return model.score(model.tokenizer.decode(corpus.validation)).nats_per_char
+    return model.score(model.tokenizer.decode(indices_of(corpus.validation))).nats_per_char
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import charnn
 from charnn.config import ModelConfig, TextConfig, TrainConfig
 from charnn.model.evaluate import evaluate
 from charnn.text.corpus import open_corpus
+from charnn.text.records import indices_of
 
 HELD_OUT = 0.2  # of the validation part, at its end
 
@@ -44,7 +45,9 @@ class Text:
             shorter.write_text(path.read_text(encoding="utf-8")[:characters], encoding="utf-8")
             corpus = open_corpus([str(shorter)], TextConfig())
             decode = corpus.tokenizer.decode
-            self.train, self.validation = decode(corpus.train), decode(corpus.validation)
+            self.train, self.validation = (
+                decode(indices_of(part)) for part in (corpus.train, corpus.validation)
+            )
         self.first = self.validation[: len(self.validation) - int(HELD_OUT * len(self.validation))]
 
     def judge(self, **options: Any) -> Judged:

@@ -205,7 +205,7 @@ def test_info_tells_the_command_that_made_the_model(run_folder: Path) -> None:
     about = json.loads(charnn("info", run_folder, "--json").stdout)
     assert about["model"]["hidden_size"] == 6
     assert about["run"]["corpus"][0].endswith("words.txt")
-    assert about["run"]["command"].startswith("charnn ")
+    assert about["run"]["command"].startswith("charnn")
     text = charnn("info", run_folder).stdout
     assert "1 x 6 lstm, embedding 5" in text
     assert about["run"]["command"] in text

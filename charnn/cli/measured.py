@@ -11,7 +11,7 @@ from charnn.errors import TextError
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
     from charnn.text.corpus import Corpus
-    from charnn.text.tokenizer import Indices
+    from charnn.text.records import Text
 
 
 def measured_text(
@@ -21,7 +21,7 @@ def measured_text(
     encoding: str | None,
     skip_unknown: bool,
     quiet: bool,
-) -> tuple["Indices", "Corpus"]:
+) -> tuple["Text", "Corpus"]:
     """What of the named texts is measured, and the corpus; without texts the validation part of
     the run's own corpus. Of its own corpus always only that, because the rest was learned."""
     from charnn.runs.info import reopen_corpus
@@ -34,13 +34,13 @@ def measured_text(
         return corpus.validation, corpus
     config = replace(loaded.text, encoding=encoding or loaded.text.encoding)
     corpus = open_corpus(texts, config, tokenizer=loaded.tokenizer, skip_unknown=skip_unknown)
-    indices = corpus.indices
+    text = corpus.whole
     if corpus.sha256 == loaded.corpus.sha256:
-        indices = indices[loaded.corpus.train_characters :]
+        text = replace(corpus, split=loaded.corpus.train_characters).validation
         tell("this is the model's own corpus: its validation part is measured", quiet)
     if corpus.unknown:
         how = (
             "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
         )
         tell(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
-    return indices, corpus
+    return text, corpus

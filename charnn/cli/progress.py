@@ -36,7 +36,7 @@ def tell_notes(corpus: Corpus, quiet: bool) -> None:
 def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool) -> None:
     """What was chosen, and what of the user's wishes could not be had."""
     lanes, usual = run.batches.batch_size, reading(len(run.corpus.train), run.train.precision).lanes
-    if run.corpus.newline is not None and asked is None:
+    if run.corpus.is_records and asked is None:
         usual = lanes  # as many as there are records, or fewer
     if lanes < (wanted := asked or usual):
         room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
@@ -216,7 +216,7 @@ def _figure(nats: float | None) -> str:
 def _sample(report: Validation, run: Run) -> str:
     """A little of what the network would write now, on one line."""
     config = SampleConfig(length=SAMPLE_LENGTH, seed=run.train.seed)
-    if run.corpus.newline is not None:
+    if run.corpus.is_records:
         writer = Sampler(report.network, run.corpus.tokenizer, records=True)
         text = " | ".join(sample.text for sample in writer.samples(config, SAMPLE_RECORDS))
         return f"  | {''.join(c if c.isprintable() else ' ' for c in text[:SAMPLE_LENGTH])}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from charnn.insight.properties import Values
     from charnn.insight.units import Found
     from charnn.model.network import CharNetwork
+    from charnn.text.records import Text
     from charnn.text.tokenizer import Indices
 
 # The names of `charnn.insight.properties.PROPERTIES`, known without numpy.
@@ -29,11 +30,12 @@ def show_found(
     """The best units of the properties that were asked for, as a table or as JSON."""
     from charnn.errors import TextError
     from charnn.insight.units import Layout, find, trouble
+    from charnn.text.records import indices_of
 
     quiet = options["quiet"]
-    indices, newline = _text(path, loaded, text, quiet)
-    layout = Layout.of(len(indices))
-    wanted = _properties(loaded, indices, options)
+    read = _text(path, loaded, text, quiet)
+    layout = Layout.of(len(read))
+    wanted = _properties(loaded, indices_of(read), options)
     absent = {name: said for name, values in wanted.items() if (said := trouble(values, layout))}
     if len(absent) == len(wanted) == 1:
         (name,) = wanted
@@ -44,9 +46,7 @@ def show_found(
     if not wanted:
         raise TextError("no property changes in this text; give another text with --file")
     best = BEST if len(wanted) + len(absent) == 1 else BEST_OF_ALL
-    found = dict(
-        zip(wanted, find(network, indices, list(wanted.values()), best, newline), strict=True)
-    )
+    found = dict(zip(wanted, find(network, read, list(wanted.values()), best), strict=True))
     means = {name: float(layout.halves(values).mean()) for name, values in wanted.items()}
     if options["as_json"]:
         about = {
@@ -65,25 +65,24 @@ def show_found(
     tell(_hint(path, found, loaded.model.cell), quiet)
 
 
-def _text(
-    path: Path, loaded: "Checkpoint", text: str | None, quiet: bool
-) -> tuple["Indices", int | None]:
-    """The symbols to read, and what ends a record if they are of records."""
+def _text(path: Path, loaded: "Checkpoint", text: str | None, quiet: bool) -> "Text":
+    """The symbols to read."""
     from charnn.errors import TextError
     from charnn.runs.info import reopen_corpus
+    from charnn.text.records import Records, indices_of
 
     tokenizer = loaded.tokenizer
-    newline = int(tokenizer.encode("\n")[0]) if loaded.text.lines else None
+    newline = tokenizer.newline_index if loaded.text.lines else None
     if text is not None:
         whole = tokenizer.fold(text[:MOST])
         if len(text) > MOST:
             tell(f"the first {MOST:,} of {len(text):,} characters are read", quiet)
-        return whole, newline
-    indices = reopen_corpus(path.parent, loaded).validation[:MOST]
+        return whole if newline is None else Records(whole, newline)
+    indices = indices_of(reopen_corpus(path.parent, loaded).validation)[:MOST]
     if len(indices) == 0:
         raise TextError(f"{path}: the run has no validation part; name a text with --file")
     tell(f"{len(indices):,} characters of the run's validation part are read", quiet)
-    return indices, newline
+    return indices if newline is None else Records(indices, newline)
 
 
 def _properties(

@@ -12,8 +12,9 @@ from charnn.insight.gradients import FADED, LABELS, Reach, drawn_range, measure_
 from charnn.insight.plot import figure
 from charnn.model.evaluate import evaluate
 from charnn.runs.start import plan_run
-from charnn.text.batches import Batches
+from charnn.text.batches import batches_of
 from charnn.text.corpus import Corpus
+from charnn.text.records import indices_of
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.plan import Budget, Plan
 from charnn.training.state import TrainState
@@ -50,8 +51,8 @@ def trial(
 ) -> Iterator[StepReport | Rollback | TrainingWarning | Trial]:
     """Measure, train, measure again, with nothing on the disk: the training's reports, and at the
     end what was found out, on the validation part."""
-    text, train = corpus.validation, plan.train
-    batches = Batches(corpus.train, train.batch_size, train.seq_len, train.seed)
+    text, train = indices_of(corpus.validation), plan.train
+    batches = batches_of(corpus.train, train.batch_size, train.seq_len, train.seed)
     state = TrainState.start(plan.model, train, batches.batch_size, device)
     untrained = measure_reach(state.network, text, distance, positions)
     yield from train_steps(state, batches, train, train.steps)

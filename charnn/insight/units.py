@@ -18,6 +18,7 @@ from charnn.insight.properties import Values
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import stepper_of
+from charnn.text.records import Records, Text, indices_of
 from charnn.text.tokenizer import REPLACEMENT, ByteTokenizer, Indices, Tokenizer
 
 # Shapes: N symbols, T steps, B lanes, P properties, L layers, H hidden, S states of a unit that are
@@ -101,23 +102,21 @@ def trouble(values: Values, layout: Layout) -> str:
 
 def find(
     network: CharNetwork,
-    indices: Indices,
+    text: Text,
     properties: Sequence[Values],
     best: int,
-    newline: int | None = None,
 ) -> list[list[Found]]:
     """For each property [N], the units that track it best by Pearson's correlation, best first.
 
     Candidates are the hidden state of every unit, its cell state, which can count, and tanh of
-    that, which is what a cell shows and answers yes or no; a unit is told once, by its best. With
-    `newline` the text is one of records, each read from zero state. Memory does not grow with the
-    text.
+    that, which is what a cell shows and answers yes or no; a unit is told once, by its best. Each
+    record is read from zero state. Memory does not grow with the text.
     """
-    layout = Layout.of(len(indices))
+    layout = Layout.of(len(text))
     wanted = np.stack(properties)
     moments = Moments(), Moments()
     half = layout.lanes // 2
-    for first, states in _read(network, indices, layout, newline):
+    for first, states in _read(network, text, layout):
         places = layout.starts[:, None] + first + np.arange(states.shape[1])  # [B, T]
         for part, some in zip(moments, (slice(0, half), slice(half, None)), strict=True):
             x = states[some].reshape(-1, states.shape[2])
@@ -177,7 +176,7 @@ class Moments:
 
 
 def _read(
-    network: CharNetwork, indices: Indices, layout: Layout, newline: int | None
+    network: CharNetwork, text: Text, layout: Layout
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """The candidates [B, T, C] after the symbols that count, in blocks, each with the place of its
     first symbol in the lanes."""
@@ -187,11 +186,12 @@ def _read(
     numbers = len(_candidates(network)) * network.config.num_layers * network.config.hidden_size
     block = max(1, BLOCK_NUMBERS // (layout.lanes * numbers))
     steps: list[Tensor] = []
+    indices = indices_of(text)
     end = layout.warm_up + layout.length
     for place in range(end):
         symbols = indices[layout.starts + place].astype(np.int64)
-        if newline is not None:  # which ended a record, and now begins another
-            again = torch.from_numpy(symbols == newline).to(memory.device)
+        if isinstance(text, Records):  # which ended a record, and now begins another
+            again = torch.from_numpy(symbols == text.newline).to(memory.device)
             memory[:, again] = fresh[:, again]
         stepper.step(symbols, memory)
         if place >= layout.warm_up:

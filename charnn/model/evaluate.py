@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charnn.errors import SettingError, TextError
 from charnn.model.network import CharNetwork, predicting
-from charnn.text.records import Records
+from charnn.text.records import Records, Text
 from charnn.text.tokenizer import Indices
 
 PIECE_NUMBERS = 1 << 24  # activations and logits held at once: 64 MB in float32
@@ -41,11 +41,10 @@ class Score:
 
 def evaluate(
     network: CharNetwork,
-    indices: Indices,
+    text: Text,
     protocol: str,
     window: int = 256,
     between: Callable[[], None] = lambda: None,
-    newline: int | None = None,
 ) -> Score:
     """The score of the N - 1 targets of a text of N symbols.
 
@@ -54,11 +53,11 @@ def evaluate(
     parallel lanes over at most the first million characters, each warmed on 256 that do not
     count; close to `stream` and much cheaper. `between` is called every so often, and may raise.
 
-    With `newline` the text is one of records that this symbol ends, and each is read from zero
-    state after a line end, whatever the protocol: N targets.
+    Of records each is read from zero state after a line end, whatever the protocol: N targets.
     """
-    if newline is not None:
-        return _score_of_records(network, Records(indices, newline), between)
+    if isinstance(text, Records):
+        return _score_of_records(network, text, between)
+    indices = text
     if len(indices) < 2:
         raise TextError(
             f"a text of {len(indices)} characters has nothing to predict; give two or more"

@@ -19,9 +19,10 @@ from charnn.model.network import CharNetwork
 from charnn.runs.folder import BEST, METRICS
 from charnn.runs.metrics import Record
 from charnn.runs.saver import Saver
-from charnn.text.batches import Batches
+from charnn.text.batches import Batches, RecordBatches, batches_of
+from charnn.text.bloom import BloomFilter
 from charnn.text.corpus import Corpus
-from charnn.text.records import BloomFilter, RecordBatches, Records, beginning, windows_of
+from charnn.text.records import Records, first_part
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
@@ -83,9 +84,7 @@ class Run:
         world: World = SINGLE_PROCESS,
     ) -> "Run":
         """A new run, its weights drawn from the seed unless they are given."""
-        batches = windows_of(
-            corpus.train, corpus.newline, train.batch_size, train.seq_len, train.seed
-        )
+        batches = batches_of(corpus.train, train.batch_size, train.seq_len, train.seed)
         lanes = batches.batch_size
         if lanes % world.size:
             raise SettingError(
@@ -242,13 +241,9 @@ class Run:
             return
         score = None
         if len(self.corpus.validation) > 1:
-            characters, newline = self.validation.val_characters, self.corpus.newline
-            text = beginning(self.corpus.validation, newline, characters)
+            text = first_part(self.corpus.validation, self.validation.val_characters)
             try:
-                score = evaluate(
-                    self.state.network, text, "lanes", between=self._stop_here,
-                    newline=newline,
-                )  # fmt: skip
+                score = evaluate(self.state.network, text, "lanes", between=self._stop_here)
             except _StoppedError:
                 return
         nats = None if score is None else score.nats_per_char
@@ -283,7 +278,7 @@ class Run:
     @functools.cached_property
     def _known(self) -> BloomFilter | None:
         """The records that it learns from, if it does from records."""
-        corpus = self.corpus
-        if corpus.newline is None:
+        learned = self.corpus.train
+        if not isinstance(learned, Records):
             return None
-        return BloomFilter.of(Records(corpus.train, corpus.newline), corpus.tokenizer.codes())
+        return BloomFilter.of(learned, self.corpus.tokenizer.codes())

@@ -32,12 +32,12 @@ from charnn.runs.info import reopen_corpus, update_run_info, write_run_info
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
-from charnn.text.records import mean_length
+from charnn.text.records import mean_record_length
 from charnn.training.distributed import SINGLE_PROCESS, World, local_world_size
 from charnn.training.init_from import adapt_weights
 from charnn.training.memory import available, memory_explained, refuse_too_large
+from charnn.training.optimizer import learning_rate
 from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
-from charnn.training.schedule import learning_rate
 from charnn.training.speed import SpeedTest
 
 # What may be given instead of chosen; the rest follows from corpus and budget.
@@ -83,11 +83,11 @@ def plan_run(
     on_cpu = device.type == "cpu"
     facts = Facts(
         len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
-        fast_bfloat16(device), mean_length(corpus.train, corpus.newline), init_from is not None,
+        fast_bfloat16(device), mean_record_length(corpus.train), init_from is not None,
         world.size, device.type == "cuda", threads,
         on_cpu and world.size == 1 and not threads and torch.get_num_threads() > 1,
     )  # fmt: skip
-    speed_test = SpeedTest(corpus.train, device, corpus.newline, world.size)
+    speed_test = SpeedTest(corpus.train, device, world.size)
     plan = make_plan(facts, budget, given, speed_test)
     return world.broadcast(lambda: plan)
 
@@ -277,7 +277,7 @@ def _validation(about: Mapping[str, Any], train: TrainConfig, symbols: int) -> V
 def _longer(
     last: Checkpoint, about: Mapping[str, Any], budget: Budget, corpus: Corpus
 ) -> TrainConfig:
-    symbols, record = len(corpus.train), mean_length(corpus.train, corpus.newline)
+    symbols, record = len(corpus.train), mean_record_length(corpus.train)
     if budget.steps is not None:
         steps = budget.steps
     elif budget.epochs is not None:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charnn.errors import TextError
+from charnn.text.records import Records, Text
 from charnn.text.tokenizer import Indices
 
+CHUNK = 32  # batches of records that are sorted by length together, so that little is padded
 PIECE = 1 << 22  # symbols that are sent to a device at once
 
 # Shapes: B lanes, T = seq_len characters of a window.
@@ -102,3 +105,73 @@ class Batches:
             Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)
         )
         return both[:-1], both[1:], after
+
+
+class RecordBatches:
+    """Windows of shuffled records by position, as `Batches` has them of a text.
+
+    Lanes hold records of about one length; those longer than a window go on in the next one, the
+    state carried. What is left when the lanes have been filled as often as possible waits for the
+    next epoch.
+    """
+
+    def __init__(self, records: Records, batch_size: int, seq_len: int, seed: int) -> None:
+        if len(records.ends) == 0:
+            raise TextError("no record to train on; give more lines or a smaller --val-fraction")
+        self.batch_size = min(batch_size, len(records.ends))
+        self.seq_len = seq_len
+        self._records = records
+        self._seed = seed
+        nothing = np.zeros(0, np.int64)
+        self._layout: tuple[int, NDArray[np.int64], NDArray[np.int64]] = (-1, nothing, nothing)
+
+    @property
+    def symbols(self) -> float:
+        """Symbols that a window has, on average."""
+        batches, ends = self._order(0)
+        return float(self._records.lengths[batches].sum() / ends[-1])
+
+    def windows(self, epoch: int) -> int:
+        """How many windows the epoch has."""
+        return int(self._order(epoch)[1][-1])
+
+    def begins(self, position: Position) -> bool:
+        """Whether records begin at this window, all of them."""
+        return self._place(position)[1] == 0
+
+    def at(self, position: Position) -> tuple[Tensor, Tensor, Position]:
+        """Inputs and targets [T, B] of the window at `position`, and the position after it."""
+        lanes, window = self._place(position)
+        parts = self._records.window(lanes, window * self.seq_len, self.seq_len)
+        last = position.window + 1 == self.windows(position.epoch)
+        after = (
+            Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)
+        )
+        inputs, targets = (torch.from_numpy(part) for part in parts)
+        return inputs, targets, after
+
+    def _place(self, position: Position) -> tuple[NDArray[np.int64], int]:
+        """The records that are read at this window, and which of their windows it is."""
+        batches, ends = self._order(position.epoch)
+        number = int(np.searchsorted(ends, position.window, side="right"))
+        return batches[number], position.window - (int(ends[number - 1]) if number else 0)
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The epoch's batches of records [., B], and how many windows are over after each."""
+        if self._layout[0] != epoch:  # a function of the epoch, kept because it takes a while
+            random, size = np.random.default_rng([self._seed, epoch]), self.batch_size
+            lengths = self._records.lengths
+            order = random.permutation(len(lengths))[: len(lengths) // size * size]
+            chunks = np.arange(len(order)) // (CHUNK * size)
+            batches = order[np.lexsort((lengths[order], chunks))].reshape(-1, size)
+            batches = batches[random.permutation(len(batches))]
+            windows = -(-lengths[batches].max(1) // self.seq_len)
+            self._layout = (epoch, batches, np.cumsum(windows))
+        return self._layout[1:]
+
+
+def batches_of(text: Text, batch_size: int, seq_len: int, seed: int) -> Batches | RecordBatches:
+    """Return the windows of running text, or of records."""
+    if isinstance(text, Records):
+        return RecordBatches(text, batch_size, seq_len, seed)
+    return Batches(text, batch_size, seq_len, seed)

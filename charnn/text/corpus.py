@@ -1,15 +1,11 @@
 """Any text, of any size, as one stream of indices: a training part, then a validation part."""
 
 import hashlib
-import io
-import json
-import shutil
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
+from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -17,8 +13,9 @@ from numpy.typing import NDArray
 
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
-from charnn.files import cache_folder, explained, remove_leftovers, replacing, write_json
-from charnn.text.records import split_records
+from charnn.files import explained
+from charnn.text.cache import memory_or_cache
+from charnn.text.records import Records, Text, split_records
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
 from charnn.text.text_warnings import warnings_about
 from charnn.text.tokenizer import (
@@ -29,9 +26,7 @@ from charnn.text.tokenizer import (
     from_counts,
 )
 
-CACHE_FROM = 1 << 25  # symbols; a smaller corpus is encoded faster than a cache is looked after
 SAMPLE_CHARACTERS = 1 << 20  # how much of a text the checks for odd looks read
-_CRC_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -47,17 +42,26 @@ class Corpus:
     unknown: int = 0  # symbols that the vocabulary lacks: folded into one, or skipped
     strangers: str = ""  # which symbols those are, and how often each stands in the text
     notes: tuple[str, ...] = ()  # what was changed in the text, and what looks wrong with it
-    newline: int | None = None  # the symbol that ends a record, in a text of records
+    is_records: bool = False
 
-    @property
-    def train(self) -> Indices:
+    @cached_property
+    def train(self) -> Text:
         """The part to learn from."""
-        return self.indices[: self.split]
+        return self._part(self.indices[: self.split])
 
-    @property
-    def validation(self) -> Indices:
+    @cached_property
+    def validation(self) -> Text:
         """The part to be judged on."""
-        return self.indices[self.split :]
+        return self._part(self.indices[self.split :])
+
+    @cached_property
+    def whole(self) -> Text:
+        """Both parts."""
+        return self._part(self.indices)
+
+    def _part(self, indices: Indices) -> Text:
+        newline = self.tokenizer.newline_index
+        return Records(indices, newline) if self.is_records and newline is not None else indices
 
 
 @dataclass
@@ -111,11 +115,15 @@ def open_corpus(
         split = surveys[0].symbols - skipped[0]
     else:  # exactly, because 0.9 * n in floats falls one short for some n
         split = int(len(indices) * (1 - Fraction(str(config.val_fraction))))
-    newline = None
     if config.lines:
         share = 0.0 if val else config.val_fraction
         parts = (indices[:split], indices[split:]) if val else (indices,)
-        newline = _newline(tokenizer, _some_names(sources))
+        newline = tokenizer.newline_index
+        if newline is None:
+            raise TextError(
+                f"{_some_names(sources)}: no line end, so that it is no list of records; leave "
+                "--lines out"
+            )
         indices, split = split_records(parts, newline, tokenizer.codes(), share)
         if split == 0:
             raise TextError(
@@ -135,18 +143,8 @@ def open_corpus(
         sum(unknown),
         _named(surveys, strangers),
         tuple(notes),
-        newline,
+        config.lines,
     )
-
-
-def _newline(tokenizer: Tokenizer, name: str) -> int:
-    """The symbol that ends a record."""
-    try:
-        return int(tokenizer.encode("\n")[0])
-    except VocabularyError as error:
-        raise TextError(
-            f"{name}: no line end, so that it is no list of records; leave --lines out"
-        ) from error
 
 
 def _names(sources: Sequence[Source]) -> tuple[str, ...]:
@@ -250,36 +248,11 @@ def _encode(
         if written != total:
             raise TextError(_CHANGED)
 
-    if total < CACHE_FROM:
-        buffer = io.BytesIO()
-        write(buffer)
-        return np.frombuffer(buffer.getbuffer(), dtype=dtype)
-    # Keyed by what the indices are made of, never by a path: a file that changes gets a new key.
-    made_of = [_fingerprint(surveys), tokenizer.to_json(), skipped, _CACHE_FORMAT]
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{key}.indices"
-    with explained(f"writing {path}", "set CHARNN_CACHE to a folder with room"):
-        if not _is_whole(path, total, dtype):
-            remove_leftovers(path.parent, older_than=_AT_REST)
-            _refuse_full_disk(path.parent, total * np.dtype(dtype).itemsize)
-            with replacing(path) as file:
-                write(file)
-            write_json(path.with_suffix(".json"), {"symbols": total, "crc32": _crc32(path)})
-        return np.memmap(path, dtype=dtype, mode="r")
+    made_of = [_fingerprint(surveys), tokenizer.to_json(), skipped]
+    return memory_or_cache(made_of, total, dtype, write)
 
 
 _CHANGED = "the corpus changed while it was read; run the command again when it is at rest"
-_CACHE_FORMAT = 1
-_AT_REST = 3600.0  # seconds; a younger temporary file may be another process's
-
-
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise TextError(
-            f"the indices of this corpus take {needed / 1e9:,.1f} GB, and {folder} has "
-            f"{free / 1e9:,.1f} GB free; set CHARNN_CACHE to a folder with room"
-        )
 
 
 def index_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
@@ -310,21 +283,3 @@ def _write_indices(
         file.write(values.data)
         written += len(values)
     return written
-
-
-def _is_whole(path: Path, total: int, dtype: type[np.unsignedinteger[Any]]) -> bool:
-    """Whether the cached indices are all there and unharmed."""
-    try:
-        about = json.loads(path.with_suffix(".json").read_text())
-        whole = path.stat().st_size == total * np.dtype(dtype).itemsize
-        return whole and about == {"symbols": total, "crc32": _crc32(path)}
-    except (OSError, ValueError):
-        return False
-
-
-def _crc32(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CRC_BYTES):
-            crc = zlib.crc32(chunk, crc)
-    return crc

@@ -6,25 +6,16 @@ end that comes before it, in training, evaluation and sampling alike. Empty line
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from charnn.errors import TextError
-from charnn.text.batches import Batches, Position
 from charnn.text.tokenizer import Indices
 
 NO_TARGET = -100  # what torch's cross-entropy leaves out
-CHUNK = 32  # batches of records that are sorted by length together, so that little is padded
-FILTER_BITS = 16  # for each record: one other in 2,000 is taken for known
-FILTER_AT_MOST = 1 << 26  # bits, 8 MB
-MOST_HASHES = 16
 AT_ONCE = 1 << 16  # records whose code points are looked up together
 
 # Shapes: B lanes, T characters of a window, N records.
@@ -36,7 +27,16 @@ class Records:
     the last line end is left out."""
 
     indices: Indices
-    newline: int
+    newline: int  # the symbol that ends a record
+
+    def __len__(self) -> int:
+        """Return the number of symbols."""
+        return len(self.indices)
+
+    @property
+    def count(self) -> int:
+        """Return the number of records."""
+        return len(self.ends)
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
@@ -60,6 +60,30 @@ class Records:
         targets = np.where(inside, self.indices[where].astype(np.int64), NO_TARGET)
         before = self.indices[np.maximum(where - 1, 0)].astype(np.int64)
         return np.where(inside & (place > 0), before, self.newline), targets
+
+
+Text = Indices | Records  # running text, or records
+
+
+def indices_of(text: Text) -> Indices:
+    """Return the indices of a text of either kind."""
+    return text.indices if isinstance(text, Records) else text
+
+
+def first_part(text: Text, symbols: int) -> Text:
+    """Return the first `symbols` of a text; of records as many more as complete the last one."""
+    if not isinstance(text, Records):
+        return text[:symbols]
+    if len(text) <= symbols:
+        return text
+    ends = np.flatnonzero(text.indices[symbols - 1 :] == text.newline)
+    stop = symbols + int(ends[0]) if len(ends) else len(text)
+    return Records(text.indices[:stop], text.newline)
+
+
+def mean_record_length(text: Text) -> float | None:
+    """Return the mean symbols of a record, its line end included; None for running text."""
+    return len(text) / max(1, text.count) if isinstance(text, Records) else None
 
 
 def split_records(
@@ -87,7 +111,7 @@ def _arranged(
     if len(kept) and kept[-1] != newline:
         kept = np.append(kept, np.array([newline], dtype=kept.dtype))
     records = Records(kept, newline)
-    digests = _digests(_texts(records, codes))[:, 0]
+    digests = digests_of(record_texts(records, codes))[:, 0]
     judging = digests < np.uint64(val_fraction * 2**64)
     mask = np.repeat(judging, records.lengths)
     others = np.flatnonzero(judging)
@@ -99,139 +123,7 @@ def _arranged(
     )
 
 
-def beginning(indices: Indices, newline: int | None, symbols: int) -> Indices:
-    """The first symbols of a text, so many or, of records, as many more as end one."""
-    if newline is None or len(indices) <= symbols:
-        return indices[:symbols]
-    ends = np.flatnonzero(indices[symbols - 1 :] == newline)
-    return indices[: symbols + int(ends[0])] if len(ends) else indices
-
-
-class RecordBatches:
-    """Windows of shuffled records by position, as `charnn.text.batches.Batches` has them of a text.
-
-    Lanes hold records of about one length; those longer than a window go on in the next one, the
-    state carried. What is left when the lanes have been filled as often as possible waits for the
-    next epoch.
-    """
-
-    def __init__(self, records: Records, batch_size: int, seq_len: int, seed: int) -> None:
-        if len(records.ends) == 0:
-            raise TextError("no record to train on; give more lines or a smaller --val-fraction")
-        self.batch_size = min(batch_size, len(records.ends))
-        self.seq_len = seq_len
-        self._records = records
-        self._seed = seed
-        nothing = np.zeros(0, np.int64)
-        self._layout: tuple[int, NDArray[np.int64], NDArray[np.int64]] = (-1, nothing, nothing)
-
-    @property
-    def symbols(self) -> float:
-        """Symbols that a window has, on average."""
-        batches, ends = self._order(0)
-        return float(self._records.lengths[batches].sum() / ends[-1])
-
-    def windows(self, epoch: int) -> int:
-        """How many windows the epoch has."""
-        return int(self._order(epoch)[1][-1])
-
-    def begins(self, position: Position) -> bool:
-        """Whether records begin at this window, all of them."""
-        return self._place(position)[1] == 0
-
-    def at(self, position: Position) -> tuple[Tensor, Tensor, Position]:
-        """Inputs and targets [T, B] of the window at `position`, and the position after it."""
-        lanes, window = self._place(position)
-        parts = self._records.window(lanes, window * self.seq_len, self.seq_len)
-        last = position.window + 1 == self.windows(position.epoch)
-        after = (
-            Position(position.epoch + 1) if last else Position(position.epoch, position.window + 1)
-        )
-        inputs, targets = (torch.from_numpy(part) for part in parts)
-        return inputs, targets, after
-
-    def _place(self, position: Position) -> tuple[NDArray[np.int64], int]:
-        """The records that are read at this window, and which of their windows it is."""
-        batches, ends = self._order(position.epoch)
-        number = int(np.searchsorted(ends, position.window, side="right"))
-        return batches[number], position.window - (int(ends[number - 1]) if number else 0)
-
-    def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The epoch's batches of records [., B], and how many windows are over after each."""
-        if self._layout[0] != epoch:  # a function of the epoch, kept because it takes a while
-            random, size = np.random.default_rng([self._seed, epoch]), self.batch_size
-            lengths = self._records.lengths
-            order = random.permutation(len(lengths))[: len(lengths) // size * size]
-            chunks = np.arange(len(order)) // (CHUNK * size)
-            batches = order[np.lexsort((lengths[order], chunks))].reshape(-1, size)
-            batches = batches[random.permutation(len(batches))]
-            windows = -(-lengths[batches].max(1) // self.seq_len)
-            self._layout = (epoch, batches, np.cumsum(windows))
-        return self._layout[1:]
-
-
-def mean_length(indices: Indices, newline: int | None) -> float | None:
-    """Symbols of a record on average, its line end included; None of a text that is not of
-    records."""
-    return None if newline is None else len(indices) / max(1, int((indices == newline).sum()))
-
-
-def windows_of(
-    indices: Indices, newline: int | None, batch_size: int, seq_len: int, seed: int
-) -> Batches | RecordBatches:
-    """Windows of a text, or of records that `newline` ends."""
-    if newline is None:
-        return Batches(indices, batch_size, seq_len, seed)
-    return RecordBatches(Records(indices, newline), batch_size, seq_len, seed)
-
-
-class BloomFilter:
-    """A Bloom filter (Bloom 1970): knows every record that was put into it, and takes a few others
-    for known too."""
-
-    def __init__(self, bits: NDArray[np.uint8], count: int) -> None:
-        """From the filter's bytes, and how many records are in it."""
-        self.bits, self.count = bits, count
-        best = round(8 * len(bits) / max(1, count) * math.log(2))
-        self._hashes = max(1, min(MOST_HASHES, best))
-
-    @classmethod
-    def of(cls, records: Records, codes: NDArray[np.uint32]) -> "BloomFilter":
-        """The filter of these records."""
-        count = len(records.ends)
-        known = cls(np.zeros(cls.size(count), np.uint8), count)
-        filled = np.zeros(8 * len(known.bits), bool)
-        for places in known._places(_digests(_texts(records, codes))):
-            filled[places] = True
-        known.bits[:] = np.packbits(filled, bitorder="little")
-        return known
-
-    @staticmethod
-    def size(count: int) -> int:
-        """The bytes of a filter of so many records."""
-        return min(FILTER_AT_MOST, FILTER_BITS * max(count, 64)) // 8
-
-    def has(self, record: NDArray[np.uint32]) -> bool:
-        """Whether a record, without its line end, is one of them, by its code points."""
-        places = np.concatenate(list(self._places(_digests([record.tobytes()]))))
-        return bool((self.bits[places // 8] >> (places % 8) & 1).all())
-
-    @property
-    def false_positives(self) -> float:
-        """Share of the records that are not in it, but taken for known."""
-        filled = 1 - math.exp(-self._hashes * self.count / (8 * len(self.bits)))
-        return filled**self._hashes
-
-    def _places(self, digests: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-        """The texts' bits [N] by one hash after the other; two make all of them (Kirsch and
-        Mitzenmacher 2006)."""
-        first, second = digests.T
-        size = np.uint64(8 * len(self.bits))
-        for number in range(self._hashes):
-            yield ((first + np.uint64(number) * second) % size).astype(np.int64)
-
-
-def _texts(records: Records, codes: NDArray[np.uint32]) -> Iterator[bytes]:
+def record_texts(records: Records, codes: NDArray[np.uint32]) -> Iterator[bytes]:
     """What each record says, without its line end, in UTF-32."""
     start = 0
     for some in np.array_split(records.ends, len(records.ends) // AT_ONCE + 1):
@@ -242,7 +134,7 @@ def _texts(records: Records, codes: NDArray[np.uint32]) -> Iterator[bytes]:
             start = first + end
 
 
-def _digests(texts: Iterable[bytes]) -> NDArray[np.uint64]:
+def digests_of(texts: Iterable[bytes]) -> NDArray[np.uint64]:
     """Two numbers for each text [N, 2] that are as good as drawn."""
     digests = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts)
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)

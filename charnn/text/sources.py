@@ -7,6 +7,7 @@ needs no decoding, which is what makes reading it faster.
 import bz2
 import codecs
 import gzip
+import importlib
 import io
 import itertools
 import lzma
@@ -24,7 +25,6 @@ from typing import Any, BinaryIO, cast
 from charnn.config import TextConfig
 from charnn.errors import TextError
 from charnn.files import cache_folder, explained
-from charnn.text.demo import built_in_text
 
 Piece = bytes | str
 
@@ -48,6 +48,12 @@ class Source:
             return None
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
+
+
+def built_in_text() -> str:
+    """Python's language reference as `help("for")` shows it, about 470,000 characters."""
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    return "\n".join(topics[name] for name in sorted(topics))
 
 
 def find_sources(arguments: Sequence[str]) -> list[Source]:

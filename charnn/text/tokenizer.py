@@ -32,6 +32,8 @@ class CharTokenizer:
         self.characters = characters
         self.unknown_index = len(characters) if unknown else None
         self.vocabulary_size = len(characters) + unknown
+        place = characters.find("\n")
+        self.newline_index = place if place >= 0 else None
         self._codes = np.array([ord(c) for c in characters], dtype=np.uint32)
 
     def encode(self, text: str) -> Indices:
@@ -113,6 +115,7 @@ class ByteTokenizer:
 
     kind = "byte"
     vocabulary_size = 256
+    newline_index = 10
     unknown_index = None
 
     def encode(self, text: str | bytes) -> Indices:

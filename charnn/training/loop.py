@@ -9,10 +9,8 @@ import torch
 
 from charnn.config import TrainConfig
 from charnn.errors import TrainingError
-from charnn.text.batches import Batches
-from charnn.text.records import RecordBatches
-from charnn.training.scaling import LossScale
-from charnn.training.schedule import learning_rate
+from charnn.text.batches import Batches, RecordBatches
+from charnn.training.optimizer import LossScale, learning_rate
 from charnn.training.state import TrainState, own_random
 from charnn.training.update import GraphedUpdate, Step, Update, can_capture
 

@@ -1,8 +1,11 @@
 """How much memory a run will need, how much there is, and what to make smaller."""
 
 import contextlib
+import ctypes
+import functools
 import math
 import os
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +21,7 @@ from charnn.errors import SettingError, is_out_of_memory
 PER_PARAMETER = 7
 # While `last` is saved, six of them twice on the host: as tensors' bytes and as the file's.
 WHILE_SAVING = 12
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -125,3 +129,16 @@ def memory_explained(model: ModelConfig, train: TrainConfig) -> Iterator[None]:
         raise SettingError(
             f"not enough memory for {sizes(model, train)}; {advice(model, train)}"
         ) from error
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Make glibc reuse the large buffers that every step takes and frees.
+
+    By default it maps each of them anew and gives it back, and the page faults cost speed, most
+    with many lanes (BENCHMARKS.md). Elsewhere than on glibc nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,14 +1,20 @@
 """What moves the weights: AdamW, or Muon for the layers' matrices and AdamW for the rest."""
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from charnn.config import TrainConfig
+from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.training.muon import Muon
 
+GROW_AFTER = 2000  # updates without an overflow; as torch.amp.GradScaler
+LARGEST = 2.0**24
+MOST_SKIPPED = 20
 ADAMW, MUON = ("exp_avg", "exp_avg_sq"), ("momentum",)
 
 
@@ -78,3 +84,50 @@ class Optimizer:
     def _memories(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, parameter in self._named.items():
             yield name, self._parts[name in self._matrices].state[parameter]
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate of update `step` (from 0): a linear rise, then half a cosine to the last step."""
+    rise = max(1, round(config.warmup * config.steps))
+    if step < rise:
+        return config.learning_rate * (step + 1) / rise
+    done = (step - rise) / max(1, config.steps - 1 - rise)
+    wave = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.learning_rate * (config.final_rate + (1 - config.final_rate) * wave)
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What the loss is multiplied with before its gradient is taken."""
+
+    scale: float = 2.0**16
+    good: int = 0  # updates since it last changed
+    skipped: int = 0  # steps in a row whose gradient overflowed
+
+    @property
+    def lost(self) -> bool:
+        """Whether smaller scales do not help: it is not the scale that overflows."""
+        return self.skipped >= MOST_SKIPPED or self.scale < 1
+
+    def to_tensor(self) -> Tensor:
+        """The three numbers, exactly."""
+        return torch.tensor([self.scale, self.good, self.skipped])
+
+    @classmethod
+    def from_tensor(cls, tensor: Tensor) -> "LossScale":
+        """Read back what `to_tensor` gave."""
+        scale, good, skipped = tensor.tolist()
+        if not (1 <= scale <= LARGEST and 0 <= good < GROW_AFTER and 0 <= skipped < MOST_SKIPPED):
+            raise CheckpointError("the training state has an impossible loss scale")
+        return cls(scale, int(good), int(skipped))
+
+
+def next_loss_scale(numbers: Tensor, overflow: Tensor) -> Tensor:
+    """The numbers [3] for the next step: half the scale after an overflow, twice after many good
+    ones."""
+    scale, good, skipped = numbers
+    none = torch.zeros_like(scale)
+    grows = good + 1 >= GROW_AFTER
+    higher = torch.where(grows, (2 * scale).clamp_max(LARGEST), scale)
+    fine = torch.stack((higher, torch.where(grows, none, good + 1), none))
+    return torch.where(overflow, torch.stack((scale / 2, none, skipped + 1)), fine)

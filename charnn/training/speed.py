@@ -13,8 +13,8 @@ import torch
 from charnn.config import ModelConfig, TrainConfig
 from charnn.device import thread_count
 from charnn.model.evaluate import evaluate, lanes_layout
-from charnn.text.records import windows_of
-from charnn.text.tokenizer import Indices
+from charnn.text.batches import batches_of
+from charnn.text.records import Text, indices_of
 from charnn.training.loop import StepReport, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.state import TrainState
@@ -45,12 +45,9 @@ class Speed:
 class SpeedTest:
     """Measures training on this machine, and how long it has been doing so."""
 
-    def __init__(
-        self, text: Indices, device: torch.device, newline: int | None = None, processes: int = 1
-    ) -> None:
+    def __init__(self, text: Text, device: torch.device, processes: int = 1) -> None:
         """Of one of so many processes, which share the lanes."""
         self._text = text
-        self._newline = newline
         self._device = device
         self._processes = processes
         self._start = time.monotonic()
@@ -69,7 +66,7 @@ class SpeedTest:
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
         lanes = max(1, train.batch_size // self._processes)
-        batches = windows_of(self._text, self._newline, lanes, train.seq_len, train.seed)
+        batches = batches_of(self._text, lanes, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)
         replay = self._processes == 1  # as the run will
@@ -85,7 +82,7 @@ class SpeedTest:
             _go_on(steps, state)  # the losses are read, so the device has finished
             ends.append((time.perf_counter(), state.step))
         times = [(end - begin) / (m - n) for (begin, n), (end, m) in itertools.pairwise(ends)]
-        some = self._text[:VALIDATION_SYMBOLS]
+        some = indices_of(self._text)[:VALIDATION_SYMBOLS]
         start = time.perf_counter()
         evaluate(state.network, some, "lanes")
         validated = (time.perf_counter() - start) / lanes_layout(len(some)).read

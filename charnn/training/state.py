@@ -14,10 +14,9 @@ from charnn.device import make_deterministic
 from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
-from charnn.training.allocator import keep_freed_memory
 from charnn.training.distributed import SINGLE_PROCESS, World
-from charnn.training.optimizer import Optimizer
-from charnn.training.scaling import LossScale
+from charnn.training.memory import keep_freed_memory
+from charnn.training.optimizer import LossScale, Optimizer
 
 _WEIGHTS, _OPTIMIZER, _SNAPSHOT = "weights.", "optimizer.", "snapshot."
 _RANDOM, _LANES, _LANES_DIMENSIONS = "random.", "recurrent", 4

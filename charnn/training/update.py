@@ -15,7 +15,7 @@ from charnn.config import TrainConfig
 from charnn.cuda_graph import capture
 from charnn.device import has_bfloat16_lstm
 from charnn.text.records import NO_TARGET
-from charnn.training import scaling
+from charnn.training.optimizer import next_loss_scale
 from charnn.training.state import TrainState, own_random
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -74,7 +74,7 @@ class Update:
         else:
             overflow = ~torch.isfinite(norm)
             state.optimizer.step(skip=overflow.float())
-            scale.copy_(scaling.after(scale, overflow))
+            scale.copy_(next_loss_scale(scale, overflow))
             told.append(scale)
         return torch.cat(told)
 

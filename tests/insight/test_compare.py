@@ -13,6 +13,7 @@ from charnn.insight.compare import CELLS, Trial, draw_trials, plan_trial, trial
 from charnn.insight.gradients import Reach, measure_reach
 from charnn.model.network import CharNetwork
 from charnn.text.corpus import open_corpus
+from charnn.text.records import indices_of
 from tests.conftest import charnn
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def test_a_trial_measures_the_model_of_the_seed_and_the_trained_one(text_file: P
     assert isinstance(found, Trial)
     assert len(reports) == found.steps == plan.train.steps
     torch.manual_seed(7)
-    fresh = measure_reach(CharNetwork(plan.model), corpus.validation, 9, 5)
+    fresh = measure_reach(CharNetwork(plan.model), indices_of(corpus.validation), 9, 5)
     np.testing.assert_array_equal(found.untrained.quartiles, fresh.quartiles)
     assert not np.array_equal(found.trained.quartiles, fresh.quartiles)
 

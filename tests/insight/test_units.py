@@ -13,6 +13,7 @@ from charnn.insight.trace import trace
 from charnn.insight.units import SHORTEST, Layout, Moments, characters, find, trouble
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
+from charnn.text.records import Records
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 from tests.conftest import words
 
@@ -92,10 +93,11 @@ def test_correlations_are_those_of_one_pass_over_the_text(cell: str, newline: in
         cuts = [0, *np.flatnonzero(symbols == newline).tolist(), len(symbols)]
         parts = [symbols[a:b].tolist() for a, b in itertools.pairwise(cuts)]
         states = torch.cat([states_of(network, part, []) for part in parts if part])
+    whole = symbols if newline is None else Records(symbols, newline)
     wanted = PROPERTIES["line"](one)
     layout = Layout.of(len(one))
     ours, theirs = layout.halves(wanted)
-    for unit in find(network, symbols, [wanted], 8, newline)[0]:
+    for unit in find(network, whole, [wanted], 8)[0]:
         kinds = [*CELLS[cell].state, "tanh cell"]
         values = states[:, kinds.index(unit.state), unit.layer, unit.unit].numpy()
         for half, prop, r in zip(

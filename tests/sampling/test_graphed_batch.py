@@ -173,5 +173,5 @@ def test_rows_that_can_no_longer_be_recorded_go_on_step_by_step(
     drafts = several.samples(config, 12, "ab", rows=8)
     with recordings():
         begun = [next(drafts)]
-        monkeypatch.setattr(graphed_batch, "recorded", refuse)
+        monkeypatch.setattr(graphed_batch, "capture", refuse)
         assert [plain(sample) for sample in begun + list(drafts)] == [plain(s) for s in expected]

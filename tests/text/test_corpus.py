@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from charnn.config import TextConfig
 from charnn.errors import CharnnError, TextError, VocabularyError
-from charnn.text import corpus as module
-from charnn.text import sources
+from charnn.text import cache, sources
 from charnn.text.corpus import Corpus, index_type, open_corpus
+from charnn.text.records import indices_of
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 
 Make = Callable[[str, str | bytes], str]
@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> Make:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of five bytes, and a cache for any text."""
     monkeypatch.setattr(sources, "CHUNK_BYTES", 5)
-    monkeypatch.setattr(module, "CACHE_FROM", 1)
+    monkeypatch.setattr(cache, "CACHE_FROM", 1)
 
 
 def text_of(corpus: Corpus) -> str:
@@ -59,7 +59,7 @@ texts = st.text(
 def test_the_indices_say_what_the_text_says(text: str, cache_from: int, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "CHUNK_BYTES", chunk)
-        patch.setattr(module, "CACHE_FROM", cache_from)
+        patch.setattr(cache, "CACHE_FROM", cache_from)
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         corpus = open_corpus(["-"], TextConfig())
     assert text_of(corpus) == text
@@ -78,7 +78,7 @@ def test_an_index_is_as_narrow_as_the_vocabulary_allows(
     expected: type[np.unsignedinteger],
     cache_from: int,
 ) -> None:
-    monkeypatch.setattr(module, "CACHE_FROM", cache_from)
+    monkeypatch.setattr(cache, "CACHE_FROM", cache_from)
     text = "".join(map(chr, range(0x10000, 0x10000 + characters - 3))) + "a b"
     corpus = open_corpus([make("text", text)], TextConfig())
     assert corpus.tokenizer.vocabulary_size == characters
@@ -115,8 +115,8 @@ def test_the_validation_share_can_be_set(make: Make, fraction: float, split: int
 def test_a_validation_part_of_its_own_is_all_that_validates(make: Make) -> None:
     train, val = make("train", "abcabc"), [make("val", "cd"), make("val2", "ba")]
     corpus = open_corpus([train], TextConfig(), val=val)
-    assert corpus.tokenizer.decode(corpus.train) == "abcabc"
-    assert corpus.tokenizer.decode(corpus.validation) == "cd\nba"
+    assert corpus.tokenizer.decode(indices_of(corpus.train)) == "abcabc"
+    assert corpus.tokenizer.decode(indices_of(corpus.validation)) == "cd\nba"
     assert corpus.sources == (train,)
     assert corpus.val_sources == tuple(val)
 
@@ -201,7 +201,7 @@ def test_skipping_leaves_out_unknown_characters_of_both_parts(
     for file, text in zip(files, (train, val), strict=True):
         file.write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CACHE_FROM", cache_from)
+        patch.setattr(cache, "CACHE_FROM", cache_from)
         patch.setattr(sources, "CHUNK_BYTES", 3)
         corpus = open_corpus(
             [str(files[0])],
@@ -212,7 +212,7 @@ def test_skipping_leaves_out_unknown_characters_of_both_parts(
         )
     kept = ["".join(c for c in text if c in vocabulary) for text in (train, val)]
     parts = (corpus.train, corpus.validation)
-    assert [corpus.tokenizer.decode(part) for part in parts] == kept
+    assert [corpus.tokenizer.decode(indices_of(part)) for part in parts] == kept
     assert corpus.unknown == len(train + val) - len("".join(kept))
 
 
@@ -284,7 +284,7 @@ class TestCache:
             os.utime(name, ns=(1, 1))
             return Path(os.environ["CHARNN_CACHE"])
 
-        monkeypatch.setattr(module, "cache_folder", changing)
+        monkeypatch.setattr(cache, "cache_folder", changing)
         with pytest.raises(TextError, match="changed while it was read"):
             open_corpus([name], TextConfig())
         assert cached() == []
@@ -301,12 +301,12 @@ class TestCache:
     def test_what_a_killed_process_left_is_removed_and_a_running_ones_is_not(
         self, make: Make
     ) -> None:
-        cache = Path(os.environ["CHARNN_CACHE"])
+        folder = Path(os.environ["CHARNN_CACHE"])
         for name in (".old.indices.0123abcd.tmp", ".new.indices.0123abcd.tmp"):
-            (cache / name).write_bytes(b"half")
-        os.utime(cache / ".old.indices.0123abcd.tmp", (1, 1))
+            (folder / name).write_bytes(b"half")
+        os.utime(folder / ".old.indices.0123abcd.tmp", (1, 1))
         open_corpus([make("text", "some text")], TextConfig())
-        assert [path.name for path in cache.glob(".*")] == [".new.indices.0123abcd.tmp"]
+        assert [path.name for path in folder.glob(".*")] == [".new.indices.0123abcd.tmp"]
 
     def test_a_text_that_vanishes_between_the_two_readings_is_told(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -317,7 +317,7 @@ class TestCache:
             Path(name).unlink()
             return Path(os.environ["CHARNN_CACHE"])
 
-        monkeypatch.setattr(module, "cache_folder", vanishing)
+        monkeypatch.setattr(cache, "cache_folder", vanishing)
         with pytest.raises(TextError, match="No such file"):
             open_corpus([name], TextConfig())
 

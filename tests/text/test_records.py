@@ -12,8 +12,9 @@ from charnn.config import ModelConfig
 from charnn.errors import TextError
 from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork
-from charnn.text.batches import Position
-from charnn.text.records import NO_TARGET, BloomFilter, RecordBatches, Records, split_records
+from charnn.text.batches import Position, RecordBatches
+from charnn.text.bloom import BloomFilter
+from charnn.text.records import NO_TARGET, Records, split_records
 from charnn.text.tokenizer import CharTokenizer
 from tests.conftest import words
 
@@ -121,13 +122,13 @@ def test_a_record_is_judged_from_zero_state_after_a_line_end() -> None:
     torch.manual_seed(1)
     network = CharNetwork(ModelConfig(27, hidden_size=5, num_layers=2, embedding_size=4)).double()
     lines = words(3000).split()
-    score = evaluate(network, encoded([*lines, ""]), "stream", newline=0)
+    score = evaluate(network, Records(encoded([*lines, ""]), 0), "stream")
     nats = 0.0
     for line in lines[:40]:
         both = torch.tensor(TOKENIZER.encode(f"\n{line}\n"))[:, None]
         logits, _ = network(both[:-1], network.zero_state(1))
         nats += float(-logits.detach().log_softmax(-1).gather(-1, both[1:, :, None]).sum())
-    few = evaluate(network, encoded([*lines[:40], "cut"]), "lanes", newline=0)
+    few = evaluate(network, Records(encoded([*lines[:40], "cut"]), 0), "lanes")
     assert few.nats == pytest.approx(nats)
     assert few.characters == sum(map(len, lines[:40])) + 40
     assert score.characters == sum(map(len, lines)) + len(lines)
@@ -146,7 +147,7 @@ def test_the_filter_knows_every_record_and_few_others() -> None:
 
 
 def test_the_filter_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charnn.text.records.FILTER_AT_MOST", 800)
+    monkeypatch.setattr("charnn.text.bloom.FILTER_AT_MOST", 800)
     known = BloomFilter.of(
         records_of([f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]), TOKENIZER.codes()
     )

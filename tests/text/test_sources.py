@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from charnn.config import TextConfig
 from charnn.errors import CharnnError, TextError
 from charnn.text import sources as module
-from charnn.text.sources import Source, check_encoding, find_sources, pieces
+from charnn.text.corpus import open_corpus
+from charnn.text.sources import (
+    DEMO_NAME,
+    Source,
+    built_in_text,
+    check_encoding,
+    find_sources,
+    pieces,
+)
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -309,3 +317,16 @@ def test_an_unwritable_cache_folder_is_named_when_standard_input_needs_it(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped text")))
     with pytest.raises(CharnnError, match="file/cache: Not a directory; set CHARNN_CACHE"):
         find_sources(["-"])
+
+
+def test_the_demo_text_is_long_and_the_same_every_time() -> None:
+    text = built_in_text()
+    assert len(text) > 300_000
+    assert built_in_text() == text
+    assert "for_stmt" in text
+
+
+def test_without_a_name_the_corpus_is_the_demo_text() -> None:
+    corpus = open_corpus([], TextConfig())
+    assert corpus.tokenizer.decode(corpus.indices) == built_in_text()
+    assert corpus.sources == (DEMO_NAME,)

@@ -8,7 +8,7 @@ import pytest
 
 from charnn.config import TextConfig
 from charnn.text.corpus import open_corpus
-from charnn.text.demo import built_in_text
+from charnn.text.sources import built_in_text
 from charnn.text.text_warnings import warnings_about
 from charnn.text.tokenizer import CODE_POINTS
 

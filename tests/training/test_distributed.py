@@ -159,7 +159,7 @@ def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) 
 def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = open_corpus([str(text_file)], TextConfig())
     check_same_text(corpus, SINGLE_PROCESS)
-    monkeypatch.setattr(World, "everyone", lambda world, value: [value, "another"])
+    monkeypatch.setattr(World, "all_gather", lambda world, value: [value, "another"])
     with pytest.raises(TextError, match="different texts"):
         check_same_text(corpus, World(0, 2))
 

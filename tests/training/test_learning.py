@@ -12,6 +12,7 @@ from charnn.checkpoint import load
 from charnn.config import TextConfig
 from charnn.model.evaluate import evaluate
 from charnn.text.corpus import open_corpus
+from charnn.text.records import indices_of
 from tests.conftest import words
 
 SYMBOLS = "abcde"
@@ -43,7 +44,7 @@ def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) ->
     model = charnn.load(best)
     corpus = open_corpus([str(path)], TextConfig(), tokenizer=model.tokenizer)
     score = evaluate(model.network, corpus.validation, "stream")
-    v = corpus.validation.astype(int)
+    v = indices_of(corpus.validation).astype(int)
     # The source's own nats on the same targets; its first one has only one character before it,
     # which no longer matters among twelve thousand.
     true = -np.log(chain[v[:-2], v[1:-1], v[2:]]).sum() / (len(v) - 2)

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError, TrainingError
-from charnn.text.batches import Batches, Position
-from charnn.text.records import windows_of
+from charnn.text.batches import Batches, Position, batches_of
+from charnn.text.records import Records
 from charnn.training import loop
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
-from charnn.training.scaling import LossScale
-from charnn.training.schedule import learning_rate
+from charnn.training.optimizer import LossScale, learning_rate
 from charnn.training.state import TrainState
 from charnn.training.update import Update
 from tests.conftest import exploding, made_together
@@ -82,7 +81,7 @@ def test_updates_equal_a_plain_loop_with_clipping_over_carried_state() -> None:
 
 
 def test_records_begin_with_an_empty_state_and_long_ones_carry_theirs() -> None:
-    batches = windows_of(TEXT, 0, TRAIN.batch_size, 4, TRAIN.seed)
+    batches = batches_of(Records(TEXT, 0), TRAIN.batch_size, 4, TRAIN.seed)
     state = TrainState.start(MODEL, TRAIN, batches.batch_size, CPU)
     found = set()
     for _ in train_steps(state, batches, TRAIN):
@@ -290,7 +289,7 @@ def test_a_recorded_update_is_the_update_and_waits_for_nothing(
 
 def test_records_whose_windows_differ_in_length_are_not_recorded() -> None:
     def made() -> list[Any]:
-        batches = windows_of(TEXT, 0, TRAIN.batch_size, 4, TRAIN.seed)
+        batches = batches_of(Records(TEXT, 0), TRAIN.batch_size, 4, TRAIN.seed)
         state = TrainState.start(MODEL, TRAIN, batches.batch_size, CPU)
         return list(train_steps(state, batches, TRAIN, 1000))
 

@@ -66,17 +66,18 @@ def command(
     from charnn.model.evaluate import evaluate
     from charnn.sampling.products import Int8Product
     from charnn.sampling.stepper import SteppedNetwork
+    from charnn.text.records import indices_of
 
     loaded = open_checkpoint(path, quiet)
-    indices, corpus = measured_text(path, loaded, texts, encoding, skip_unknown, quiet)
+    text, corpus = measured_text(path, loaded, texts, encoding, skip_unknown, quiet)
     network = loaded.network(pick_device(device))
-    score = evaluate(network, indices, protocol, window, newline=corpus.newline)
+    score = evaluate(network, text, protocol, window)
     loss = None
     if int8:
         rough = SteppedNetwork(network, Int8Product)
-        exact, score = score, evaluate(rough, indices, protocol, window, newline=corpus.newline)
+        exact, score = score, evaluate(rough, text, protocol, window)
         loss = score.bits_per_char - exact.bits_per_char
-    if corpus.newline is not None:
+    if corpus.is_records:
         protocol = "records"
     result = {
         "protocol": f"window {window}" if protocol == "window" else protocol,
@@ -85,7 +86,7 @@ def command(
         "characters": score.characters,
         "unknown": corpus.unknown
         if texts
-        else int((indices == loaded.tokenizer.unknown_index).sum()),
+        else int((indices_of(text) == loaded.tokenizer.unknown_index).sum()),
         "checkpoint": str(path),
     }
     if loaded.text.tokenizer == "byte":

@@ -107,13 +107,14 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     from charnn.device import pick_device
     from charnn.insight.gradients import Clipping, as_text, draw_reach, measure_reach
     from charnn.runs.metrics import read_metrics
+    from charnn.text.records import indices_of
 
     loaded = open_checkpoint(path, quiet)
     names = ("encoding", "skip_unknown", "quiet")
-    indices, corpus = measured_text(path, loaded, texts, *(options[name] for name in names))
+    text, corpus = measured_text(path, loaded, texts, *(options[name] for name in names))
     _refuse_records(corpus)
     network = loaded.network(pick_device(options["device"]))
-    reach = measure_reach(network, indices, options["distance"], options["positions"])
+    reach = measure_reach(network, indices_of(text), options["distance"], options["positions"])
     metrics = read_metrics(path.parent / METRICS)
     clipping = Clipping.of(metrics, loaded.train.clip) if metrics.steps else None
     tell(f"training cut gradients off after {loaded.train.seq_len} characters (--seq-len)", quiet)
@@ -213,7 +214,7 @@ def _is_checkpoint(argument: str) -> bool:
 
 
 def _refuse_records(corpus: "Corpus") -> None:
-    if corpus.newline is not None:
+    if corpus.is_records:
         raise TextError(
             "a model of records begins each from nothing, so that nothing before it is remembered; "
             "name a model of running text"

@@ -224,14 +224,15 @@ def _corpus(options: dict[str, Any], text: TextConfig) -> "Corpus":
     """The text to learn."""
     from charnn.cli.progress import tell_notes
     from charnn.text.corpus import open_corpus
+    from charnn.text.records import Records
 
     corpus = open_corpus(options["corpus"], text, val=options["val"])
     tell_notes(corpus, options["quiet"])
     unit = "bytes" if text.tokenizer == "byte" else "characters"
     sizes = [len(part) for part in (corpus.train, corpus.validation)]
-    if corpus.newline is not None:
+    if isinstance(corpus.train, Records) and isinstance(corpus.validation, Records):
         unit = "records"
-        sizes = [int((part == corpus.newline).sum()) for part in (corpus.train, corpus.validation)]
+        sizes = [corpus.train.count, corpus.validation.count]
     tell(
         f"text: {sizes[0]:,} {unit} to train on, {sizes[1]:,} to validate; "
         f"{corpus.tokenizer.vocabulary_size:,} symbols",
@@ -257,7 +258,7 @@ def _tell_dry_run(
     elif needed > there:
         time = f"not measured; {advice(plan.model, plan.train)}"
     else:
-        speed_test = SpeedTest(corpus.train, device, corpus.newline, processes)
+        speed_test = SpeedTest(corpus.train, device, processes)
         speed = speed_test.measure(plan.model, plan.train, 1.0)
         time = f"about {spoken(plan.train.steps * speed.step)} on {device}, validations aside"
     for name, value in (
