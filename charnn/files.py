@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside, synced, renamed; and a lock."""
+"""Atomic file writes (write beside, fsync, rename), file locks and the cache folder."""
 
 import contextlib
 import errno
@@ -20,12 +20,12 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 @contextlib.contextmanager
 def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
-    """Yield a binary file that takes `path`'s place once the block ends without an exception.
+    """Yield a binary file that replaces `path` when the block ends without an exception.
 
-    The file is written in the same folder (a rename across file systems is not atomic), synced,
+    The file is written in the same folder (a rename across file systems is not atomic), synced and
     renamed over `path`, and the folder is synced, so that after a power cut `path` is either the
-    old file or the new one. On an exception the temporary file is removed and `path` is untouched.
-    With `previous` the old file is kept under that name too, unless one is there already.
+    old file or the new one. On an exception, the temporary file is removed and `path` is untouched.
+    With `previous`, the old file is kept under that name too, unless that file exists already.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -34,7 +34,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         if previous:
-            _keep(path, previous)
+            _keep_as(previous, path)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -43,24 +43,30 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Give a file a second name. One that bears it already stays: it is there because nobody has
-    shown yet that the newer one can be read."""
+def _keep_as(previous: Path, path: Path) -> None:
+    """Give the file at `path` the second name `previous`.
+
+    A file that already has this name is left alone: it exists because no newer file has yet been
+    proven readable.
+    """
     if previous.exists() or not path.exists():
         return
     try:
         os.link(path, previous)
-    except OSError:  # not every file system has links; then there is an instant without `path`
+    except OSError:  # no hard links on this file system: `path` is missing for an instant
         os.replace(path, previous)
 
 
 def replace_proven(path: Path, data: bytes, previous: Path) -> None:
-    """Make `data` the content of `path`, and keep the old file as `previous` until the new one has
-    been read back from the disk; a new one that reads otherwise is dropped for the old again."""
+    """Replace the content of `path` with `data`, and prove it by reading the file back.
+
+    The old file is kept as `previous` until then. If the disk returns other bytes, the old file is
+    restored and `OSError` is raised.
+    """
     with replacing(path, previous) as file:
         file.write(data)
     try:
-        proven, problem = _holds(path, data), "other bytes than were written"
+        proven, problem = _contains(path, data), "other bytes than were written"
     except OSError as error:
         proven, problem = False, error.strerror or "an error"
     if not proven:
@@ -72,23 +78,26 @@ def replace_proven(path: Path, data: bytes, previous: Path) -> None:
     previous.unlink(missing_ok=True)
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    """Whether the disk gives these bytes back."""
+def _contains(path: Path, data: bytes) -> bool:
+    """Return True if reading the file from the disk gives exactly these bytes."""
     size = 1 << 22
     with path.open("rb") as file:
-        if hasattr(os, "posix_fadvise"):  # ask the disk, not the memory that was just written
+        if hasattr(os, "posix_fadvise"):  # read the disk, not the page cache
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         same = all(file.read(size) == data[at : at + size] for at in range(0, len(data), size))
         return same and not file.read(1)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a process that was killed while in `replacing` left this file."""
+    """Return True if the file is the temporary file of a process that was killed in `replacing`."""
     return bool(_LEFTOVER.fullmatch(path.name))
 
 
 def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
-    """Remove such files in `folder`, unless somebody has written to them in so many seconds."""
+    """Remove temporary files that killed processes left in `folder`.
+
+    Files that were modified in the last `older_than` seconds may still be in use and stay.
+    """
     for path in filter(is_leftover, folder.iterdir()):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime <= time.time() - older_than:
@@ -96,27 +105,32 @@ def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, then: str) -> Iterator[None]:
-    """Hold the lock that `path` stands for; the system takes it back when the process ends.
+def locked(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Hold the lock file `path`; the operating system releases it when the process ends.
 
-    `CharnnError` when another process holds it: `what` it is, who has it, what to do `then`. The
-    file stays: removing a lock file lets two processes lock two files of one name.
+    Raises `CharnnError` if another process holds it. The message says `what` is locked, by whom,
+    and gives `advice`. The file is never removed: removing a lock file would let two processes
+    lock two different files of the same name.
     """
-    with explained(f"locking {path}", then):
+    with explained(f"locking {path}", advice):
         file = path.open("a+", encoding="utf-8")
     with file:
-        # The inode: one that was removed in this instant is no longer the lock of this name.
+        # Compare inodes: a file removed between `open` and `_lock` no longer guards this name.
         if not _lock(file) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.seek(0)
-            raise CharnnError(f"{what}: in use by {file.read(200).strip() or 'a process'}; {then}")
-        with contextlib.suppress(OSError):  # a full disk does not matter here
+            holder = file.read(200).strip() or "another process"
+            raise CharnnError(f"{what}: in use by {holder}; {advice}")
+        with contextlib.suppress(OSError):  # the note is optional: a full disk must not matter
             file.truncate(0)
             os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
 def _lock(file: IO[str]) -> bool:
-    """Whether the file could be locked; true where the file system knows no locks."""
+    """Try to lock the file; return False if another process holds the lock.
+
+    Return True too where the file system has no locks, so that such a folder can be used.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -136,23 +150,23 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     try:
         data = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # a file's name may hold bytes that are no text
+    except UnicodeEncodeError:  # lone surrogates: a file name that is not UTF-8
         data = json.dumps(value, indent=2, sort_keys=True).encode()
     with replacing(path) as file:
         file.write(data + b"\n")
 
 
 @contextlib.contextmanager
-def explained(doing: str, then: str) -> Iterator[None]:
-    """Turn an `OSError` of the block into one line: what was being done, what failed, what next."""
+def explained(action: str, advice: str) -> Iterator[None]:
+    """Turn an `OSError` in the block into a `CharnnError`: the action, the failure, the advice."""
     try:
         yield
     except OSError as error:
-        raise CharnnError(f"{doing}: {error.strerror or error}; {then}") from error
+        raise CharnnError(f"{action}: {error.strerror or error}; {advice}") from error
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -162,9 +176,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again, made if needed: CHARNN_CACHE, or the user's own."""
+    """Return the folder for data that can be recomputed, and create it if needed.
+
+    It is the environment variable CHARNN_CACHE, or a folder in the user's own cache folder.
+    """
     folder = Path(os.environ.get("CHARNN_CACHE") or _user_cache() / "charnn")
-    with explained(f"making the cache folder {folder}", "set CHARNN_CACHE to another"):
+    with explained(f"creating the cache folder {folder}", "set CHARNN_CACHE to another folder"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -172,8 +189,8 @@ def cache_folder() -> Path:
 def _user_cache() -> Path:
     try:
         home = Path.home()
-    except RuntimeError as error:  # a container's user may have none
-        raise CharnnError("no home folder to keep a cache in; set CHARNN_CACHE") from error
+    except RuntimeError as error:  # users in containers may have none
+        raise CharnnError("no home folder for the cache; set CHARNN_CACHE to a folder") from error
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
     if sys.platform == "darwin":

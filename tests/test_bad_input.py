@@ -105,7 +105,7 @@ SETTINGS: list[Row] = [
     ("--min-count 0", 2, ["--min-count", "0"]),
     ("--min-count 10000", 1, ["10,000 times", "--min-count"]),
     ("--val-fraction 0.95", 2, ["--val-fraction", "0.95"]),
-    ("--val-fraction nan", 1, ["val_fraction", "nan"]),
+    ("--val-fraction nan", 1, ["must be a finite number", "nan"]),
     ("--device tpu", 1, ["tpu", "cpu"]),
     ("--device cuda:99", 1, ["cuda:99", "--device cpu"]),
     ("--device meta", 1, ["meta", "cpu"]),

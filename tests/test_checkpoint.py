@@ -130,13 +130,13 @@ def damaged(trained: Checkpoint, path: Path, **changes: object) -> Path:
     ("changes", "words"),
     [
         ({"format": 2, "version": "9.1"}, "pip install charnn==9.1"),
-        ({"model": {}}, "lacks the setting"),
-        ({"model": []}, "not a table"),
+        ({"model": {}}, "no value for the setting"),
+        ({"model": []}, "not a JSON object"),
         ({"tokenizer": {"kind": "word"}}, "neither of characters nor of bytes"),
         ({"tokenizer": {"kind": "byte"}}, "the vocabulary has 256 symbols"),
-        ({"corpus": {"sha256": "x"}}, "lacks the setting"),
+        ({"corpus": {"sha256": "x"}}, "no value for the setting"),
         ({"crc32": 1}, "does not fit its checksum"),
-        ({"text": None}, "not a table"),
+        ({"text": None}, "not a JSON object"),
     ],
 )
 def test_damaged_metadata_is_refused(

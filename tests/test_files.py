@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, whatever happens in between."""
+"""A file is either the old one or the new one, whatever fails during a write."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
+def test_a_file_is_replaced_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with replacing(path) as file:
@@ -49,26 +49,26 @@ def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_exception_leaves_the_old_file_and_nothing_else(
+def test_an_exception_leaves_the_old_file_and_no_temporary_file(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(error), replacing(path) as file:  # noqa: PT012 - two steps make the case
+    with pytest.raises(error), replacing(path) as file:  # noqa: PT012 - the write belongs to the case
         file.write(b"half of")
         raise error
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 
 
-def test_a_name_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError), replacing(tmp_path / "folder") as file:
         file.write(b"new")
     assert names(tmp_path) == ["folder"]
 
 
-def test_a_new_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: Path) -> None:
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         with replacing(tmp_path / "file") as file:
@@ -78,19 +78,19 @@ def test_a_new_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: 
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_json_is_sorted_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
+def test_json_is_sorted_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
     write_json(tmp_path / "file", {"b": "é", "a": [1, None]})
     expected = '{\n  "a": [\n    1,\n    null\n  ],\n  "b": "é"\n}\n'
     assert (tmp_path / "file").read_text(encoding="utf-8") == expected
 
 
-def test_json_keeps_names_that_are_no_text(tmp_path: Path) -> None:
+def test_json_keeps_file_names_that_are_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.txt")
     write_json(tmp_path / "file", [name])
     assert json.loads((tmp_path / "file").read_text(encoding="utf-8")) == [name]
 
 
-def test_an_error_of_the_system_becomes_one_line(tmp_path: Path) -> None:
+def test_an_operating_system_error_becomes_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(CharnnError, match=r"^saving it: No such file or directory; do this$"),
         explained("saving it", "do this"),
@@ -99,7 +99,7 @@ def test_an_error_of_the_system_becomes_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_an_error_without_a_number_keeps_its_words() -> None:
+def test_an_error_without_an_errno_keeps_its_message() -> None:
     with (
         pytest.raises(CharnnError, match="saving it: odd; do this"),
         explained("saving it", "do this"),
@@ -107,13 +107,15 @@ def test_an_error_without_a_number_keeps_its_words() -> None:
         raise OSError("odd")
 
 
-def test_other_errors_pass_unexplained() -> None:
+def test_other_exceptions_are_not_translated() -> None:
     with pytest.raises(ValueError, match="a bug"), explained("saving it", "do this"):
         raise ValueError("a bug")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="other folders there")
-def test_the_cache_is_the_given_folder_then_the_users(
+@pytest.mark.skipif(
+    os.name == "nt" or os.uname().sysname == "Darwin", reason="other folders on these systems"
+)
+def test_charnn_cache_comes_before_the_users_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -127,7 +129,7 @@ def test_the_cache_is_the_given_folder_then_the_users(
     assert cache_folder().is_dir()
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(
+def test_a_cache_folder_that_cannot_be_created_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -137,7 +139,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
 
 
 SYSTEM = ("open", "close", "stat", "fsync", "link", "replace", "unlink", "posix_fadvise")
-Note = Callable[[Any, Any], Any]  # of a call's first argument and its result
+Observer = Callable[[Any, Any], Any]  # gets a call's first argument and its result
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "full": lambda: OSError(errno.ENOSPC, "full"),
     "broken": lambda: OSError(errno.EIO, "broken"),
@@ -148,41 +150,45 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 @dataclass
 class Faults:
-    """Within `with`, a call to the system fails: the one that is the `at`-th, before or after it
-    has done its work; if `lasting`, all from there on."""
+    """Context in which the `at`-th system call fails, before or after it has done its work.
+
+    If `lasting`, all calls after it fail too.
+    """
 
     at: int
     error: Callable[[], BaseException]
     after: bool = False
     lasting: bool = False
     calls: int = 0
-    kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     handles: set[int] = field(default_factory=set)
 
     def __enter__(self) -> "Faults":
-        patch = self.kept.enter_context(pytest.MonkeyPatch.context())
-        notes: dict[str, Note] = {"open": self.opened, "close": self.closed}
+        patch = self.cleanup.enter_context(pytest.MonkeyPatch.context())
+        observers: dict[str, Observer] = {"open": self.opened, "close": self.closed}
         for name in SYSTEM:
             if hasattr(os, name):
-                patch.setattr(os, name, self.failing(getattr(os, name), notes.get(name)))
+                patch.setattr(os, name, self.failing(getattr(os, name), observers.get(name)))
         patch.setattr(io, "open", self.failing(io.open, self.made))
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what an interrupted save could not, as the end of its process would."""
-        self.kept.close()
+        """Close what an interrupted save left open, as the end of its process would."""
+        self.cleanup.close()
         for handle in self.handles:
             os.close(handle)
 
-    def failing(self, call: Callable[..., Any], note: Note | None = None) -> Callable[..., Any]:
+    def failing(
+        self, call: Callable[..., Any], observer: Observer | None = None
+    ) -> Callable[..., Any]:
         def fails(*arguments: Any, **options: Any) -> Any:
             self.calls += 1
             now = self.calls == self.at or (self.lasting and self.calls > self.at)
             if now and not self.after:
                 raise self.error()
             result = call(*arguments, **options)
-            if note:
-                result = note(arguments[0], result)
+            if observer:
+                result = observer(arguments[0], result)
             if now:
                 raise self.error()
             return result
@@ -199,12 +205,12 @@ class Faults:
     def made(self, place: object, file: io.IOBase) -> "FaultyFile":
         if isinstance(place, int):
             self.handles.discard(place)
-        self.kept.callback(file.close)
+        self.cleanup.callback(file.close)
         return FaultyFile(file, self)
 
 
 class FaultyFile:
-    """A file whose calls are among those that may fail."""
+    """File whose calls count as system calls that may fail."""
 
     def __init__(self, file: io.IOBase, faults: Faults) -> None:
         self.file, self.faults = file, faults
@@ -222,7 +228,7 @@ class FaultyFile:
 
 @dataclass(frozen=True)
 class Version:
-    """A checkpoint, told from others by its step, and its bytes."""
+    """Checkpoint, identified by its step, with its bytes."""
 
     checkpoint: Checkpoint
     data: bytes
@@ -234,7 +240,7 @@ class Version:
 
 @pytest.fixture(scope="module")
 def versions(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Version]:
-    """Three checkpoints of which one can go on."""
+    """Three checkpoints that can be resumed, at steps 1, 2 and 3."""
     last, folder, made = checkpoint.load(run_folder / LAST), tmp_path_factory.mktemp("made"), []
     for step in (1, 2, 3):
         path = folder / str(step)
@@ -260,8 +266,10 @@ def save_last(path: Path, new: Version) -> None:
 def interrupted_saves(
     folder: Path, save: Callable[[Path, Version], None], versions: list[Version], **how: Any
 ) -> Iterator[tuple[Path, bool]]:
-    """The folder after each save of the second version over the first that is disturbed at its
-    first, second, … call to the system, and whether the save says that it failed."""
+    """Save the second version over the first, disturbed at the first, second, … system call.
+
+    Yield the checkpoint's path after each save and whether the save reported a failure.
+    """
     for at in count(1):
         path = folder / str(at) / LAST
         path.parent.mkdir()
@@ -273,13 +281,13 @@ def interrupted_saves(
             except (OSError, CharnnError, KeyboardInterrupt):
                 failed = True
         if faults.calls < at:
-            assert at > 8  # the calls were seen
+            assert at > 8  # the system calls were counted
             return
         yield path, failed
 
 
 def disturbances() -> Iterator[Any]:
-    """How a save is disturbed; the most likely ways are tried always."""
+    """Yield the ways to disturb a save; all but the likeliest are marked slow."""
     likely = {(save_last, "full"), (save_last, "interrupted"), (save_replacing, "full")}
     for save in (save_replacing, save_proven, save_last):
         for error in ERRORS:
@@ -290,7 +298,7 @@ def disturbances() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("save", "error", "after", "lasting"), list(disturbances()))
-def test_a_save_disturbed_at_any_call_leaves_a_whole_checkpoint_and_room_for_the_next(
+def test_a_save_disturbed_at_any_call_leaves_an_intact_checkpoint_and_the_next_save_works(
     save: Callable[[Path, Version], None],
     error: str,
     after: bool,
@@ -300,7 +308,7 @@ def test_a_save_disturbed_at_any_call_leaves_a_whole_checkpoint_and_room_for_the
 ) -> None:
     how = {"error": ERRORS[error], "after": after, "lasting": lasting}
     for path, failed in interrupted_saves(tmp_path, save, versions, **how):
-        loaded, _ = load_or_previous(path)  # its checksum says that it is whole
+        loaded, _ = load_or_previous(path)  # verifies the checksum
         assert loaded.figures.step in ([1, 2] if failed else [2])
         remove_leftovers(path.parent)
         assert {*names(path.parent)} <= {LAST, PREVIOUS}
@@ -309,7 +317,7 @@ def test_a_save_disturbed_at_any_call_leaves_a_whole_checkpoint_and_room_for_the
         assert path.read_bytes() == versions[2].data
 
 
-def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(
+def test_the_old_file_is_kept_if_the_disk_returns_other_bytes(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, sync = tmp_path / LAST, os.fsync
@@ -329,7 +337,7 @@ def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
-def test_what_a_power_cut_could_undo_is_on_the_disk_before_the_next_thing_is_done(
+def test_each_step_of_a_save_is_synced_before_the_next_step(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, log = tmp_path / LAST, []
@@ -350,14 +358,14 @@ def test_what_a_power_cut_could_undo_is_on_the_disk_before_the_next_thing_is_don
     save_last(path, versions[1])
     assert log == [
         ("fsync", True, False),  # the new bytes, before they get the name
-        ("link", False, False),  # the old file keeps one
+        ("link", False, False),  # the old file gets its second name
         ("replace", True, False),
-        ("fsync", False, True),  # both names, before the old one is let go
+        ("fsync", False, True),  # both names, before the old file is removed
         ("unlink", False, False),
     ]
 
 
-def test_a_file_that_cannot_be_read_back_never_takes_the_place_of_the_last_good_one(
+def test_a_file_that_cannot_be_read_back_never_replaces_the_last_good_one(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / LAST
@@ -368,7 +376,7 @@ def test_a_file_that_cannot_be_read_back_never_takes_the_place_of_the_last_good_
 
     for new in versions[1:]:
         with monkeypatch.context() as patch:
-            patch.setattr(files, "_holds", fail)
+            patch.setattr(files, "_contains", fail)
             with pytest.raises(CharnnError, match="reading it back gave Input/output error"):
                 save_last(path, new)
         assert load_or_previous(path)[0].figures.step == versions[0].step
@@ -377,7 +385,7 @@ def test_a_file_that_cannot_be_read_back_never_takes_the_place_of_the_last_good_
     assert path.read_bytes() == versions[1].data
 
 
-def test_a_previous_file_stays_until_a_newer_one_is_proven(
+def test_a_previous_file_stays_until_a_newer_one_was_read_back(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, previous = tmp_path / LAST, tmp_path / PREVIOUS
@@ -388,14 +396,14 @@ def test_a_previous_file_stays_until_a_newer_one_is_proven(
 
     for new in versions[1:]:
         with monkeypatch.context() as patch:
-            patch.setattr(files, "_holds", interrupt)
+            patch.setattr(files, "_contains", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 save_last(path, new)
         assert previous.read_bytes() == versions[0].data
         assert path.read_bytes() == new.data
 
 
-def test_a_file_that_is_whole_but_cannot_be_read_now_is_not_passed_over(
+def test_a_temporary_read_error_does_not_fall_back_to_the_previous_file(
     versions: list[Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / LAST
@@ -422,7 +430,7 @@ with locked(Path(sys.argv[1]), "it", "wait"):
 """
 
 
-def test_a_lock_has_one_holder_and_dies_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_has_one_holder_and_is_released_when_its_process_ends(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     command = [sys.executable, "-c", HOLD, str(path)]
     pipe = subprocess.PIPE
@@ -452,7 +460,7 @@ def test_a_lock_has_one_holder_within_a_process_too(tmp_path: Path) -> None:
         pass
 
 
-def test_only_leftovers_of_some_age_are_removed(tmp_path: Path) -> None:
+def test_only_temporary_files_of_the_given_age_are_removed(tmp_path: Path) -> None:
     others = [LAST, PREVIOUS, ".lock", "notes.tmp", ".hidden", ".vim.tmp", "x.tmp.txt"]
     young, old = ".last.safetensors.0123abcd.tmp", ".last.safetensors.ffffffff.tmp"
     for name in (*others, young, old):

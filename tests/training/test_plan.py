@@ -126,7 +126,7 @@ def test_a_learning_rate_fits_the_optimizer() -> None:
         )
         assert adamw == module.ADAMW_RATE
         assert muon == how.learning_rate
-    with pytest.raises(SettingError, match="none of adamw, muon"):
+    with pytest.raises(SettingError, match="one of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
 
 
