@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charnn.cli.terminal import tell
+from charnn.cli.terminal import status
 from charnn.errors import TextError
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def measured_text(
     text = corpus.whole
     if corpus.sha256 == loaded.corpus.sha256:
         text = replace(corpus, split=loaded.corpus.train_characters).validation
-        tell("this is the model's own corpus: its validation part is measured", quiet)
+        status("this is the model's own corpus: its validation part is measured", quiet)
     if corpus.unknown:
         how = (
             "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
         )
-        tell(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
+        status(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
     return text, corpus

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from charnn.cli.terminal import tell
+from charnn.cli.terminal import status
 from charnn.config import Settings
 from charnn.errors import CheckpointError
 from charnn.runs.folder import RUN_INFO, RUNS, best_checkpoint, find_runs, is_run, restart_advice
@@ -146,7 +146,7 @@ def split_checkpoint(arguments: Sequence[str], quiet: bool) -> tuple[Path, tuple
             f"{named_what}, and no run under ./{RUNS}; begin with `charnn train TEXT`"
         )
     path = best_checkpoint(runs[0])
-    tell(f"checkpoint: {path}", quiet)
+    status(f"checkpoint: {path}", quiet)
     return path, tuple(arguments)
 
 
@@ -167,7 +167,7 @@ def open_checkpoint(path: Path, quiet: bool) -> "Checkpoint":
 
     loaded, note = open_model(path)
     if note:
-        tell(f"note: {note}", quiet)
+        status(f"note: {note}", quiet)
     return loaded
 
 

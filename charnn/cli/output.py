@@ -4,11 +4,11 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 from tqdm import tqdm
 
-from charnn.cli.terminal import STORY, visible
+from charnn.cli.terminal import STDERR, visible
 from charnn.errors import SettingError
 from charnn.files import explained, replacing
 
@@ -63,5 +63,4 @@ def counted(
 ) -> Iterator[Item]:
     """The items, with a bar on stderr where they do not go to the terminal themselves."""
     hidden = quiet or out.terminal or not sys.stderr.isatty()
-    file = cast(IO[str], STORY)
-    yield from tqdm(items, total=total, unit=unit, disable=hidden, file=file, dynamic_ncols=True)
+    yield from tqdm(items, total=total, unit=unit, disable=hidden, file=STDERR, dynamic_ncols=True)

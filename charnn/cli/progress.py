@@ -6,11 +6,11 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import IO, Any, cast
+from typing import Any
 
 from tqdm import tqdm
 
-from charnn.cli.terminal import STORY, for_stream, show, tell
+from charnn.cli.terminal import STDERR, for_stream, show, status
 from charnn.config import SampleConfig
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
@@ -30,7 +30,7 @@ SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
 def tell_notes(corpus: Corpus, quiet: bool) -> None:
     """What was changed in the text, and what looks wrong with it."""
     for note in corpus.notes:
-        tell(f"note: {note}", quiet)
+        status(f"note: {note}", quiet)
 
 
 def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool) -> None:
@@ -40,13 +40,13 @@ def tell_plan(run: Run, plan: Plan, asked: int | None, drawn: bool, quiet: bool)
         usual = lanes  # as many as there are records, or fewer
     if lanes < (wanted := asked or usual):
         room = f"{lanes} lane{'s' * (lanes > 1)} of {run.batches.seq_len}"
-        tell(f"note: the text has room for {room} characters, not for {wanted}", quiet)
+        status(f"note: the text has room for {room} characters, not for {wanted}", quiet)
     if drawn:
-        tell(f"seed: {run.train.seed}", quiet)
+        status(f"seed: {run.train.seed}", quiet)
     if run.state.recurrent.device.type == "cuda":
-        tell(f"device: {_kernel(run)}", quiet)
-    tell(f"plan: {plan.why}", quiet)
-    tell(f"run: {run.folder}", quiet)
+        status(f"device: {_kernel(run)}", quiet)
+    status(f"plan: {plan.why}", quiet)
+    status(f"run: {run.folder}", quiet)
 
 
 def _kernel(run: Run) -> str:
@@ -122,26 +122,26 @@ def _tell_end(run: Run, stopped: int, quiet: bool) -> int:
     folder = shlex.quote(str(run.folder))
     if stopped and not run.finished:
         text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
-        tell(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
+        status(f"stopped after step {run.state.step:,} and saved; go on with:", quiet)
         size = run.world.size
         command = f"torchrun --nproc-per-node {size} -m charnn" if size > 1 else "charnn"
-        tell(f"  {command} train {text}--out {folder} --resume", quiet)
+        status(f"  {command} train {text}--out {folder} --resume", quiet)
         return 128 + stopped
     best = run.record
     if run.state.step < run.train.steps:
         patience = f"no better validation in {run.validation.patience}"
-        tell(f"ended early, after step {run.state.step:,}: {patience}", quiet)
-    tell(f"best: {_figure(best.best_nats)} at step {best.best_step:,}; next:", quiet)
-    tell(f"  charnn sample {folder}", quiet)
+        status(f"ended early, after step {run.state.step:,}: {patience}", quiet)
+    status(f"best: {_figure(best.best_nats)} at step {best.best_step:,}; next:", quiet)
+    status(f"  charnn sample {folder}", quiet)
     if best.best_nats is not None and STDIN_NAME not in run.corpus.sources:
-        tell(f"  charnn eval {folder}", quiet)
+        status(f"  charnn eval {folder}", quiet)
     show(str(run.folder / BEST))
     return 0
 
 
 def _write(bar: "tqdm[Any]", line: str) -> None:
     """A line above the bar."""
-    bar.write(for_stream(line, sys.stderr), file=cast(IO[str], STORY))
+    bar.write(for_stream(line, sys.stderr), file=STDERR)
 
 
 def spoken(seconds: float) -> str:
@@ -185,7 +185,7 @@ def _bar(run: Run, window: float, quiet: bool) -> "tqdm[Any]":
         disable=quiet or not sys.stderr.isatty(),
         dynamic_ncols=True,
         bar_format="{percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
-        file=cast(IO[str], STORY),
+        file=STDERR,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from charnn.cli.options import flag
-from charnn.cli.terminal import tell
+from charnn.cli.terminal import status
 from charnn.errors import CharnnError, SettingError
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ def tell_table(wanted: RecordFilter, loaded: "Checkpoint", quiet: bool) -> None:
     """The counts, on stderr; exit code 3 when there are fewer records than asked for."""
     corpus, known = loaded.corpus, loaded.known
     length = corpus.train_characters / max(1, corpus.records or 0) - 1
-    tell(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
+    status(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
     if wanted.counts["kept"] < wanted.asked:
         cut = wanted.counts["whole"] < wanted.counts["written"] / 2
         more = "--length lets them end" if cut else "--max-tries or --temperature finds more"
-        tell(
+        status(
             f"only {wanted.counts['kept']:,} of {wanted.asked:,} records were found among "
             f"{wanted.counts['written']:,}; a higher {more}"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.terminal import show, tell
+from charnn.cli.terminal import show, status
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -41,7 +41,7 @@ def show_found(
         (name,) = wanted
         raise TextError(f"{name} {absent[name]}; give another text with --file")
     for name, said in absent.items():
-        tell(f"note: {name} {said}", quiet)
+        status(f"note: {name} {said}", quiet)
     wanted = {name: values for name, values in wanted.items() if name not in absent}
     if not wanted:
         raise TextError("no property changes in this text; give another text with --file")
@@ -62,7 +62,7 @@ def show_found(
         return
     for row in _table(found, means):
         show(row)
-    tell(_hint(path, found, loaded.model.cell), quiet)
+    status(_hint(path, found, loaded.model.cell), quiet)
 
 
 def _text(path: Path, loaded: "Checkpoint", text: str | None, quiet: bool) -> "Text":
@@ -76,12 +76,12 @@ def _text(path: Path, loaded: "Checkpoint", text: str | None, quiet: bool) -> "T
     if text is not None:
         whole = tokenizer.fold(text[:MOST])
         if len(text) > MOST:
-            tell(f"the first {MOST:,} of {len(text):,} characters are read", quiet)
+            status(f"the first {MOST:,} of {len(text):,} characters are read", quiet)
         return whole if newline is None else Records(whole, newline)
     indices = indices_of(reopen_corpus(path.parent, loaded).validation)[:MOST]
     if len(indices) == 0:
         raise TextError(f"{path}: the run has no validation part; name a text with --file")
-    tell(f"{len(indices):,} characters of the run's validation part are read", quiet)
+    status(f"{len(indices):,} characters of the run's validation part are read", quiet)
     return indices if newline is None else Records(indices, newline)
 
 

@@ -1,12 +1,11 @@
 """What a terminal shows of a trace: a row for each character, or the text coloured by one unit."""
 
-import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from charnn.cli.terminal import visible
+from charnn.cli.terminal import use_color, visible
 
 if TYPE_CHECKING:
     from charnn.insight.trace import Trace
@@ -93,8 +92,8 @@ def likeliest(traced: "Trace", place: int, count: int) -> list[tuple[float, int]
 
 
 def colours() -> bool:
-    """Whether stdout takes colour: a terminal, without NO_COLOR."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    """Whether stdout takes colour."""
+    return use_color(sys.stdout)
 
 
 def coloured(text: str, values: Iterable[float], name: str) -> str:

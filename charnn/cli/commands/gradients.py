@@ -18,7 +18,7 @@ from charnn.cli.options import (
     settings,
     split_checkpoint,
 )
-from charnn.cli.terminal import show, tell
+from charnn.cli.terminal import show, status
 from charnn.config import TextConfig, TrainConfig
 from charnn.errors import TextError
 from charnn.runs.folder import METRICS, find_runs, is_run
@@ -117,11 +117,11 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     reach = measure_reach(network, indices_of(text), options["distance"], options["positions"])
     metrics = read_metrics(path.parent / METRICS)
     clipping = Clipping.of(metrics, loaded.train.clip) if metrics.steps else None
-    tell(f"training cut gradients off after {loaded.train.seq_len} characters (--seq-len)", quiet)
+    status(f"training cut gradients off after {loaded.train.seq_len} characters (--seq-len)", quiet)
     _tell_left_out(reach, quiet)
     if picture is not None:
         draw_reach(picture, reach)
-        tell(f"picture: {picture}", quiet)
+        status(f"picture: {picture}", quiet)
     if options["as_json"]:
         about = {"checkpoint": str(path), **_as_json(reach)}
         click.echo(json.dumps(about | {"clipping": clipping and asdict(clipping)}))
@@ -145,12 +145,14 @@ def _compare(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     device = pick_device(options["device"])
     if options["seed"] is None:
         options["seed"] = secrets.randbits(32)
-        tell(f"seed: {options['seed']}", quiet)
+        status(f"seed: {options['seed']}", quiet)
     trials = [_trial(cell, corpus, device, options) for cell in CELLS]
-    tell("the LSTM starts with open forget gates (bias 1): it reaches far before it learns", quiet)
+    status(
+        "the LSTM starts with open forget gates (bias 1): it reaches far before it learns", quiet
+    )
     if picture is not None:
         draw_trials(picture, trials)
-        tell(f"picture: {picture}", quiet)
+        status(f"picture: {picture}", quiet)
     if options["as_json"]:
         click.echo(json.dumps({
             "sources": corpus.sources, "seed": options["seed"],
@@ -176,7 +178,7 @@ def _trial(cell: str, corpus: "Corpus", device: "torch.device", options: dict[st
     quiet = options["quiet"]
     minutes = options["minutes"] or COMPARE_MINUTES
     plan = plan_trial(cell, corpus, minutes, options["seed"], device)
-    tell(f"plan: {plan.why}", quiet)
+    status(f"plan: {plan.why}", quiet)
     reports = trial(corpus, plan, device, options["distance"], options["positions"])
     hidden = quiet or not sys.stderr.isatty()
     with tqdm(total=plan.train.steps, desc=cell, disable=hidden, leave=False) as bar:
@@ -186,7 +188,7 @@ def _trial(cell: str, corpus: "Corpus", device: "torch.device", options: dict[st
             elif isinstance(report, StepReport):
                 bar.update()
             else:
-                tell(f"warning: {report}", quiet)
+                status(f"warning: {report}", quiet)
     for reach in (found.untrained, found.trained):
         _tell_left_out(reach, quiet)
     return found
@@ -223,7 +225,7 @@ def _refuse_records(corpus: "Corpus") -> None:
 
 def _tell_left_out(reach: "Reach", quiet: bool) -> None:
     if reach.left_out:
-        tell(f"note: {reach.left_out} positions left out: their numbers are not finite", quiet)
+        status(f"note: {reach.left_out} positions left out: their numbers are not finite", quiet)
 
 
 def _distance(reach: "Reach", share: float) -> str:

@@ -16,7 +16,7 @@ from charnn.cli.options import (
     split_checkpoint,
 )
 from charnn.cli.records import Regex
-from charnn.cli.terminal import show, tell
+from charnn.cli.terminal import show, status
 from charnn.cli.unit_table import TRACKED, show_found
 
 if TYPE_CHECKING:
@@ -171,11 +171,11 @@ def _symbols(loaded: "Checkpoint", text: str, most: int, quiet: bool) -> list[in
     if loaded.text.lines and "\n" in text:
         raise SettingError("this model reads a record at a time; give one line")
     if len(text) > most:
-        tell(f"the first {most:,} of {len(text):,} characters are inspected", quiet)
+        status(f"the first {most:,} of {len(text):,} characters are inspected", quiet)
     symbols: list[int] = loaded.tokenizer.fold(text[:most]).tolist()
     unknown = loaded.tokenizer.unknown_index
     if unknown is not None and (strangers := symbols.count(unknown)):
-        tell(f"note: {strangers:,} characters are read as the unknown symbol", quiet)
+        status(f"note: {strangers:,} characters are read as the unknown symbol", quiet)
     return symbols
 
 

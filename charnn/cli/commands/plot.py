@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from charnn.cli.options import quiet_option
-from charnn.cli.terminal import show, tell, visible
+from charnn.cli.terminal import show, status, visible
 from charnn.errors import CheckpointError
 from charnn.runs.folder import METRICS, RUNS, find_runs, is_run
 
@@ -50,7 +50,7 @@ def command(
         curves.draw_curves(picture, found)
         show(str(picture))
         return
-    tell("nats/char by step; line: training, running mean; o: validation", quiet)
+    status("nats/char by step; line: training, running mean; o: validation", quiet)
     for line in curves.as_text(found):
         show(line)
 
@@ -68,7 +68,7 @@ def _newest(quiet: bool) -> Path:
     runs = find_runs()
     if not runs:
         raise CheckpointError(f"no run named, and none under ./{RUNS}; begin with `charnn train`")
-    tell(f"run: {runs[0]}", quiet)
+    status(f"run: {runs[0]}", quiet)
     return runs[0]
 
 

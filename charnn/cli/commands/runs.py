@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from charnn.cli.options import quiet_option
-from charnn.cli.terminal import show, tell
+from charnn.cli.terminal import show, status
 from charnn.errors import CharnnError
 from charnn.files import explained
 from charnn.runs.folder import LAST, RUNS, best_checkpoint, find_runs
@@ -23,7 +23,7 @@ def command(quiet: bool) -> None:
     """
     runs = find_runs()
     if not runs:
-        tell(f"no run under ./{RUNS}; begin with `charnn train TEXT`", quiet)
+        status(f"no run under ./{RUNS}; begin with `charnn train TEXT`", quiet)
         return
 
     width = max(len(str(folder)) for folder in runs)

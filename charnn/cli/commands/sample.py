@@ -27,7 +27,7 @@ from charnn.cli.records import (
     tell_table,
     wanted_records,
 )
-from charnn.cli.terminal import tell
+from charnn.cli.terminal import status
 from charnn.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     config = SampleConfig(**{name: options[name] for name in ("length", *DRAWING)})
     if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
-        tell(f"seed: {config.seed}", quiet)
+        status(f"seed: {config.seed}", quiet)
     ending = StopCriteria(options["stop"], options["keep_stop"])
     _tell_unwritable(ending, loaded.tokenizer, quiet)
     network = loaded.network(pick_device(options["device"]))
@@ -167,9 +167,9 @@ def command(context: click.Context, /, **options: Any) -> None:
                     out.write(piece)
             out.write("\n")
     if writer.warning:
-        tell(f"note: {writer.warning}", quiet)
+        status(f"note: {writer.warning}", quiet)
     if writer.yielded:
-        tell(
+        status(
             f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
         )
     if wanted is not None:
@@ -208,7 +208,7 @@ def _tell_unwritable(ending: "StopCriteria", tokenizer: "Tokenizer", quiet: bool
         try:
             tokenizer.check(text)
         except VocabularyError as error:
-            tell(f"note: --stop {text!r} will never be met: {error}", quiet)
+            status(f"note: --stop {text!r} will never be met: {error}", quiet)
 
 
 def _samples(
@@ -225,7 +225,7 @@ def _samples(
     quiet = options["quiet"]
     if options["beam"]:
         found = writer.beam(config, options["beam"], prime, ending)[:1]
-        tell(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char", quiet)
+        status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char", quiet)
         yield from found
     elif options["best_of"]:
         count = options["best_of"]
@@ -233,7 +233,7 @@ def _samples(
             writer.samples(config, count, prime, ending, options["logprobs"]),
             key=lambda sample: sample.nats_per_char,
         )
-        tell(f"best of {count}: {one.nats_per_char:.4f} nats/char, seed {one.seed}", quiet)
+        status(f"best of {count}: {one.nats_per_char:.4f} nats/char, seed {one.seed}", quiet)
         yield one
     else:
         count, best = options["num_samples"], options["logprobs"]
@@ -255,7 +255,7 @@ def _write_samples(
             out.write(json.dumps(_row(sample, prime, tokenizer, options)) + "\n")
             continue
         if number > 1 and out.terminal:
-            tell(f"\n--- {sample.index + 1} of {number}, seed {sample.seed}", quiet)
+            status(f"\n--- {sample.index + 1} of {number}, seed {sample.seed}", quiet)
         out.write(f"{prime}{sample.text}\n")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.options import AUTO, device_option, open_checkpoint, quiet_option, settings
-from charnn.cli.terminal import tell
+from charnn.cli.terminal import status
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.runs.folder import find_runs, run_name, runs_named, unused_folder
@@ -126,7 +126,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     options["quiet"] |= not world.is_main
     device = pick_device(local_device(options["device"]))
     if options["device"] == "auto" and (note := idle_card()):
-        tell(f"note: {note}", options["quiet"])
+        status(f"note: {note}", options["quiet"])
     with process_group(world, device):
         code = _trained(options, device, world)
     context.exit(code)
@@ -140,7 +140,7 @@ def _trained(options: dict[str, Any], device: "torch.device", world: "World") ->
         if run is None:
             return 0
         if run.finished:
-            tell(
+            status(
                 f"{run.folder}: finished already, after {run.state.step:,} steps", options["quiet"]
             )
         return follow(run, options["quiet"])
@@ -188,7 +188,7 @@ def _begun(
 
     if options["out"] is not None:
         refuse_existing(options["out"])
-    say = functools.partial(tell, quiet=options["quiet"])
+    say = functools.partial(status, quiet=options["quiet"])
     budget = Budget(**limits)
     trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
     text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
@@ -233,7 +233,7 @@ def _corpus(options: dict[str, Any], text: TextConfig) -> "Corpus":
     if isinstance(corpus.train, Records) and isinstance(corpus.validation, Records):
         unit = "records"
         sizes = [corpus.train.count, corpus.validation.count]
-    tell(
+    status(
         f"text: {sizes[0]:,} {unit} to train on, {sizes[1]:,} to validate; "
         f"{corpus.tokenizer.vocabulary_size:,} symbols",
         options["quiet"],
@@ -294,9 +294,9 @@ def _resumed(options: dict[str, Any], device: "torch.device", world: "World") ->
         threads=options["threads"] or 0,
     ) as (run, notes):
         for note in notes:
-            tell(f"note: {note}", options["quiet"])
+            status(f"note: {note}", options["quiet"])
         steps = f"from step {run.state.step:,} of {run.train.steps:,}"
-        tell(f"run: {run.folder}, {steps}", options["quiet"])
+        status(f"run: {run.folder}, {steps}", options["quiet"])
         yield run
 
 
