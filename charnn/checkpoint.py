@@ -281,7 +281,7 @@ def _check_known(file: Any, loaded: Checkpoint) -> None:
         raise CheckpointError("a filter of known records goes with a text of records, and is one")
     if there:
         part, count = file.get_slice(_KNOWN), loaded.corpus.records or 0
-        if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.size(count)]:
+        if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.num_bytes(count)]:
             raise CheckpointError("the filter of known records is not one of so many records")
         try:
             loaded.tokenizer.encode("\n")

@@ -80,10 +80,10 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 Row = tuple[str, int, list[str]]
 
 CORPUS: list[Row] = [
-    ("missing.txt", 1, ["missing.txt", "no such file", "ls ."]),
+    ("missing.txt", 1, ["missing.txt", "no such file", "check the name"]),
     ("*.missing", 1, ["*.missing", "no such file"]),
-    ("empty.txt", 1, ["empty.txt", "empty", "name a file with text"]),
-    ("folder", 1, ["folder", "no file in this folder"]),
+    ("empty.txt", 1, ["empty.txt", "empty", "name a file that contains text"]),
+    ("folder", 1, ["folder", "contains no files"]),
     ("empties", 1, ["empties", "empty"]),
     ("one.txt", 1, ["one symbol", "'a'"]),
     ("nul.bin", 1, ["nul.bin", "NUL", "--tokenizer byte"]),
@@ -105,7 +105,7 @@ SETTINGS: list[Row] = [
     ("--min-count 0", 2, ["--min-count", "0"]),
     ("--min-count 10000", 1, ["10,000 times", "--min-count"]),
     ("--val-fraction 0.95", 2, ["--val-fraction", "0.95"]),
-    ("--val-fraction nan", 1, ["must be a finite number", "nan"]),
+    ("--val-fraction nan", 1, ["--val-fraction must be a finite number", "nan"]),
     ("--device tpu", 1, ["tpu", "cpu"]),
     ("--device cuda:99", 1, ["cuda:99", "--device cpu"]),
     ("--device meta", 1, ["meta", "cpu"]),
@@ -124,8 +124,8 @@ SETTINGS: list[Row] = [
     ("--seq-len 5000", 1, ["540 characters", "5,001", "--seq-len"]),
     ("--learning-rate 0", 2, ["--learning-rate", "0"]),
     ("--learning-rate -1", 2, ["--learning-rate", "-1"]),
-    ("--learning-rate nan", 1, ["learning_rate", "nan"]),
-    ("--learning-rate inf", 1, ["learning_rate", "inf"]),
+    ("--learning-rate nan", 1, ["--learning-rate must be a finite number", "nan"]),
+    ("--learning-rate inf", 1, ["--learning-rate must be a finite number", "inf"]),
     ("--clip 0", 2, ["--clip", "0"]),
     ("--patience -1", 2, ["--patience", "-1"]),
     ("--precision fp16", 1, ["fp16 needs CUDA", "bf16"]),
@@ -236,7 +236,7 @@ SAMPLE: list[Row] = [
     ("--prime 'aA€a'", 1, ["'A' (U+0041) at position 1, try 'a'", "'€' (U+20AC) at position 2"]),
     ("--prime a --prime-file text.txt", 2, ["--prime", "--prime-file"]),
     ("--prime-file missing.txt", 1, ["missing.txt", "no such file"]),
-    ("--prime-file folder", 1, ["folder", "no file in this folder"]),
+    ("--prime-file folder", 1, ["folder", "contains no files"]),
     ("--prime-file latin.txt", 1, ["latin.txt", "80", "utf-8"]),
 ]
 

@@ -42,5 +42,5 @@ def measured_text(
         how = (
             "skipped" if loaded.tokenizer.unknown_index is None else "scored as the unknown symbol"
         )
-        status(f"{corpus.unknown:,} characters have no index, {how}: {corpus.strangers}", quiet)
+        status(f"{corpus.unknown:,} characters have no index, {how}: {corpus.unknown_characters}", quiet)
     return text, corpus

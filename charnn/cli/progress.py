@@ -94,7 +94,7 @@ class Stop:
 def follow(run: Run, quiet: bool) -> int:
     """Train `run` to its end while telling about it; print the path of its best checkpoint, and
     return the exit code."""
-    window = run.batches.symbols
+    window = run.batches.symbols_per_window
     with Stop(run) as stop, _bar(run, window, quiet) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():

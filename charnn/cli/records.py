@@ -160,7 +160,7 @@ def tell_table(wanted: RecordFilter, loaded: "Checkpoint", quiet: bool) -> None:
     """The counts, on stderr; exit code 3 when there are fewer records than asked for."""
     corpus, known = loaded.corpus, loaded.known
     length = corpus.train_characters / max(1, corpus.records or 0) - 1
-    status(wanted.table(length, 0.0 if known is None else known.false_positives), quiet)
+    status(wanted.table(length, 0.0 if known is None else known.false_positive_rate), quiet)
     if wanted.counts["kept"] < wanted.asked:
         cut = wanted.counts["whole"] < wanted.counts["written"] / 2
         more = "--length lets them end" if cut else "--max-tries or --temperature finds more"

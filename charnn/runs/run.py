@@ -118,7 +118,7 @@ class Run:
         except CheckpointError as error:
             raise CheckpointError(f"{folder}: {error}; begin a new run") from error
         for position in (run.state.position, run.state.snapshot.position):
-            if position.window >= run.batches.windows(position.epoch):
+            if position.window >= run.batches.num_windows(position.epoch):
                 raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
         if world.is_main:
             run.record = Record.reopen(folder / METRICS, last.progress)
@@ -281,4 +281,4 @@ class Run:
         learned = self.corpus.train
         if not isinstance(learned, Records):
             return None
-        return BloomFilter.of(learned, self.corpus.tokenizer.codes())
+        return BloomFilter.from_records(learned, self.corpus.tokenizer.codes())

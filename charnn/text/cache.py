@@ -1,4 +1,4 @@
-"""The indices of large corpora, memory-mapped from files in the user's cache folder."""
+"""Indices of large corpora, memory-mapped from files in the user's cache folder."""
 
 import hashlib
 import io
@@ -15,54 +15,54 @@ from charnn.errors import TextError
 from charnn.files import cache_folder, explained, remove_leftovers, replacing, write_json
 from charnn.text.tokenizer import Indices
 
-CACHE_FROM = 1 << 25  # symbols; a smaller corpus is encoded faster than a cache is checked
+MIN_CACHED_SYMBOLS = 1 << 25  # encoding a smaller corpus is faster than checking a cached one
 _FORMAT = 1
-_UNUSED_SECONDS = 3600.0  # a younger temporary file may be another process's
+_LEFTOVER_SECONDS = 3600.0  # a younger temporary file may belong to a running process
 _CRC_BYTES = 1 << 24
 
 
 def memory_or_cache(
-    made_of: list[Any],
+    key: list[Any],
     total: int,
     dtype: type[np.unsignedinteger[Any]],
     write: Callable[[BinaryIO], None],
 ) -> Indices:
-    """Return the `total` indices that `write` produces: in memory if few, else memory-mapped.
+    """Return the `total` indices that `write` produces, in memory if few, else memory-mapped.
 
-    The file's name is a hash of `made_of`, what the indices are made of, and never of a path, so
-    that a text that changes gets another file.
+    `key` is a JSON list of everything the indices depend on. The file's name is a hash of it and
+    never of a path, so that a text that changes gets another file.
     """
-    if total < CACHE_FROM:
+    if total < MIN_CACHED_SYMBOLS:
         buffer = io.BytesIO()
         write(buffer)
         return np.frombuffer(buffer.getbuffer(), dtype=dtype)
-    key = hashlib.sha256(json.dumps([*made_of, _FORMAT], sort_keys=True).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{key}.indices"
-    with explained(f"writing {path}", "set CHARNN_CACHE to a folder with room"):
-        if not _is_whole(path, total, dtype):
-            remove_leftovers(path.parent, older_than=_UNUSED_SECONDS)
-            _refuse_full_disk(path.parent, total * np.dtype(dtype).itemsize)
+    name = hashlib.sha256(json.dumps([*key, _FORMAT], sort_keys=True).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{name}.indices"
+    with explained(f"writing {path}", "set CHARNN_CACHE to a folder with free space"):
+        if not _is_intact(path, total, dtype):
+            remove_leftovers(path.parent, older_than=_LEFTOVER_SECONDS)
+            _check_free_space(path.parent, total * np.dtype(dtype).itemsize)
             with replacing(path) as file:
                 write(file)
             write_json(path.with_suffix(".json"), {"symbols": total, "crc32": _crc32(path)})
         return np.memmap(path, dtype=dtype, mode="r")
 
 
-def _refuse_full_disk(folder: Path, needed: int) -> None:
+def _check_free_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise TextError(
-            f"the indices of this corpus take {needed / 1e9:,.1f} GB, and {folder} has "
-            f"{free / 1e9:,.1f} GB free; set CHARNN_CACHE to a folder with room"
+            f"the indices of this corpus take {needed / 1e9:,.1f} GB, but {folder} has only "
+            f"{free / 1e9:,.1f} GB free; set CHARNN_CACHE to a folder with free space"
         )
 
 
-def _is_whole(path: Path, total: int, dtype: type[np.unsignedinteger[Any]]) -> bool:
-    """Whether the cached indices are all there and unharmed."""
+def _is_intact(path: Path, total: int, dtype: type[np.unsignedinteger[Any]]) -> bool:
+    """Return True if the cached file has the right size and checksum."""
     try:
-        about = json.loads(path.with_suffix(".json").read_text())
-        whole = path.stat().st_size == total * np.dtype(dtype).itemsize
-        return whole and about == {"symbols": total, "crc32": _crc32(path)}
+        description = json.loads(path.with_suffix(".json").read_text())
+        complete = path.stat().st_size == total * np.dtype(dtype).itemsize
+        return complete and description == {"symbols": total, "crc32": _crc32(path)}
     except (OSError, ValueError):
         return False
 

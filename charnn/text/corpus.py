@@ -1,12 +1,12 @@
-"""Any text, of any size, as one stream of indices: a training part, then a validation part."""
+"""Texts of any size as one stream of indices: a training part, then a validation part."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from charnn.files import explained
 from charnn.text.cache import memory_or_cache
 from charnn.text.records import Records, Text, split_records
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
-from charnn.text.text_warnings import warnings_about
+from charnn.text.text_warnings import text_warnings
 from charnn.text.tokenizer import (
     CODE_POINTS,
     ByteTokenizer,
@@ -25,58 +25,69 @@ from charnn.text.tokenizer import (
     Tokenizer,
     from_counts,
 )
+from charnn.words import plural
 
-SAMPLE_CHARACTERS = 1 << 20  # how much of a text the checks for odd looks read
+SAMPLE_CHARACTERS = 1 << 20  # characters at the beginning of a text that are checked for warnings
+NAMED_CHARACTERS = 8  # unknown characters that a message lists
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as indices; `indices[:split]` is for training, the rest for validation."""
+    """A text as indices: `indices[:split]` for training, the rest for validation."""
 
     indices: Indices
     split: int
     tokenizer: Tokenizer
-    sha256: str  # of the text, so that a run can be matched with its corpus wherever that lies
-    sources: tuple[str, ...] = ()  # absolute paths, or the names of what is no file
+    sha256: str  # of the text, so that a run can recognize its corpus in another place
+    sources: tuple[str, ...] = ()  # absolute paths, or names of sources that are not files
     val_sources: tuple[str, ...] = ()
-    unknown: int = 0  # symbols that the vocabulary lacks: folded into one, or skipped
-    strangers: str = ""  # which symbols those are, and how often each stands in the text
-    notes: tuple[str, ...] = ()  # what was changed in the text, and what looks wrong with it
+    unknown: int = 0  # symbols not in the vocabulary, skipped or replaced by the unknown symbol
+    unknown_characters: str = ""  # the most frequent of them with their counts, for messages
+    notes: tuple[str, ...] = ()  # changes made while reading, and warnings about the text
     is_records: bool = False
 
     @cached_property
     def train(self) -> Text:
-        """The part to learn from."""
-        return self._part(self.indices[: self.split])
+        """Training part."""
+        return self._text(self.indices[: self.split])
 
     @cached_property
     def validation(self) -> Text:
-        """The part to be judged on."""
-        return self._part(self.indices[self.split :])
+        """Validation part."""
+        return self._text(self.indices[self.split :])
 
     @cached_property
     def whole(self) -> Text:
-        """Both parts."""
-        return self._part(self.indices)
+        """Training and validation part together."""
+        return self._text(self.indices)
 
-    def _part(self, indices: Indices) -> Text:
+    def _text(self, indices: Indices) -> Text:
         newline = self.tokenizer.newline_index
         return Records(indices, newline) if self.is_records and newline is not None else indices
 
 
-@dataclass
-class Survey:
-    """What one reading of a text finds out."""
+@dataclass(frozen=True)
+class TextStatistics:
+    """Facts about one part of a corpus, from a first pass over its sources."""
 
+    sources: list[Source]
     counts: NDArray[np.int64]  # of each code point or byte
     sha256: str
-    sample: str  # its beginning
-    mended: set[str]
-    stamps: list[tuple[int, int] | None] = field(default_factory=list)
+    sample: str  # the beginning of the text
+    changes: set[str]  # made while reading, such as converted line ends
+    stamps: list[tuple[int, int] | None]  # of the sources, to notice when one changes
 
     @property
     def symbols(self) -> int:
+        """Number of characters or bytes."""
         return int(self.counts.sum())
+
+    def unknown(self, tokenizer: Tokenizer) -> Counter[int]:
+        """Return the code points that are not in the vocabulary, with their counts."""
+        present = np.flatnonzero(self.counts)
+        absent = -1 if tokenizer.unknown_index is None else tokenizer.unknown_index
+        codes = present[tokenizer.table()[present] == absent].tolist()
+        return Counter({code: int(self.counts[code]) for code in codes})
 
 
 def open_corpus(
@@ -87,90 +98,60 @@ def open_corpus(
     tokenizer: Tokenizer | None = None,
     skip_unknown: bool = False,
 ) -> Corpus:
-    """Read the texts that the arguments name (files, folders, globs, `-`; none: the demo text).
+    """Read files, folders, globs or standard input (`-`), or the demo text without arguments.
 
-    Without `tokenizer` the vocabulary is made from the text, validation included. With one, the
-    text must fit it: characters without an index are a `VocabularyError` that counts and names
-    them, unless `skip_unknown` leaves them out.
+    The validation part is the end of the text, or the texts that `val` names. Without `tokenizer`,
+    the vocabulary is made from both parts. With one, characters that are not in its vocabulary
+    become its unknown symbol. If it has none, they are left out with `skip_unknown`, and are a
+    `VocabularyError` that counts and names them otherwise.
+
+    >>> corpus = open_corpus(["tiny_shakespeare.txt"], TextConfig(val_fraction=0.1))
+    >>> len(corpus.train), len(corpus.validation)
+    (1003854, 111540)
     """
     check_encoding(config.encoding)
     if [*arguments, *val].count("-") > 1:
         raise TextError("standard input (-) can be read only once; name it once")
-    sources, val_sources = find_sources(arguments), find_sources(val) if val else []
-    surveys = [_survey(part, config) for part in (sources, val_sources) if part]
+    named = [find_sources(names) for names in ([arguments, val] if val else [arguments])]
+    parts = [_collect(sources, config) for sources in named]
     if tokenizer is None:
-        counts = sum(survey.counts for survey in surveys)
-        tokenizer = _make_tokenizer(cast(NDArray[np.int64], counts), config)
-    strangers = [_strangers(survey, tokenizer) for survey in surveys]
-    if any(map(len, strangers)) and tokenizer.unknown_index is None and not skip_unknown:
-        count = sum(int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True))
-        raise VocabularyError(
-            f"{_some_names([*sources, *val_sources])}: {count:,} characters are not in the model's "
-            f"vocabulary: {_named(surveys, strangers)}; --skip-unknown leaves them out"
-        )
-    unknown = [int(s.counts[codes].sum()) for s, codes in zip(surveys, strangers, strict=True)]
-    skipped = [0 if tokenizer.unknown_index is not None else count for count in unknown]
-    indices = _encode(sources, val_sources, surveys, config, tokenizer, sum(skipped))
-    if val:
-        split = surveys[0].symbols - skipped[0]
-    else:  # exactly, because 0.9 * n in floats falls one short for some n
-        split = int(len(indices) * (1 - Fraction(str(config.val_fraction))))
-    if config.lines:
-        share = 0.0 if val else config.val_fraction
-        parts = (indices[:split], indices[split:]) if val else (indices,)
-        newline = tokenizer.newline_index
-        if newline is None:
-            raise TextError(
-                f"{_some_names(sources)}: no line end, so that it is no list of records; leave "
-                "--lines out"
-            )
-        indices, split = split_records(parts, newline, tokenizer.codes(), share)
-        if split == 0:
-            raise TextError(
-                f"{_some_names(sources)}: no record to train on; give more lines or a smaller "
-                "--val-fraction"
-            )
-    notes = sorted(set().union(*(survey.mended for survey in surveys)))
-    if config.tokenizer == "char":
-        notes.extend(warnings_about(surveys[0].counts, surveys[0].sample))
+        tokenizer = _make_tokenizer(parts, config)
+    unknown = [part.unknown(tokenizer) for part in parts]
+    has_symbol = tokenizer.unknown_index is not None
+    if any(unknown) and not has_symbol and not skip_unknown:
+        raise _unknown_error(parts, unknown)
+    skipped = [0 if has_symbol else counts.total() for counts in unknown]
+    indices = _encode(parts, config, tokenizer, sum(skipped))
+    train_symbols = parts[0].symbols - skipped[0] if val else None
+    indices, split = _split(indices, train_symbols, tokenizer, config, _short_name(named[0]))
     return Corpus(
         indices,
         split,
         tokenizer,
-        _fingerprint(surveys),
-        _names(sources),
-        _names(val_sources),
-        sum(unknown),
-        _named(surveys, strangers),
-        tuple(notes),
-        config.lines,
+        sha256=_joint_hash(parts),
+        sources=_absolute_names(named[0]),
+        val_sources=_absolute_names(named[1]) if val else (),
+        unknown=sum(counts.total() for counts in unknown),
+        unknown_characters=_list_characters(unknown),
+        notes=_notes(parts, config),
+        is_records=config.lines,
     )
 
 
-def _names(sources: Sequence[Source]) -> tuple[str, ...]:
-    # not `resolve`: the name that a link points to may lack the .gz that tells how to read it
-    return tuple(str(s.path.absolute()) if s.path else s.name for s in sources)
-
-
-def _some_names(sources: Sequence[Source]) -> str:
-    """For a message: a folder may hold thousands."""
-    others = f" and {len(sources) - 1} others" if len(sources) > 1 else ""
-    return sources[0].name + others
-
-
-def _survey(sources: Sequence[Source], config: TextConfig) -> Survey:
+def _collect(sources: list[Source], config: TextConfig) -> TextStatistics:
     counts = np.zeros(256 if config.tokenizer == "byte" else CODE_POINTS, dtype=np.int64)
-    digest, mended, sample = hashlib.sha256(), set[str](), ""
+    digest, changes, sample = hashlib.sha256(), set[str](), ""
     stamps = _stamps(sources)
-    for piece in pieces(sources, config, mended):
+    for piece in pieces(sources, config, changes):
         digest.update(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
         found = np.bincount(_codes(piece))
         counts[: len(found)] += found
         if len(sample) < SAMPLE_CHARACTERS and config.tokenizer == "char":
             sample += piece.decode() if isinstance(piece, bytes) else piece
     if not counts.any():
-        raise TextError(f"{_some_names(sources)}: empty; name a file with text in it")
-    return Survey(counts, digest.hexdigest(), sample[:SAMPLE_CHARACTERS], mended, stamps)
+        raise TextError(f"{_short_name(sources)}: empty; name a file that contains text")
+    sample = sample[:SAMPLE_CHARACTERS]
+    return TextStatistics(sources, counts, digest.hexdigest(), sample, changes, stamps)
 
 
 def _codes(piece: Piece) -> NDArray[Any]:
@@ -180,83 +161,131 @@ def _codes(piece: Piece) -> NDArray[Any]:
 
 
 def _stamps(sources: Sequence[Source]) -> list[tuple[int, int] | None]:
-    with explained("looking at the corpus", "was it moved?"):
+    with explained("reading the corpus", "check that its files are still there"):
         return [source.stamp() for source in sources]
 
 
-def _fingerprint(surveys: Sequence[Survey]) -> str:
-    if len(surveys) == 1:
-        return surveys[0].sha256
-    return hashlib.sha256(" ".join(survey.sha256 for survey in surveys).encode()).hexdigest()
+def _joint_hash(parts: Sequence[TextStatistics]) -> str:
+    if len(parts) == 1:
+        return parts[0].sha256
+    return hashlib.sha256(" ".join(part.sha256 for part in parts).encode()).hexdigest()
 
 
-def _make_tokenizer(counts: NDArray[np.int64], config: TextConfig) -> Tokenizer:
+def _absolute_names(sources: Sequence[Source]) -> tuple[str, ...]:
+    # Not `resolve`: a link may have the suffix .gz while the file that it points to has none.
+    return tuple(str(s.path.absolute()) if s.path else s.name for s in sources)
+
+
+def _short_name(sources: Sequence[Source]) -> str:
+    """Return the first source's name and the number of the others, as a folder may have many."""
+    others = len(sources) - 1
+    return sources[0].name + (f" and {plural(others, 'other')}" if others else "")
+
+
+def _notes(parts: Sequence[TextStatistics], config: TextConfig) -> tuple[str, ...]:
+    notes = sorted(set().union(*(part.changes for part in parts)))
+    if config.tokenizer == "char":
+        notes.extend(text_warnings(parts[0].counts, parts[0].sample))
+    return tuple(notes)
+
+
+def _make_tokenizer(parts: Sequence[TextStatistics], config: TextConfig) -> Tokenizer:
     if config.tokenizer == "byte":
         return ByteTokenizer()
-    if counts[0xD800:0xE000].any():  # UTF-7 and a few others let them through
+    counts = np.sum([part.counts for part in parts], axis=0)
+    if counts[0xD800:0xE000].any():  # a few decoders such as UTF-7 let them through
         raise TextError(
-            f"the text holds lone surrogates, which are no characters; is it {config.encoding}? "
-            "See --encoding"
+            "the text contains lone surrogates, which are not characters; is it really "
+            f"{config.encoding}? Try another `encoding`"
         )
     tokenizer = from_counts(counts, config.min_count)
     if not tokenizer.characters:
         raise TextError(
-            f"no character of the text occurs {config.min_count:,} times; lower --min-count"
+            f"no character of the text occurs {config.min_count:,} times; use a smaller `min_count`"
         )
     if tokenizer.vocabulary_size < 2:
         raise TextError(
-            f"the text is made of one symbol only ({tokenizer.characters!r}), there is nothing to "
-            "learn; name another text"
+            f"the text consists of one symbol only ({tokenizer.characters!r}), so there is nothing "
+            "to learn; name another text"
         )
     return tokenizer
 
 
-def _strangers(survey: Survey, tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """The code points of the text that the vocabulary has no symbol of their own for."""
-    present = np.flatnonzero(survey.counts)
-    absent = -1 if tokenizer.unknown_index is None else tokenizer.unknown_index
-    return present[tokenizer.table()[present] == absent]
+def _unknown_error(
+    parts: Sequence[TextStatistics], unknown: Sequence[Counter[int]]
+) -> VocabularyError:
+    name = _short_name([source for part in parts for source in part.sources])
+    count = sum(counts.total() for counts in unknown)
+    return VocabularyError(
+        f"{name}: {plural(count, 'character is', 'characters are')} not in the model's vocabulary: "
+        f"{_list_characters(unknown)}; `skip_unknown=True` leaves them out"
+    )
 
 
-def _named(surveys: Sequence[Survey], strangers: Sequence[NDArray[np.int64]]) -> str:
-    counts: Counter[int] = Counter()
-    for survey, codes in zip(surveys, strangers, strict=True):
-        counts.update({int(code): int(survey.counts[code]) for code in codes})
-    named = [f"{chr(c)!r} (U+{c:04X}) x {count:,}" for c, count in counts.most_common(8)]
-    others = f" and {len(counts) - 8} others" if len(counts) > 8 else ""
-    return ", ".join(named) + others
+def _list_characters(unknown: Sequence[Counter[int]]) -> str:
+    counts = sum(unknown, Counter[int]())
+    most = counts.most_common(NAMED_CHARACTERS)
+    named = ", ".join(f"{chr(code)!r} (U+{code:04X}) x {count:,}" for code, count in most)
+    others = len(counts) - len(most)
+    return named + (f" and {plural(others, 'other')}" if others else "")
+
+
+def _split(
+    indices: Indices,
+    train_symbols: int | None,
+    tokenizer: Tokenizer,
+    config: TextConfig,
+    name: str,
+) -> tuple[Indices, int]:
+    """Return the indices, in the order of their parts, and where the validation part starts.
+
+    It starts after `train_symbols` if given, else where `config.val_fraction` says.
+    """
+    if not config.lines:
+        if train_symbols is not None:
+            return indices, train_symbols
+        # A fraction, because 0.9 * n in floating point is one too small for some n.
+        return indices, int(len(indices) * (1 - Fraction(str(config.val_fraction))))
+    if (newline := tokenizer.newline_index) is None:
+        raise TextError(f"{name}: no line end, so there are no records; leave out `lines`")
+    if train_symbols is not None:
+        parts, share = [indices[:train_symbols], indices[train_symbols:]], 0.0
+    else:
+        parts, share = [indices], config.val_fraction
+    indices, split = split_records(parts, newline, tokenizer.codes(), share)
+    if split == 0:
+        raise TextError(
+            f"{name}: there is no record to train on; give more lines or a smaller `val_fraction`"
+        )
+    return indices, split
 
 
 def _encode(
-    sources: Sequence[Source],
-    val_sources: Sequence[Source],
-    surveys: Sequence[Survey],
-    config: TextConfig,
-    tokenizer: Tokenizer,
-    skipped: int,
+    parts: Sequence[TextStatistics], config: TextConfig, tokenizer: Tokenizer, skipped: int
 ) -> Indices:
-    """The indices of both parts: in memory when few, otherwise memory-mapped from the cache."""
-    total = sum(survey.symbols for survey in surveys) - skipped
+    """Return the indices of all parts, in memory if few, else memory-mapped from the cache."""
+    total = sum(part.symbols for part in parts) - skipped
     dtype = index_type(tokenizer.vocabulary_size)
 
     def write(file: BinaryIO) -> None:
         written = 0
-        for part, survey in zip([sources, val_sources], surveys, strict=False):
-            written += _write_indices(file, pieces(part, config, set()), tokenizer, dtype)
-            if _stamps(part) != survey.stamps:
+        for part in parts:
+            text = pieces(part.sources, config, set())
+            written += _write_indices(file, text, tokenizer, dtype)
+            if _stamps(part.sources) != part.stamps:
                 raise TextError(_CHANGED)
         if written != total:
             raise TextError(_CHANGED)
 
-    made_of = [_fingerprint(surveys), tokenizer.to_json(), skipped]
-    return memory_or_cache(made_of, total, dtype, write)
+    key = [_joint_hash(parts), tokenizer.to_json(), skipped]
+    return memory_or_cache(key, total, dtype, write)
 
 
-_CHANGED = "the corpus changed while it was read; run the command again when it is at rest"
+_CHANGED = "the corpus changed while it was read; try again when nothing writes to it"
 
 
 def index_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
-    """The narrowest integers that hold every index."""
+    """Return the narrowest integer type that holds every index."""
     if vocabulary_size <= 1 << 8:
         return np.uint8
     return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
@@ -268,15 +297,15 @@ def _write_indices(
     tokenizer: Tokenizer,
     dtype: type[np.unsignedinteger[Any]],
 ) -> int:
-    """Write the indices of `text`, without those that have none; return how many were written."""
+    """Write the indices of the known characters of `text`; return how many were written."""
     table = tokenizer.table()
-    narrow = table[:256].astype(np.uint8).tobytes()
+    ascii_table = table[:256].astype(np.uint8).tobytes()
     absent = np.flatnonzero(table[:256] < 0).astype(np.uint8).tobytes()
     written = 0
     for piece in text:
         if isinstance(piece, bytes) and dtype is np.uint8:
-            # `translate` can delete on its way, which indexing cannot.
-            values = np.frombuffer(piece.translate(narrow, absent), dtype=dtype)
+            # `translate` maps and deletes in one pass, which indexing cannot do.
+            values = np.frombuffer(piece.translate(ascii_table, absent), dtype=dtype)
         else:
             indices = table.take(_codes(piece))
             values = (indices if indices.min() >= 0 else indices[indices >= 0]).astype(dtype)

@@ -1,8 +1,8 @@
-"""Line records: split by what they say, shuffled, read from the same state each; and a filter that
-knows them.
+"""Records, one per line: their symbols, their split by hash, and windows of them.
 
-A record is what stands in a line, with the line's end. It is read from the zero state, after a line
-end that comes before it, in training, evaluation and sampling alike. Empty lines are none.
+A record is the text of a line together with its line end; empty lines are not records. In training,
+evaluation and sampling alike, a record is read from the zero state, after a line end as its first
+input.
 """
 
 import hashlib
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from charnn.text.tokenizer import Indices
 
-NO_TARGET = -100  # what torch's cross-entropy leaves out
-AT_ONCE = 1 << 16  # records whose code points are looked up together
+NO_TARGET = -100  # the target that torch's cross-entropy ignores
+RECORDS_PER_LOOKUP = 1 << 16  # records whose code points are looked up together
 
 # Shapes: B lanes, T characters of a window, N records.
 
 
 @dataclass(frozen=True)
 class Records:
-    """Records that stand one after the other in `indices`, each with its line end; what follows
-    the last line end is left out."""
+    """Records that stand one after the other in `indices`, each with its line end.
+
+    Symbols after the last line end are ignored.
+    """
 
     indices: Indices
     newline: int  # the symbol that ends a record
@@ -35,28 +37,30 @@ class Records:
 
     @property
     def count(self) -> int:
-        """Return the number of records."""
+        """Number of records."""
         return len(self.ends)
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
-        """Where the record after this one begins [N]."""
+        """Index after the last symbol of each record [N]."""
         return np.flatnonzero(self.indices == self.newline) + 1
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Symbols of each [N], its line end included: as many targets."""
+        """Number of symbols in each record [N], including the line end; also its targets."""
         return np.diff(self.ends, prepend=0)
 
     def window(
-        self, some: NDArray[np.int64], first: int, most: int
+        self, rows: NDArray[np.int64], start: int, max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and targets [T, B] of some records from their symbol `first` on, `most` at most;
-        beyond a record's end there is no target."""
-        lengths = self.lengths[some]
-        place = first + np.arange(min(most, int(lengths.max()) - first))[:, None]
+        """Return inputs and targets [T, B] of the records `rows` [B], from their symbol `start` on.
+
+        T is at most `max_length`. Targets after a record's end are `NO_TARGET`.
+        """
+        lengths = self.lengths[rows]
+        place = start + np.arange(min(max_length, int(lengths.max()) - start))[:, None]
         inside = place < lengths
-        where = np.where(inside, self.ends[some] - lengths + place, 0)
+        where = np.where(inside, self.ends[rows] - lengths + place, 0)
         targets = np.where(inside, self.indices[where].astype(np.int64), NO_TARGET)
         before = self.indices[np.maximum(where - 1, 0)].astype(np.int64)
         return np.where(inside & (place > 0), before, self.newline), targets
@@ -66,12 +70,12 @@ Text = Indices | Records  # running text, or records
 
 
 def indices_of(text: Text) -> Indices:
-    """Return the indices of a text of either kind."""
+    """Return the indices of running text or of records."""
     return text.indices if isinstance(text, Records) else text
 
 
 def first_part(text: Text, symbols: int) -> Text:
-    """Return the first `symbols` of a text; of records as many more as complete the last one."""
+    """Return the first `symbols` of a text, extended to the end of the last record if any."""
     if not isinstance(text, Records):
         return text[:symbols]
     if len(text) <= symbols:
@@ -82,59 +86,59 @@ def first_part(text: Text, symbols: int) -> Text:
 
 
 def mean_record_length(text: Text) -> float | None:
-    """Return the mean symbols of a record, its line end included; None for running text."""
+    """Return the mean length of a record in symbols, with its line end; None for running text."""
     return len(text) / max(1, text.count) if isinstance(text, Records) else None
 
 
 def split_records(
     parts: Sequence[Indices], newline: int, codes: NDArray[np.uint32], val_fraction: float
 ) -> tuple[Indices, int]:
-    """The records of a text, those for training first, and where the others begin; of two parts,
-    the second is the others.
+    """Return the records of a text, training records first, and where the validation part starts.
 
-    A hash of what a record says decides, so that duplicates fall on one side, and a record stays
-    on its side when others come or go. The others are ordered by it, so that a part of them stands
-    for all. `codes` are the symbols' code points.
+    A single part is split by a hash of each record, so that duplicates are on the same side and a
+    record stays on its side when others are added or removed. Validation records are ordered by
+    their hash, so that any first part of them is a fair sample. Of two parts, the second is the
+    validation part. `codes` are the symbols' code points.
     """
-    first, *others = (_arranged(part, newline, codes, val_fraction) for part in parts)
-    if not others:
+    first, *rest = (_split_part(part, newline, codes, val_fraction) for part in parts)
+    if not rest:
         return first
-    return np.concatenate((first[0], others[0][0])), len(first[0])
+    return np.concatenate((first[0], rest[0][0])), len(first[0])
 
 
-def _arranged(
+def _split_part(
     indices: Indices, newline: int, codes: NDArray[np.uint32], val_fraction: float
 ) -> tuple[Indices, int]:
     is_end = indices == newline
-    empty = is_end & np.concatenate(([True], is_end[:-1]))
-    kept = indices[~empty]
+    is_empty = is_end & np.concatenate(([True], is_end[:-1]))
+    kept = indices[~is_empty]
     if len(kept) and kept[-1] != newline:
         kept = np.append(kept, np.array([newline], dtype=kept.dtype))
     records = Records(kept, newline)
-    digests = digests_of(record_texts(records, codes))[:, 0]
-    judging = digests < np.uint64(val_fraction * 2**64)
-    mask = np.repeat(judging, records.lengths)
-    others = np.flatnonzero(judging)
-    others = others[np.argsort(digests[others], kind="stable")]
-    lengths = records.lengths[others]
-    begins = np.repeat(records.ends[others] - np.cumsum(lengths), lengths)
-    return np.concatenate((kept[~mask], kept[begins + np.arange(lengths.sum())])), int(
-        (~mask).sum()
-    )
+    hashes = record_hashes(record_texts(records, codes))[:, 0]
+    validates = hashes < np.uint64(val_fraction * 2**64)
+    train = kept[~np.repeat(validates, records.lengths)]
+    rows = np.flatnonzero(validates)
+    rows = rows[np.argsort(hashes[rows], kind="stable")]
+    lengths = records.lengths[rows]
+    # Added to a running count of the validation symbols, these give their places in `kept`.
+    shifts = np.repeat(records.ends[rows] - np.cumsum(lengths), lengths)
+    validation = kept[shifts + np.arange(lengths.sum())]
+    return np.concatenate((train, validation)), len(train)
 
 
 def record_texts(records: Records, codes: NDArray[np.uint32]) -> Iterator[bytes]:
-    """What each record says, without its line end, in UTF-32."""
+    """Yield the text of each record, without its line end, in UTF-32."""
     start = 0
-    for some in np.array_split(records.ends, len(records.ends) // AT_ONCE + 1):
+    for ends in np.array_split(records.ends, records.count // RECORDS_PER_LOOKUP + 1):
         first = start
-        data = codes[records.indices[first : some[-1] if len(some) else first]]
-        for end in (some - first).tolist():
+        data = codes[records.indices[first : ends[-1] if len(ends) else first]]
+        for end in (ends - first).tolist():
             yield data[start - first : end - 1].tobytes()
             start = first + end
 
 
-def digests_of(texts: Iterable[bytes]) -> NDArray[np.uint64]:
-    """Two numbers for each text [N, 2] that are as good as drawn."""
-    digests = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts)
-    return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+def record_hashes(texts: Iterable[bytes]) -> NDArray[np.uint64]:
+    """Return two independent 64-bit hashes for each text [N, 2]."""
+    hashes = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts)
+    return np.frombuffer(hashes, dtype="<u8").reshape(-1, 2)

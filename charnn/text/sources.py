@@ -1,7 +1,7 @@
-"""Files, folders, globs, standard input and compressed files, read as pieces of clean text.
+"""Files, folders, globs, standard input and compressed files, read as pieces of text.
 
-A piece is `bytes` where it is plain ASCII (or raw bytes were asked for) and `str` elsewhere: ASCII
-needs no decoding, which is what makes reading it faster.
+A piece is `bytes` if it is plain ASCII or if the tokenizer reads bytes, and `str` otherwise. ASCII
+needs no decoding, which makes reading it faster.
 """
 
 import bz2
@@ -28,7 +28,7 @@ from charnn.files import cache_folder, explained
 
 Piece = bytes | str
 
-CHUNK_BYTES = 2 << 20  # a chunk's copies (decoded, code points, indices) stay far below 100 MB
+CHUNK_BYTES = 2 << 20  # so that all copies of a chunk take well below 100 MB
 DEMO_NAME = "the built-in demo text"
 STDIN_NAME = "standard input"
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -36,14 +36,14 @@ _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, "
 
 @dataclass(frozen=True)
 class Source:
-    """Something that can be read from its beginning as often as needed."""
+    """A text that can be opened, and read from its beginning, any number of times."""
 
     name: str
     open: Callable[[], BinaryIO]
-    path: Path | None = None  # None for what is no file that could be found again
+    path: Path | None = None  # None if it is not a file that can be found again
 
     def stamp(self) -> tuple[int, int] | None:
-        """What changes when the file does."""
+        """Return the file's size and modification time, to notice when it changes."""
         if self.path is None:
             return None
         status = self.path.stat()
@@ -51,13 +51,13 @@ class Source:
 
 
 def built_in_text() -> str:
-    """Python's language reference as `help("for")` shows it, about 470,000 characters."""
+    """Return Python's language reference as `help("for")` shows it, about 470,000 characters."""
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     return "\n".join(topics[name] for name in sorted(topics))
 
 
 def find_sources(arguments: Sequence[str]) -> list[Source]:
-    """The sources that the arguments name, in order; the demo text when there are none."""
+    """Return the sources that the arguments name, in order, or the demo text without arguments."""
     if not arguments:
         return [Source(DEMO_NAME, lambda: io.BytesIO(built_in_text().encode()))]
     return [source for argument in arguments for source in _find(argument)]
@@ -66,7 +66,7 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
 def _find(argument: str) -> list[Source]:
     if argument == "-":
         return [_standard_input()]
-    with explained(f"looking for {argument}", "name a file or folder that you may read"):
+    with explained(f"looking for {argument}", "name a readable file or folder"):
         return [Source(str(file), _opener(file), file) for file in _files(argument)]
 
 
@@ -75,22 +75,24 @@ def _files(argument: str) -> list[Path]:
     if path.is_dir():
         if files := list(_walk(path)):
             return files
-        raise TextError(f"{path}: no file in this folder; name a text file")
+        raise TextError(f"{path}: the folder contains no files; name a text file")
     if path.is_file():
         return [path]
     if path.exists():
-        raise TextError(f"{path}: neither a file nor a folder; to read a pipe, use `-`")
-    found = (_walk(match) if match.is_dir() else [match] for match in _matches(path))
-    files = [file for some in found for file in some if file.is_file()]
+        raise TextError(
+            f"{path}: neither a file nor a folder; use - to read a pipe from standard input"
+        )
+    matches = (_walk(match) if match.is_dir() else [match] for match in _matches(path))
+    files = [file for found in matches for file in found if file.is_file()]
     if not files:
-        raise TextError(f"{path}: no such file or folder; `ls {path.parent}` shows what is there")
-    return list(dict.fromkeys(files))  # `**` matches a folder and then what is in it
+        raise TextError(f"{path}: no such file or folder; check the name")
+    return list(dict.fromkeys(files))  # `**` matches both a folder and the files in it
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """What a glob matches, sorted; hidden names only where it names them.
+    """Return the paths that a glob matches, sorted, hidden ones only if the glob names them.
 
-    Not by the glob module, whose `**` follows links, round and round where one leads back.
+    The glob module is not used because its `**` follows links, without end if they form a circle.
     """
     parts = pattern.relative_to(pattern.anchor).parts
     literal = list(itertools.takewhile(lambda part: not set(part) & set("*?["), parts))
@@ -100,7 +102,7 @@ def _matches(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor, *literal)
     try:
         matches = sorted(root.glob(str(Path(*parts[len(literal) :]))))
-    except ValueError:  # "**" beside other letters
+    except ValueError:  # "**" next to other characters
         return []
     return [
         match
@@ -110,8 +112,8 @@ def _matches(pattern: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files below `folder`, sorted; hidden ones and links to folders are left out."""
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
+    """Yield the files below `folder`, sorted, without hidden files and links to folders."""
+    for parent, folders, names in os.walk(folder, onerror=_reraise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -119,8 +121,8 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _unreadable(error: OSError) -> None:
-    """`os.walk` would leave the folder out, and the text would silently be another."""
+def _reraise(error: OSError) -> None:
+    """Raise an error that `os.walk` would ignore, silently leaving out a folder."""
     raise error
 
 
@@ -129,56 +131,60 @@ def _opener(path: Path) -> Callable[[], BinaryIO]:
 
 
 def _standard_input() -> Source:
-    """Standard input, kept in a nameless temporary file because a corpus is read twice."""
+    """Copy standard input to an unnamed temporary file, because a corpus is read twice."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise TextError(
-            "standard input is the keyboard; pipe a text into it: `cat TEXT | charnn …`"
-        )
-    with explained("keeping standard input", "set CHARNN_CACHE to a folder with room"):
+        raise TextError("standard input is a terminal; pipe a text into it or name a file")
+    with explained("copying standard input", "set CHARNN_CACHE to a folder with free space"):
         spool = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - lives as long as the source
         shutil.copyfileobj(sys.stdin.buffer, spool, CHUNK_BYTES)
 
     def reopen() -> BinaryIO:
-        spool.seek(0)  # of the duplicate too
-        return open(os.dup(spool.fileno()), "rb")  # noqa: PTH123 - a descriptor is no path
+        spool.seek(0)  # the duplicate shares this position
+        return open(os.dup(spool.fileno()), "rb")  # noqa: PTH123 - a descriptor is not a path
 
     weakref.finalize(reopen, spool.close)
     return Source(STDIN_NAME, reopen)
 
 
-def pieces(sources: Iterable[Source], config: TextConfig, mended: set[str]) -> Iterator[Piece]:
-    """The text of all sources, joined with one newline; `mended` collects what was changed."""
-    begun = False  # an empty file adds no newline
+def pieces(sources: Iterable[Source], config: TextConfig, changes: set[str]) -> Iterator[Piece]:
+    """Yield the text of all sources, joined with one newline.
+
+    Changes made to the text, such as converted line ends, are added to `changes`.
+    """
+    has_text = False  # empty files add no newline
     for source in sources:
-        for number, piece in enumerate(_clean(source, config, mended)):
-            if number == 0 and begun:
+        for number, piece in enumerate(_clean(source, config, changes)):
+            if number == 0 and has_text:
                 yield b"\n"
-            begun = True
+            has_text = True
             yield piece
 
 
 def read_text(name: str, config: TextConfig) -> str:
-    """All of a small text (a prime), cleaned as a corpus is; bytes that are no UTF-8 survive."""
+    """Return all of a small text, such as a prime, read in the same way as a corpus.
+
+    Bytes that are not UTF-8 become surrogates, which `ByteTokenizer.encode` turns back into bytes.
+    """
     parts = pieces(find_sources([name]), config, set())
     return "".join(
         p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p for p in parts
     )
 
 
-def _clean(source: Source, config: TextConfig, mended: set[str]) -> Iterator[Piece]:
+def _clean(source: Source, config: TextConfig, changes: set[str]) -> Iterator[Piece]:
     chunks = _chunks(source)
     if config.tokenizer == "byte":
         yield from chunks
         return
     text = _decoded(chunks, config.encoding, source.name)
     if not config.keep_newlines:
-        text = _unix_newlines(text, mended)
+        text = _unix_newlines(text, changes)
     for piece in text:
-        nul = b"\0" in piece if isinstance(piece, bytes) else "\0" in piece
-        if nul:
+        has_nul = b"\0" in piece if isinstance(piece, bytes) else "\0" in piece
+        if has_nul:
             raise TextError(
-                f"{source.name}: holds NUL characters, so it is no plain text; "
-                "try --tokenizer byte, or --encoding utf-16 if it is text in that encoding"
+                f"{source.name}: contains NUL characters, so it is not plain text; "
+                'try `tokenizer="byte"`, or `encoding="utf-16"` if it is UTF-16'
             )
         yield piece
 
@@ -191,18 +197,18 @@ def _chunks(source: Source) -> Iterator[bytes]:
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             problem = f"cannot be read ({error.strerror}); check the file"
-        else:  # gzip and bz2 use an OSError without a number for bytes that they cannot unpack
-            problem = f"the compressed file is truncated or damaged ({error}); fetch it again"
+        else:  # gzip and bz2 raise an OSError without errno for data that they cannot unpack
+            problem = f"the compressed file is truncated or damaged ({error}); download it again"
         raise TextError(f"{source.name}: {problem}") from error
 
 
 def _decoded(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[Piece]:
     decoder = codecs.getincrementaldecoder(encoding)()
-    ascii_is_itself = codecs.lookup(encoding).name == "utf-8"
-    offset = held = 0  # bytes given to the decoder so far; those of them it still holds back
+    is_utf8 = codecs.lookup(encoding).name == "utf-8"
+    offset = held = 0  # bytes that the decoder has got; how many of them it holds back
     try:
         for chunk in chunks:
-            if ascii_is_itself and not held and chunk.isascii():
+            if is_utf8 and not held and chunk.isascii():
                 yield chunk
             else:
                 piece = decoder.decode(chunk)
@@ -212,23 +218,23 @@ def _decoded(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[Piec
             offset += len(chunk)
         decoder.decode(b"", final=True)
     except UnicodeError as error:
-        what = str(error)  # such as a missing byte-order mark
+        problem = str(error)  # such as a missing byte-order mark
         if isinstance(error, UnicodeDecodeError):
-            at = offset - held + error.start
-            what = f"byte 0x{error.object[error.start]:02x} at offset {at}"
+            place = offset - held + error.start
+            problem = f"byte 0x{error.object[error.start]:02x} at offset {place}"
         raise TextError(
-            f"{name}: not {encoding}: {what}; try --encoding NAME (utf-16, cp1252, …) "
-            "or --tokenizer byte"
+            f"{name}: not {encoding}: {problem}; try another `encoding` (utf-16, cp1252, …) "
+            'or `tokenizer="byte"`'
         ) from error
 
 
-def _unix_newlines(text: Iterable[Piece], mended: set[str]) -> Iterator[Piece]:
-    """Drop a leading byte-order mark; CRLF and CR become LF, also across pieces."""
+def _unix_newlines(text: Iterable[Piece], changes: set[str]) -> Iterator[Piece]:
+    """Drop a leading byte-order mark and convert CRLF and CR to LF, also across pieces."""
     held_cr, start = False, True
     for piece in text:
         if start and isinstance(piece, str) and piece.startswith("\ufeff"):
             piece = piece[1:]
-            mended.add("a leading byte-order mark was dropped")
+            changes.add("removed a byte-order mark")
         start = False
         if held_cr:
             piece = b"\r" + piece if isinstance(piece, bytes) else "\r" + piece
@@ -236,19 +242,19 @@ def _unix_newlines(text: Iterable[Piece], mended: set[str]) -> Iterator[Piece]:
         if held_cr:
             piece = piece[:-1]
         if isinstance(piece, bytes) and b"\r" in piece:
-            mended.add(_NEWLINES)
+            changes.add(_NEWLINES)
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         elif isinstance(piece, str) and "\r" in piece:
-            mended.add(_NEWLINES)
+            changes.add(_NEWLINES)
             piece = piece.replace("\r\n", "\n").replace("\r", "\n")
         if piece:
             yield piece
     if held_cr:
-        mended.add(_NEWLINES)
+        changes.add(_NEWLINES)
         yield b"\n"
 
 
-_NEWLINES = "CRLF and CR line ends became LF (--keep-newlines keeps them)"
+_NEWLINES = "converted CRLF and CR line ends to LF; `keep_newlines=True` keeps them"
 
 
 def check_encoding(encoding: str) -> None:
@@ -258,5 +264,5 @@ def check_encoding(encoding: str) -> None:
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
         raise TextError(
-            f"no text encoding called {encoding!r}; try utf-8, utf-16, cp1252"
+            f"no text encoding is called {encoding!r}; try utf-8, utf-16 or cp1252"
         ) from error

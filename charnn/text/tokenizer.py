@@ -1,4 +1,4 @@
-"""Characters or bytes <-> indices, exactly there and back."""
+"""Characters or bytes <-> indices, with an exact round trip."""
 
 import codecs
 import unicodedata
@@ -13,22 +13,26 @@ from charnn.errors import CheckpointError, VocabularyError
 Indices = NDArray[np.integer[Any]]
 
 CODE_POINTS = 0x110000
-REPLACEMENT = "\ufffd"  # shown where the unknown symbol stands
+REPLACEMENT = "\ufffd"  # shown in place of the unknown symbol
 
 
 class CharTokenizer:
-    """One index per Unicode character, in the order of their code points.
+    """One index per Unicode character, in order of code points.
 
-    With `unknown`, one more symbol at the end of the vocabulary stands for every other character.
+    With `unknown`, one more symbol at the end of the vocabulary stands for all other characters.
+
+    >>> tokenizer = CharTokenizer("abc")
+    >>> tokenizer.encode("cab").tolist(), tokenizer.decode([2, 0, 1])
+    ([2, 0, 1], 'cab')
     """
 
     kind = "char"
 
     def __init__(self, characters: str, unknown: bool = False) -> None:
         if list(characters) != sorted(set(characters)):
-            raise CheckpointError("the vocabulary is not a list of distinct characters in order")
-        if any("\ud800" <= c <= "\udfff" for c in characters):  # no file can hold one as text
-            raise CheckpointError("the vocabulary holds surrogates, which are no characters")
+            raise CheckpointError("the vocabulary is not a sorted list of distinct characters")
+        if any("\ud800" <= c <= "\udfff" for c in characters):  # no text file can contain one
+            raise CheckpointError("the vocabulary contains surrogates, which are not characters")
         self.characters = characters
         self.unknown_index = len(characters) if unknown else None
         self.vocabulary_size = len(characters) + unknown
@@ -37,50 +41,51 @@ class CharTokenizer:
         self._codes = np.array([ord(c) for c in characters], dtype=np.uint32)
 
     def encode(self, text: str) -> Indices:
-        """Indices of `text`; `VocabularyError` names each character that has none."""
+        """Return the indices of `text`; raise `VocabularyError` if a character has none."""
         self.check(text)
         return np.searchsorted(self._codes, _code_points(text))
 
     def fold(self, text: str) -> Indices:
-        """As `encode`, but what has no index becomes the unknown symbol where there is one."""
+        """Return the indices of `text`, with the unknown symbol, if any, for unknown characters."""
         if self.unknown_index is None:
             return self.encode(text)
         return self.table()[_code_points(text)]
 
     def check(self, text: str) -> None:
-        """Raise `VocabularyError` naming each character of `text` that has no index, and where."""
-        places = sorted(map(text.index, set(text) - set(self.characters)))
+        """Raise `VocabularyError` that names each character of `text` without an index."""
+        places = sorted(map(text.index, set(text) - set(self.characters)))  # first occurrences
         if places:
             raise VocabularyError(
-                "the model has never seen " + "; ".join(self._describe(text, i) for i in places)
+                "not in the model's vocabulary: "
+                + "; ".join(self._describe(text, i) for i in places)
             )
 
     def table(self) -> NDArray[np.int32]:
-        """For every code point its index, or -1: what turns a large text into indices at once."""
+        """Return the index of every code point, or -1, to encode large texts by one lookup."""
         absent = -1 if self.unknown_index is None else self.unknown_index
-        table = np.full(CODE_POINTS, absent, dtype=np.int32)  # half of int64: looked up faster
+        table = np.full(CODE_POINTS, absent, dtype=np.int32)  # faster to look up than int64
         table[self._codes] = np.arange(len(self._codes))
         return table
 
     def codes(self) -> NDArray[np.uint32]:
-        """For every index its code point."""
+        """Return the code point of every index."""
         unknown = [] if self.unknown_index is None else [ord(REPLACEMENT)]
         return np.append(self._codes, np.array(unknown, dtype=np.uint32))
 
     def codes_of(self, text: str) -> NDArray[np.uint32]:
-        """The code points of a text."""
+        """Return the code points of a text."""
         return _code_points(text)
 
     def decoder(self) -> Callable[[int], str]:
-        """A function from one index to the text that can be printed by then."""
+        """Return a function that decodes one index after the other."""
         return lambda index: self.characters[index] if index < len(self.characters) else REPLACEMENT
 
     def decode(self, indices: Iterable[int]) -> str:
-        """The text of `indices`."""
+        """Return the text of `indices`."""
         return "".join(map(self.decoder(), indices))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON that `from_json` reads back."""
+        """Return plain JSON that `from_json` reads back."""
         return {
             "kind": self.kind,
             "characters": self.characters,
@@ -89,15 +94,18 @@ class CharTokenizer:
 
     def _describe(self, text: str, position: int) -> str:
         character = text[position]
-        named = f"{character!r} (U+{ord(character):04X}) at position {position}"
+        description = f"{character!r} (U+{ord(character):04X}) at position {position}"
         if unicodedata.combining(character):  # an accent belongs to the letter before it
             character = text[max(0, position - 1) : position + 1]
-            named += f" in {character!r}"
-        near = self.nearest(character)
-        return f"{named}, try {near!r}" if near else named
+            description += f" in {character!r}"
+        nearest = self.nearest(character)
+        return f"{description}, try {nearest!r}" if nearest else description
 
     def nearest(self, text: str) -> str:
-        """What of the vocabulary comes closest: another case, a compatible or unaccented form."""
+        """Return the closest text in the vocabulary: another case, a compatible or unaccented form.
+
+        Return an empty string if there is none.
+        """
         plain = "".join(
             c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
         )
@@ -111,7 +119,7 @@ class CharTokenizer:
 
 
 class ByteTokenizer:
-    """One index per byte: any file has one, and nothing is ever unknown."""
+    """One index per byte, so that any file can be encoded and nothing is unknown."""
 
     kind = "byte"
     vocabulary_size = 256
@@ -119,38 +127,40 @@ class ByteTokenizer:
     unknown_index = None
 
     def encode(self, text: str | bytes) -> Indices:
-        """The bytes of `text` (UTF-8 where it is a `str`)."""
+        """Return the bytes of `text`, in UTF-8 if it is a `str`."""
         data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
         return np.frombuffer(data, dtype=np.uint8)
 
     fold = encode
 
     def check(self, text: str) -> None:
-        """Nothing to refuse: every text has bytes."""
+        """Accept every text, as all bytes are known."""
 
     def table(self) -> NDArray[np.int32]:
-        """The identity, in the form of `CharTokenizer.table`."""
+        """Return the identity, as `CharTokenizer.table` does for characters."""
         return np.arange(256, dtype=np.int32)
 
     def codes(self) -> NDArray[np.uint32]:
-        """The identity, in the form of `CharTokenizer.codes`."""
+        """Return the identity, as `CharTokenizer.codes` does for characters."""
         return np.arange(256, dtype=np.uint32)
 
     def codes_of(self, text: str) -> NDArray[np.uint32]:
-        """The bytes of a text, in the form of `CharTokenizer.codes_of`."""
+        """Return the bytes of a text, as `CharTokenizer.codes_of` does for characters."""
         return self.encode(text).astype(np.uint32)
 
     def decoder(self) -> Callable[[int], str]:
-        """A function from one byte to the text that is whole by then: never half a character."""
+        """Return a function that decodes one byte after the other, never half a character."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda index: decoder.decode(bytes([index]))
 
     def decode(self, indices: Iterable[int]) -> str:
-        """The text of `indices`; bytes that are no UTF-8 show as U+FFFD."""
-        return bytes(map(int, indices)).decode("utf-8", "replace")  # bytes(array) is its memory
+        """Return the text of `indices`, with U+FFFD for invalid UTF-8."""
+        return bytes(map(int, indices)).decode(
+            "utf-8", "replace"
+        )  # bytes(array) would be its raw memory
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON that `from_json` reads back."""
+        """Return plain JSON that `from_json` reads back."""
         return {"kind": self.kind}
 
 
@@ -158,19 +168,20 @@ Tokenizer = CharTokenizer | ByteTokenizer
 
 
 def from_json(value: Any) -> Tokenizer:
-    """The tokenizer that `to_json` described."""
+    """Return the tokenizer that `to_json` described."""
     match value:
         case {"kind": "byte"}:
             return ByteTokenizer()
         case {"kind": "char", "characters": str(characters), "unknown": bool(unknown)}:
             return CharTokenizer(characters, unknown)
-    raise CheckpointError("the vocabulary is neither of characters nor of bytes")
+    raise CheckpointError("the vocabulary consists of neither characters nor bytes")
 
 
 def from_counts(counts: NDArray[np.int64], min_count: int = 1) -> CharTokenizer:
-    """The vocabulary of a text, from how often it holds each code point.
+    """Return a tokenizer for a text with these counts of each code point.
 
-    Sorted by code point, so that the same text gives the same vocabulary everywhere.
+    Characters that occur fewer than `min_count` times share the unknown symbol. The vocabulary is
+    sorted by code point, so that the same text gives the same vocabulary everywhere.
     """
     present = np.flatnonzero(counts)
     kept = present[counts[present] >= min_count]
@@ -181,7 +192,7 @@ def _code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-# Characters that word processors and keyboards make and that have no Unicode decomposition.
+# Common typographic characters that have no Unicode decomposition.
 _ASCII_FORMS = {
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-",
     "\u00df": "ss", "\u00e6": "ae", "\u00f8": "o", "\u0142": "l", "\t": " ",

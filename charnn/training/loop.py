@@ -78,9 +78,9 @@ def train_steps(
     most = ahead = 1
     fits = replay and can_capture(state) and state.step < config.steps
     if fits and isinstance(batches, Batches):  # records' windows differ in length
-        batches = batches.on(state.recurrent.device)
+        batches = batches.to(state.recurrent.device)
         try:
-            update = GraphedUpdate(state, config, batches.at(state.position)[:2])
+            update = GraphedUpdate(state, config, batches.window_at(state.position)[:2])
             most = AHEAD
         except RuntimeError as error:
             line = str(error).partition("\n")[0][:200]
@@ -114,10 +114,10 @@ def _together(
     first, rates, told = state.step, [], []
     with own_random(state):
         for step in range(first, first + count):
-            inputs, targets, after = batches.at(state.position)
+            inputs, targets, after = batches.window_at(state.position)
             rates.append(learning_rate(step, config) * 0.5**state.rollbacks)
             told.append(update(inputs, targets, rates[-1]))
-            if batches.begins(after):
+            if batches.starts_from_zero(after):
                 state.recurrent.zero_()
             state.step, state.position = step + 1, after
     reports: list[StepReport] = []

@@ -1,4 +1,4 @@
-"""What is named is what is read: every byte once, in order, however it is cut into chunks."""
+"""All named texts are read completely and in order, whatever the chunk size."""
 
 import bz2
 import gzip
@@ -33,13 +33,13 @@ def source(data: bytes, name: str = "text") -> Source:
 
 
 def read(
-    *data: bytes, chunk: int = 3, mended: set[str] | None = None, config: TextConfig | None = None
+    *data: bytes, chunk: int = 3, changes: set[str] | None = None, config: TextConfig | None = None
 ) -> str | bytes:
-    """All pieces of sources that are read `chunk` bytes at a time, joined."""
+    """Return the joined pieces of sources that are read `chunk` bytes at a time."""
     config = config or TextConfig()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK_BYTES", chunk)
-        parts = list(pieces(map(source, data), config, set() if mended is None else mended))
+        parts = list(pieces(map(source, data), config, set() if changes is None else changes))
     assert all(parts)
     if config.tokenizer == "byte":
         return b"".join(part for part in parts if isinstance(part, bytes))
@@ -60,9 +60,7 @@ chunks = st.integers(1, 7)
 
 @quick
 @given(plain, chunks, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"]))
-def test_text_is_decoded_the_same_in_chunks_of_any_size(
-    text: str, chunk: int, encoding: str
-) -> None:
+def test_decoding_does_not_depend_on_the_chunk_size(text: str, chunk: int, encoding: str) -> None:
     data = text.encode(encoding)
     assert read(data, chunk=chunk, config=TextConfig(encoding=encoding)) == text
 
@@ -72,29 +70,29 @@ messy = st.text(st.sampled_from("ab\r\n\ufeffé😀"), max_size=20)
 
 @quick
 @given(messy, chunks)
-def test_line_ends_become_lf_across_chunk_borders(text: str, chunk: int) -> None:
-    mended: set[str] = set()
+def test_line_ends_become_lf_also_across_chunks(text: str, chunk: int) -> None:
+    changes: set[str] = set()
     expected = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    assert read(text.encode(), chunk=chunk, mended=mended) == expected
-    assert any("CRLF" in note for note in mended) == ("\r" in text)
-    assert any("byte-order" in note for note in mended) == text.startswith("\ufeff")
+    assert read(text.encode(), chunk=chunk, changes=changes) == expected
+    assert any("CRLF" in note for note in changes) == ("\r" in text)
+    assert any("byte-order" in note for note in changes) == text.startswith("\ufeff")
 
 
 @quick
 @given(messy, chunks)
-def test_keeping_newlines_keeps_every_character(text: str, chunk: int) -> None:
-    mended: set[str] = set()
+def test_keep_newlines_keeps_every_character(text: str, chunk: int) -> None:
+    changes: set[str] = set()
     config = TextConfig(keep_newlines=True)
-    assert read(text.encode(), chunk=chunk, mended=mended, config=config) == text
-    assert not mended
+    assert read(text.encode(), chunk=chunk, changes=changes, config=config) == text
+    assert not changes
 
 
 @quick
 @given(st.binary(), chunks)
 def test_byte_mode_changes_nothing(data: bytes, chunk: int) -> None:
-    mended: set[str] = set()
-    assert read(data, chunk=chunk, mended=mended, config=TextConfig(tokenizer="byte")) == data
-    assert not mended
+    changes: set[str] = set()
+    assert read(data, chunk=chunk, changes=changes, config=TextConfig(tokenizer="byte")) == data
+    assert not changes
 
 
 @quick
@@ -106,31 +104,33 @@ def test_several_files_are_joined_with_one_newline_and_empty_ones_add_none(
     assert read(*data, chunk=chunk) == "\n".join(text for text in texts if text)
 
 
-def test_each_file_loses_its_own_byte_order_mark() -> None:
+def test_the_byte_order_mark_of_each_file_is_removed() -> None:
     assert read(b"\xef\xbb\xbfa", b"\xef\xbb\xbf", b"\xef\xbb\xbfb") == "a\nb"
 
 
 @quick
 @given(plain, plain, chunks)
-def test_the_offset_of_a_wrong_byte_is_the_files(before: str, after: str, chunk: int) -> None:
+def test_an_invalid_byte_is_reported_with_its_offset_in_the_file(
+    before: str, after: str, chunk: int
+) -> None:
     good = before.encode()
     with pytest.raises(TextError) as caught:
         read(good + b"\xff" + after.encode(), chunk=chunk)
     message = str(caught.value)
     assert f"byte 0xff at offset {len(good)};" in message
-    assert "--encoding NAME" in message
-    assert "--tokenizer byte" in message
+    assert "another `encoding`" in message
+    assert '`tokenizer="byte"`' in message
 
 
 @quick
 @given(plain, chunks)
-def test_a_character_that_is_cut_off_at_the_end_is_an_error(before: str, chunk: int) -> None:
+def test_an_incomplete_character_at_the_end_is_an_error(before: str, chunk: int) -> None:
     good = before.encode()
     with pytest.raises(TextError, match=f"byte 0xf0 at offset {len(good)};"):
         read(good + "😀".encode()[:3], chunk=chunk)
 
 
-def test_the_offset_holds_for_other_encodings_too() -> None:
+def test_offsets_are_right_for_other_encodings() -> None:
     for chunk in range(1, 6):
         with pytest.raises(TextError, match="not shift_jis: byte 0x81 at offset 4;"):
             read("日本".encode("shift_jis") + b"\x81", chunk=chunk, config=_config("shift_jis"))
@@ -143,23 +143,23 @@ def _config(encoding: str) -> TextConfig:
 
 
 @pytest.mark.parametrize("data", [b"ab\0c", "ab\0é".encode(), b"\0"])
-def test_nul_characters_are_refused_with_two_ways_out(data: bytes) -> None:
-    with pytest.raises(TextError, match=r"text: holds NUL characters.*--tokenizer byte.*utf-16"):
+def test_nul_characters_are_rejected_with_two_suggestions(data: bytes) -> None:
+    with pytest.raises(TextError, match=r"text: contains NUL characters.*tokenizer=.byte.*utf-16"):
         read(data)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin1", "cp1252", "shift_jis", "utf-16"])
-def test_encodings_that_python_knows_are_accepted(encoding: str) -> None:
+def test_pythons_text_encodings_are_accepted(encoding: str) -> None:
     check_encoding(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["", "utf-9", "rot13", "hex", "undefined", "a\0b", "../x"])
-def test_what_is_no_text_encoding_is_refused(encoding: str) -> None:
-    with pytest.raises(TextError, match="no text encoding called"):
+def test_unknown_encodings_are_rejected(encoding: str) -> None:
+    with pytest.raises(TextError, match="no text encoding is called"):
         check_encoding(encoding)
 
 
-def test_a_folder_is_walked_in_order_without_what_is_hidden_or_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_without_hidden_and_special_files(tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt", "sub/c.txt", "sub/deep/d.txt", "another/e.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def test_arguments_keep_their_order(tmp_path: Path) -> None:
     assert opened(found) == [b"b", b"a", b"b"]
 
 
-def test_a_glob_that_the_shell_left_alone_names_files_once_each(tmp_path: Path) -> None:
+def test_a_glob_that_the_shell_did_not_expand_names_each_file_once(tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt", "c.md", "sub/d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -196,7 +196,7 @@ def test_a_glob_that_the_shell_left_alone_names_files_once_each(tmp_path: Path) 
     assert sorted(opened(find_sources([str(tmp_path / "**")]))) == everything
 
 
-def test_a_glob_goes_round_no_circle_of_links_and_skips_what_is_hidden(tmp_path: Path) -> None:
+def test_a_glob_follows_no_circular_links_and_skips_hidden_files(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/a.txt").write_text("a")
     (tmp_path / "sub/.b.txt").write_text("b")
@@ -214,12 +214,12 @@ def test_a_glob_goes_round_no_circle_of_links_and_skips_what_is_hidden(tmp_path:
         assert opened(find_sources([str(tmp_path / pattern)])) == [b"c"]
 
 
-def test_a_pattern_that_is_none_matches_nothing(tmp_path: Path) -> None:
+def test_an_invalid_glob_matches_nothing(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="no such file or folder"):
         find_sources([str(tmp_path / "a**b*")])
 
 
-def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path) -> None:
     (tmp_path / "a[1].txt").write_text("one")
     assert opened(find_sources([str(tmp_path / "a[1].txt")])) == [b"one"]
 
@@ -229,7 +229,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     [
         ("missing.txt", "no such file or folder"),
         ("*.nothing", "no such file or folder"),
-        ("empty", "no file in this folder"),
+        ("empty", "the folder contains no files"),
         ("pipe", "neither a file nor a folder"),
         ("gone", "no such file or folder"),
         ("circle", "no such file or folder"),
@@ -237,7 +237,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
         ("file/below", "no such file or folder"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> None:
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/.hidden").write_text("secret")
     (tmp_path / "file").write_text("text")
@@ -261,7 +261,7 @@ COMPRESSED = pytest.mark.parametrize(
 
 
 @COMPRESSED
-def test_compressed_files_are_unpacked(
+def test_compressed_files_are_decompressed(
     tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / f"text{suffix}"
@@ -287,25 +287,25 @@ def test_damaged_compressed_files_are_named(
 ) -> None:
     path = tmp_path / f"text{suffix}"
     path.write_bytes(harm(compress(bytes(i * i % 251 for i in range(5000)))))
-    with pytest.raises(TextError, match=r"truncated or damaged.*fetch it again") as caught:
+    with pytest.raises(TextError, match=r"truncated or damaged.*download it again") as caught:
         list(pieces(find_sources([str(path)]), TextConfig(tokenizer="byte"), set()))
     assert str(path) in str(caught.value)
 
 
-def test_standard_input_can_be_read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_can_be_read_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped text")))
     (found,) = find_sources(["-"])
     assert found.path is None
     assert opened([found, found]) == [b"piped text"] * 2
 
 
-def test_a_keyboard_is_no_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Keyboard(io.StringIO):
+def test_a_terminal_is_not_a_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("sys.stdin", Keyboard())
-    with pytest.raises(TextError, match="keyboard; pipe a text"):
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with pytest.raises(TextError, match="terminal; pipe a text"):
         find_sources(["-"])
 
 
@@ -319,14 +319,14 @@ def test_an_unwritable_cache_folder_is_named_when_standard_input_needs_it(
         find_sources(["-"])
 
 
-def test_the_demo_text_is_long_and_the_same_every_time() -> None:
+def test_the_demo_text_is_long_and_does_not_change() -> None:
     text = built_in_text()
     assert len(text) > 300_000
     assert built_in_text() == text
     assert "for_stmt" in text
 
 
-def test_without_a_name_the_corpus_is_the_demo_text() -> None:
+def test_without_arguments_the_corpus_is_the_demo_text() -> None:
     corpus = open_corpus([], TextConfig())
     assert corpus.tokenizer.decode(corpus.indices) == built_in_text()
     assert corpus.sources == (DEMO_NAME,)

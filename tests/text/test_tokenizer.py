@@ -1,4 +1,4 @@
-"""Text and indices: exactly there and back, and clear words where that cannot be."""
+"""Encoding and decoding is an exact round trip, or an error that names the characters."""
 
 import unicodedata
 
@@ -28,7 +28,7 @@ def tokenizer_of(text: str, min_count: int = 1) -> CharTokenizer:
 
 @quick
 @given(any_text)
-def test_characters_come_back_exactly(text: str) -> None:
+def test_characters_survive_a_round_trip(text: str) -> None:
     tokenizer = tokenizer_of(text)
     indices = tokenizer.encode(text)
     assert len(indices) == len(text)
@@ -37,7 +37,7 @@ def test_characters_come_back_exactly(text: str) -> None:
 
 @quick
 @given(st.binary())
-def test_bytes_come_back_exactly(data: bytes) -> None:
+def test_bytes_survive_a_round_trip(data: bytes) -> None:
     tokenizer = ByteTokenizer()
     assert tokenizer.encode(data).tobytes() == data
 
@@ -60,17 +60,17 @@ def test_the_vocabulary_is_sorted_by_code_point_and_independent_of_order(text: s
 
 @quick
 @given(any_text, st.booleans())
-def test_the_table_says_what_encode_says(text: str, unknown: bool) -> None:
+def test_the_table_agrees_with_encode(text: str, unknown: bool) -> None:
     tokenizer = CharTokenizer("".join(sorted(set(text))), unknown)
     table = tokenizer.table()
     assert [table[ord(c)] for c in text] == tokenizer.encode(text).tolist()
-    strangers = np.delete(table, [ord(c) for c in set(text)])
-    assert (strangers == (tokenizer.unknown_index if unknown else -1)).all()
+    others = np.delete(table, [ord(c) for c in set(text)])
+    assert (others == (tokenizer.unknown_index if unknown else -1)).all()
 
 
 @quick
 @given(any_text, st.booleans())
-def test_json_gives_back_the_same_tokenizer(text: str, unknown: bool) -> None:
+def test_a_tokenizer_survives_a_round_trip_through_json(text: str, unknown: bool) -> None:
     tokenizer = CharTokenizer("".join(sorted(set(text))), unknown)
     again = from_json(tokenizer.to_json())
     assert isinstance(again, CharTokenizer)
@@ -91,7 +91,7 @@ def test_json_gives_back_the_same_tokenizer(text: str, unknown: bool) -> None:
         {"kind": "char", "characters": "aa", "unknown": False},
     ],
 )
-def test_json_that_is_no_vocabulary_is_refused(value: object) -> None:
+def test_json_that_is_not_a_vocabulary_is_rejected(value: object) -> None:
     with pytest.raises(CheckpointError, match="vocabulary"):
         from_json(value)
 
@@ -108,16 +108,16 @@ def test_without_rare_characters_there_is_no_unknown_symbol() -> None:
     assert (tokenizer.unknown_index, tokenizer.vocabulary_size) == (None, 2)
 
 
-def test_a_folded_character_is_unknown_to_encode_as_any_other_is() -> None:
+def test_encode_rejects_characters_that_share_the_unknown_symbol() -> None:
     with pytest.raises(VocabularyError, match=r"'c' \(U\+0063\) at position 1"):
         tokenizer_of("aabbc", min_count=2).encode("bc")
 
 
-def test_each_unknown_character_is_named_once_with_its_first_place() -> None:
+def test_each_unknown_character_is_named_once_with_its_first_position() -> None:
     with pytest.raises(VocabularyError) as caught:
         CharTokenizer("abc").check("aZb😀ZZ")
     assert str(caught.value) == (
-        "the model has never seen 'Z' (U+005A) at position 1; '😀' (U+1F600) at position 3"
+        "not in the model's vocabulary: 'Z' (U+005A) at position 1; '😀' (U+1F600) at position 3"
     )
 
 
@@ -145,7 +145,7 @@ def test_the_nearest_character_is_suggested(characters: str, character: str, nea
     assert CharTokenizer(vocabulary).nearest(character) == nearest
 
 
-def test_a_decomposed_accent_is_told_with_its_letter() -> None:
+def test_a_decomposed_accent_is_named_together_with_its_letter() -> None:
     decomposed = unicodedata.normalize("NFD", "née")
     with pytest.raises(VocabularyError) as caught:
         CharTokenizer("ené").check(decomposed)
@@ -154,7 +154,7 @@ def test_a_decomposed_accent_is_told_with_its_letter() -> None:
 
 @quick
 @given(any_text, st.text(max_size=5))
-def test_what_is_suggested_can_be_encoded(text: str, other: str) -> None:
+def test_suggested_characters_can_be_encoded(text: str, other: str) -> None:
     tokenizer = tokenizer_of(text)
     for character in other:
         tokenizer.check(tokenizer.nearest(character))
@@ -162,17 +162,17 @@ def test_what_is_suggested_can_be_encoded(text: str, other: str) -> None:
 
 @quick
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_byte_decoder_never_gives_half_a_character(text: str) -> None:
+def test_a_byte_decoder_never_returns_half_a_character(text: str) -> None:
     decode = ByteTokenizer().decoder()
     parts = [decode(byte) for byte in text.encode()]
     assert "".join(parts) == text
     assert [part for part in parts if part] == list(text)
 
 
-def test_a_byte_decoder_shows_what_is_no_utf8_as_replacement() -> None:
+def test_a_byte_decoder_replaces_invalid_utf8() -> None:
     decode = ByteTokenizer().decoder()
     assert "".join(map(decode, b"a\xffb")) == f"a{REPLACEMENT}b"
 
 
-def test_a_prime_with_bytes_that_are_no_utf8_keeps_them() -> None:
+def test_surrogates_of_invalid_utf8_become_the_bytes_again() -> None:
     assert ByteTokenizer().encode("a\udcffb").tobytes() == b"a\xffb"

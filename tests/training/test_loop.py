@@ -62,7 +62,7 @@ def test_updates_equal_a_plain_loop_with_clipping_over_carried_state() -> None:
     )
     recurrent, position = plain.network.zero_state(3), Position()
     for step in range(5):
-        inputs, targets, after = batches.at(position)
+        inputs, targets, after = batches.window_at(position)
         logits, recurrent = plain.network(inputs, recurrent)
         optimizer.zero_grad()
         F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
@@ -85,7 +85,7 @@ def test_records_begin_with_an_empty_state_and_long_ones_carry_theirs() -> None:
     state = TrainState.start(MODEL, TRAIN, batches.batch_size, CPU)
     found = set()
     for _ in train_steps(state, batches, TRAIN):
-        begins = batches.begins(state.position)
+        begins = batches.starts_from_zero(state.position)
         assert begins == (not state.recurrent.any())
         found.add(begins)
     assert found == {True, False}
@@ -99,7 +99,7 @@ def test_a_new_epoch_begins_with_an_empty_state() -> None:
         if fresh:
             break
     assert isinstance(report, StepReport)
-    assert report.step == batches.windows(0)
+    assert report.step == batches.num_windows(0)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
