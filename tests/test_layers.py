@@ -84,3 +84,14 @@ def test_the_settings_know_neither_torch_nor_click() -> None:
     text = (PACKAGE / "config.py").read_text()
     assert "import torch" not in text
     assert "import click" not in text
+
+
+def test_only_one_file_imports_matplotlib() -> None:
+    importers = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] in ("matplotlib", "mpl_toolkits") for name in names):
+                importers.add(str(path.relative_to(PACKAGE)))
+    assert importers == {str(Path("insight", "plot.py"))}

@@ -1,7 +1,6 @@
-"""`charnn inspect --find`: which units track a property of a text?"""
+"""The output of `charnn inspect --find`: units that track a property of a text."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,115 +10,64 @@ from charnn.cli.terminal import show, status
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
-    from charnn.insight.properties import Values
-    from charnn.insight.units import Found
+    from charnn.insight.units import UnitSearch
     from charnn.model.network import CharNetwork
-    from charnn.text.records import Text
-    from charnn.text.tokenizer import Indices
 
-# The names of `charnn.insight.properties.PROPERTIES`, known without numpy.
+# The names of `charnn.insight.properties.PROPERTIES`, so that `--help` need not import numpy.
 TRACKED = ("quotes", "brackets", "line", "newline", "capital", "digit", "space")
-MOST = 100_000  # characters of a text that are read
-BEST, BEST_OF_ALL = 10, 3  # units that are told of one property, and of each of all
+BEST, BEST_OF_ALL = 10, 3  # units shown for a single property, and for each of several
 
 
 def show_found(
     path: Path, loaded: "Checkpoint", network: "CharNetwork", text: str | None,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
-    """The best units of the properties that were asked for, as a table or as JSON."""
-    from charnn.errors import TextError
-    from charnn.insight.units import Layout, find, trouble
-    from charnn.text.records import indices_of
+    """Find the best units for the requested properties and print them as a table or as JSON."""
+    from charnn.insight.properties import PROPERTIES, pattern
+    from charnn.insight.units import MAX_CHARACTERS, find_units, text_to_search
 
     quiet = options["quiet"]
-    read = _text(path, loaded, text, quiet)
-    layout = Layout.of(len(read))
-    wanted = _properties(loaded, indices_of(read), options)
-    absent = {name: said for name, values in wanted.items() if (said := trouble(values, layout))}
-    if len(absent) == len(wanted) == 1:
-        (name,) = wanted
-        raise TextError(f"{name} {absent[name]}; give another text with --file")
-    for name, said in absent.items():
-        status(f"note: {name} {said}", quiet)
-    wanted = {name: values for name, values in wanted.items() if name not in absent}
-    if not wanted:
-        raise TextError("no property changes in this text; give another text with --file")
-    best = BEST if len(wanted) + len(absent) == 1 else BEST_OF_ALL
-    found = dict(zip(wanted, find(network, read, list(wanted.values()), best), strict=True))
-    means = {name: float(layout.halves(values).mean()) for name, values in wanted.items()}
-    if options["as_json"]:
-        about = {
-            "checkpoint": str(path),
-            "characters": layout.counted,
-            "properties": [
-                {"property": name, "mean": means[name], "units": [asdict(one) for one in units]}
-                for name, units in found.items()
-            ],
-            "absent": absent,
-        }
-        click.echo(json.dumps(about))
-        return
-    for row in _table(found, means):
-        show(row)
-    status(_hint(path, found, loaded.model.cell), quiet)
-
-
-def _text(path: Path, loaded: "Checkpoint", text: str | None, quiet: bool) -> "Text":
-    """The symbols to read."""
-    from charnn.errors import TextError
-    from charnn.runs.info import reopen_corpus
-    from charnn.text.records import Records, indices_of
-
-    tokenizer = loaded.tokenizer
-    newline = tokenizer.newline_index if loaded.text.lines else None
-    if text is not None:
-        whole = tokenizer.fold(text[:MOST])
-        if len(text) > MOST:
-            status(f"the first {MOST:,} of {len(text):,} characters are read", quiet)
-        return whole if newline is None else Records(whole, newline)
-    indices = indices_of(reopen_corpus(path.parent, loaded).validation)[:MOST]
-    if len(indices) == 0:
-        raise TextError(f"{path}: the run has no validation part; name a text with --file")
-    status(f"{len(indices):,} characters of the run's validation part are read", quiet)
-    return indices if newline is None else Records(indices, newline)
-
-
-def _properties(
-    loaded: "Checkpoint", indices: "Indices", options: dict[str, Any]
-) -> dict[str, "Values"]:
-    """By name, a number for each symbol: those of a character's bytes are its own."""
-    import numpy as np
-
-    from charnn.insight.properties import PROPERTIES, pattern
-    from charnn.insight.units import characters
-
-    functions = {name: PROPERTIES[name] for name in TRACKED if options["find"] in (name, "all")}
+    searched = text_to_search(loaded, path.parent, text)
+    if text is None:
+        status(f"reading {len(searched):,} characters of the run's validation part", quiet)
+    elif len(text) > MAX_CHARACTERS:
+        status(f"reading the first {MAX_CHARACTERS:,} of {len(text):,} characters", quiet)
     if options["pattern"] is not None:
-        functions = {"pattern": pattern(options["pattern"])}
-    text, sizes = characters(loaded.tokenizer, indices)
-    return {name: np.repeat(function(text), sizes) for name, function in functions.items()}
+        properties = {"pattern": pattern(options["pattern"])}
+    else:
+        properties = {n: of for n, of in PROPERTIES.items() if options["find"] in (n, "all")}
+    best = BEST if len(properties) == 1 else BEST_OF_ALL
+    found = find_units(network, loaded.tokenizer, searched, properties, best)
+    for name, reason in found.not_ranked.items():
+        status(f"note: {name}: {reason}; not ranked", quiet)
+    if options["as_json"]:
+        click.echo(json.dumps({"checkpoint": str(path), **found.to_json()}))
+        return
+    for row in _table(found):
+        show(row)
+    status(_next_commands(path, found, loaded.model.cell), quiet)
 
 
-def _table(found: dict[str, list["Found"]], means: dict[str, float]) -> list[str]:
+def _table(found: "UnitSearch") -> list[str]:
     rows = [
-        "Correlation with a unit's state after each character; the first half of the text",
-        "ranks the units, the second one checks.",
+        "Correlation of a unit's state with a property after each character. Units are",
+        "ranked by the first half of the text and checked on the second half.",
         f"{'property':<18}{'unit':<22}{'first half':>12}{'second half':>14}",
     ]
-    for name, units in found.items():
-        mean = f"mean {means[name]:.1f}" if name == "line" else f"{means[name]:.1%}"
-        for number, one in enumerate(units):
-            start = f"{name} ({mean})" if number == 0 else ""
-            unit = f"{one.state} {one.layer}:{one.unit}"
-            rows.append(f"{start:<18}{unit:<22}{one.ranked:>+12.3f}{one.checked:>+14.3f}")
+    for one in found.properties:
+        mean = f"mean {one.mean:.1f}" if one.property == "line" else f"{one.mean:.1%}"
+        for number, match in enumerate(one.units):
+            start = f"{one.property} ({mean})" if number == 0 else ""
+            unit = f"{match.state} {match.layer}:{match.unit}"
+            r = f"{match.r_first_half:>+12.3f}{match.r_second_half:>+14.3f}"
+            rows.append(f"{start:<18}{unit:<22}{r}")
     return rows
 
 
-def _hint(path: Path, found: dict[str, list["Found"]], cell: str) -> str:
-    """What to type next about the unit that tracks its property best."""
-    units = [units[0] for units in found.values()]
-    best = max(units, key=lambda one: min(abs(one.ranked), abs(one.checked)))
+def _next_commands(path: Path, found: "UnitSearch", cell: str) -> str:
+    """Return commands to look further at the unit that tracks its property best."""
+    matches = [one.units[0] for one in found.properties]
+    best = max(matches, key=lambda m: min(abs(m.r_first_half), abs(m.r_second_half)))
     unit, value = f"{best.layer}:{best.unit}", "2" if cell == "lstm" else "0.9"
     return (
         f"next: charnn inspect {path} --unit {unit} --file TEXT\n"

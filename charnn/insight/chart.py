@@ -1,31 +1,31 @@
-"""Curves as plain text: dots of braille, for a terminal or a report."""
+"""Text charts: curves drawn with the dots of braille characters, for a terminal."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Points = Sequence[tuple[float, float]]  # from left to right; one that is not finite is a gap
+Points = Sequence[tuple[float, float]]  # x and y, by x; a point that is not finite is a gap
 
 _EMPTY, _RULE, _MARK = "\u2800", "\u2504", "o"
-# Which bit of a braille sign is the dot in a row and a column (Unicode, block U+2800).
+# The bit of each dot of a braille character, by row and column (Unicode block U+2800).
 _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-_ROWS, _COLUMNS = len(_BITS), len(_BITS[0])  # of dots in a sign
+_ROWS, _COLUMNS = len(_BITS), len(_BITS[0])  # dots in a character
 
 
 @dataclass
 class Chart:
-    """Characters to draw on, within fixed ranges; what lies outside of them is not drawn."""
+    """A grid of characters with fixed axes. Points outside of the axes are not drawn."""
 
     x: tuple[float, float]
     y: tuple[float, float]
-    log: bool = False  # the y axis
-    width: int = 64  # characters, without the labels
+    log: bool = False  # whether the y axis is logarithmic
+    width: int = 64  # in characters, without labels
     height: int = 12
     _dots: dict[tuple[int, int], int] = field(default_factory=dict)  # by row and column
-    _signs: dict[tuple[int, int], str] = field(default_factory=dict)
+    _marks: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def line(self, points: Points) -> None:
-        """Join the points by a line of dots."""
+        """Draw a line of dots through the points."""
         before: tuple[float, float] | None = None
         for point in points:
             here = self._place(*point)
@@ -35,23 +35,23 @@ class Chart:
             before = here
 
     def marks(self, points: Points) -> None:
-        """Put a sign on each point."""
+        """Draw an `o` at each point, in front of the lines."""
         for point in points:
             if (here := self._place(*point)) is not None:
                 row, column = round(here[1]) // _ROWS, round(here[0]) // _COLUMNS
                 if 0 <= row < self.height and 0 <= column < self.width:
-                    self._signs[row, column] = _MARK
+                    self._marks[row, column] = _MARK
 
     def rule(self, y: float) -> None:
-        """Draw a broken line across, behind the curves."""
+        """Draw a broken horizontal line at `y`, behind the curves."""
         if (here := self._place(self.x[0], y)) is not None:
             row = round(here[1]) // _ROWS
             for column in range(self.width):
                 if (row, column) not in self._dots:
-                    self._signs.setdefault((row, column), _RULE)
+                    self._marks.setdefault((row, column), _RULE)
 
     def lines(self) -> list[str]:
-        """The rows from top to bottom, with numbers at the left of some and below the last."""
+        """Return the rows from top to bottom, with labels on the y axis and below the x axis."""
         labels = [self._label(row) for row in range(self.height)]
         room = max(map(len, labels))
         rows = [f"{label:>{room}} │{self._row(row)}" for row, label in enumerate(labels)]
@@ -62,11 +62,11 @@ class Chart:
     def _row(self, row: int) -> str:
         cells = [(row, column) for column in range(self.width)]
         return "".join(
-            self._signs.get(cell, chr(ord(_EMPTY) + self._dots.get(cell, 0))) for cell in cells
+            self._marks.get(cell, chr(ord(_EMPTY) + self._dots.get(cell, 0))) for cell in cells
         ).rstrip(_EMPTY)
 
     def _label(self, row: int) -> str:
-        """Numbers at the top, in the middle and below."""
+        """Return the number that labels a row: at the top, in the middle and at the bottom."""
         if row not in (0, self.height // 2, self.height - 1):
             return ""
         low, high = self._scaled(self.y[0]), self._scaled(self.y[1])
@@ -79,7 +79,10 @@ class Chart:
         return math.log10(y) if y > 0 else -math.inf
 
     def _place(self, x: float, y: float) -> tuple[float, float] | None:
-        """Where a point lies, in dots from the upper left; it may be outside."""
+        """Return where a point lies, in dots from the upper left corner; it may be outside.
+
+        Return None for a point that is not finite.
+        """
         down, low, high = (self._scaled(value) for value in (y, *self.y))
         if not (math.isfinite(x) and math.isfinite(down)):
             return None
@@ -95,7 +98,7 @@ class Chart:
 
 
 def _between(start: tuple[float, float], end: tuple[float, float]) -> Points:
-    """The points of a straight line, a dot apart or less."""
+    """Return points on a straight line from `start` to `end`, at most one dot apart."""
     count = math.ceil(max(abs(b - a) for a, b in zip(start, end, strict=True))) or 1
     return [
         (start[0] + (end[0] - start[0]) * n / count, start[1] + (end[1] - start[1]) * n / count)

@@ -1,15 +1,13 @@
-"""RNN, GRU and LSTM side by side: how far back each can learn, before training and after it."""
+"""Compare how far back an RNN, a GRU and an LSTM can learn, before and after training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from charnn.errors import TextError
-from charnn.insight.gradients import FADED, LABELS, Reach, drawn_range, measure_reach
-from charnn.insight.plot import figure
+from charnn.insight.gradients import Reach, measure_reach, refuse_records
 from charnn.model.evaluate import evaluate
 from charnn.runs.start import plan_run
 from charnn.text.batches import batches_of
@@ -19,38 +17,53 @@ from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_st
 from charnn.training.plan import Budget, Plan
 from charnn.training.state import TrainState
 
-# All the same but the cell, and nothing that is known to help one of them more.
+# Everything but the cell is the same, and nothing is set that is known to favour one of them.
 SETTINGS = {
     "hidden_size": 128, "num_layers": 1, "embedding_size": 128, "dropout": 0.0,
     "weight_decay": 0.01, "precision": "fp32",
 }  # fmt: skip
-LOOKS = {"rnn": ("#808080", "o"), "gru": ("#4d4d4d", "s"), "lstm": ("#000000", "^")}
-CELLS = tuple(LOOKS)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was found out about a cell."""
+    """The gradient norms of a model with one kind of cell, before and after training."""
 
     cell: str
     untrained: Reach
     trained: Reach
     steps: int
-    nats_per_char: float  # of the validation part, by `lanes`
+    nats_per_char: float  # on the validation part, by the protocol `lanes`
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as plain JSON."""
+        return {
+            "cell": self.cell,
+            "steps": self.steps,
+            "val_nats_per_char": self.nats_per_char,
+            "untrained": self.untrained.to_json(),
+            "trained": self.trained.to_json(),
+        }
 
 
 def plan_trial(cell: str, corpus: Corpus, minutes: float, seed: int, device: torch.device) -> Plan:
-    """How a small model with this cell is trained in so many minutes of this machine."""
+    """Plan to train a small model with this cell for so many minutes.
+
+    Raise `TextError` if the corpus has no validation part or consists of records.
+    """
+    refuse_records(corpus.whole)
     if len(corpus.validation) == 0:
         raise TextError("the text has no validation part to measure on; give another text")
     return plan_run(corpus, Budget(minutes), SETTINGS | {"cell": cell}, seed, device)
 
 
-def trial(
+def run_trial(
     corpus: Corpus, plan: Plan, device: torch.device, distance: int, positions: int
 ) -> Iterator[StepReport | Rollback | TrainingWarning | Trial]:
-    """Measure, train, measure again, with nothing on the disk: the training's reports, and at the
-    end what was found out, on the validation part."""
+    """Measure a new model on the validation part, train it, and measure it again.
+
+    Yield the reports of the training, and the `Trial` at the end. Nothing is written to disk.
+    `distance` and `positions` are those of `measure_reach`.
+    """
     text, train = indices_of(corpus.validation), plan.train
     batches = batches_of(corpus.train, train.batch_size, train.seq_len, train.seed)
     state = TrainState.start(plan.model, train, batches.batch_size, device)
@@ -59,29 +72,3 @@ def trial(
     trained = measure_reach(state.network, text, distance, positions)
     score = evaluate(state.network, text, "lanes")
     yield Trial(plan.model.cell, untrained, trained, state.step, score.nats_per_char)
-
-
-def draw_trials(path: Path, trials: Sequence[Trial]) -> None:
-    """A picture of all medians: trained solid, untrained dashed; a shade and a marker per cell."""
-    with figure(path, 6.5, 4.2) as drawn:
-        axes = drawn.subplots()
-        curves = []
-        for number, found in enumerate(trials):
-            color, marker = LOOKS[found.cell]
-            for name, reach, line in (
-                ("trained", found.trained, "-"), ("untrained", found.untrained, "--")
-            ):  # fmt: skip
-                median = reach.relative[1]
-                curves.append(median)
-                every = max(1, len(median) // 20)
-                axes.plot(
-                    np.arange(len(median)), median, line, color=color, linewidth=1.3,
-                    marker=marker, markersize=5, markerfacecolor="white" if line == "--" else color,
-                    markevery=(number * every // len(trials), every),
-                    label=f"{found.cell.upper()}, {name}",
-                )  # fmt: skip
-        axes.axhline(FADED, color="black", linewidth=0.8, linestyle=":", label="1 %")
-        axes.set(xlabel=LABELS[0], ylabel=LABELS[1], yscale="log")
-        axes.set_xlim(0, max(1, len(curves[0]) - 1))
-        axes.set_ylim(*drawn_range(*curves))
-        axes.legend(edgecolor="none", framealpha=1)  # white, or the rule strikes a name out

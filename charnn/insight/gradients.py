@@ -1,14 +1,14 @@
-"""How far back learning reaches: the gradient of a loss, by the distance to what it is asked of.
+"""How far back learning reaches: the norm of the loss gradient by distance.
 
-The loss at a character is asked how it would change with the recurrent state k characters before.
-Where the answer fades to nothing, training cannot learn what that state should have held; where it
-grows, it must be clipped (Bengio et al. 1994, Pascanu et al. 2013).
+The loss at a character is differentiated with respect to the recurrent state k characters before
+it. Where the gradient vanishes with growing k, training cannot learn what that state should have
+stored; where it grows, it must be clipped (Bengio et al. 1994, Pascanu et al. 2013).
 """
 
 import math
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,81 +18,107 @@ from torch import Tensor
 
 from charnn.errors import CharnnError, TextError
 from charnn.insight.chart import Chart
-from charnn.insight.plot import figure
 from charnn.model.cells import network_cells, read
 from charnn.model.evaluate import WARM_UP
 from charnn.model.network import CharNetwork, predicting
 from charnn.runs.metrics import Metrics
+from charnn.text.records import Records, Text
 from charnn.text.tokenizer import Indices
 
 # Shapes: B positions, T characters that are read, K distances from 0, H hidden, L layers,
 # S tensors in a cell's state (LSTM 2: h, c; others 1: h).
 
-FADED, GONE = 0.01, 0.0001  # shares of the gradient at distance 0: hardly anything is learned
-LOWEST = 1e-8  # share that is still drawn; below lie only more zeros
-PIECE_NUMBERS = 1 << 27  # that are held for the way back at once: 512 MB in float32
-KEPT = 16  # numbers that a unit keeps of a step, about
+FADED, VANISHED = 0.01, 0.0001  # gradient norms relative to distance 0 that are reported
+SMALLEST_DRAWN = 1e-8  # relative norm; a log axis leaves out what is smaller
+GRAPH_NUMBERS = 1 << 27  # numbers that autograd keeps at once: 512 MB in float32
+NUMBERS_PER_STEP = 16  # that autograd keeps for each unit and step, roughly
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Norms of gradients over many positions of a text, by distance."""
+    """Gradient norms by distance, over many positions of a text."""
 
-    quartiles: NDArray[np.float64]  # [3, K]: lower, median and upper, in nats per unit of state
+    quartiles: NDArray[np.float64]  # [3, K]: lower, median, upper, in nats per unit of state
     positions: int  # that were counted
-    left_out: int  # whose numbers were not finite
+    not_finite: int  # positions left out because their loss or gradient was not finite
     nats_per_char: float  # mean loss at the counted positions
 
     @property
     def relative(self) -> NDArray[np.float64]:
-        """The quartiles [3, K] as shares of the median at distance 0, or the first that is not 0.
-
-        All 0 where there is no gradient at all.
-        """
+        """The quartiles [3, K] divided by the median at distance 0, or by the first median that
+        is not 0; all 0 if every gradient is 0."""
         median = self.quartiles[1]
-        some = np.flatnonzero(median)
-        return self.quartiles / median[some[0]] if len(some) else self.quartiles
+        nonzero = np.flatnonzero(median)
+        return self.quartiles / median[nonzero[0]] if len(nonzero) else self.quartiles
 
-    def falls_at(self, share: float = FADED) -> int | None:
-        """The first distance at which the median is below `shard`; None if that is out of reach."""
+    def falls_below(self, share: float = FADED) -> int | None:
+        """Return the first distance at which the relative median is below `share`, or None."""
         median = self.relative[1]
-        some = np.flatnonzero(median)
-        first = int(some[0]) if len(some) else 0
+        nonzero = np.flatnonzero(median)
+        first = int(nonzero[0]) if len(nonzero) else 0
         below = np.flatnonzero(median[first:] < share)
         return first + int(below[0]) if len(below) else None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the norms and the distances at which they fall below 1 % and 0.01 %."""
+        lower, median, upper = self.quartiles.tolist()
+        return {
+            "distance": len(median) - 1,
+            "falls_below": {f"{share:g}": self.falls_below(share) for share in (FADED, VANISHED)},
+            "positions": self.positions,
+            "not_finite": self.not_finite,
+            "nats_per_char": self.nats_per_char,
+            "lower_quartile": lower,
+            "median": median,
+            "upper_quartile": upper,
+        }
+
 
 def measure_reach(
-    network: CharNetwork, indices: Indices, distance: int = 200, positions: int = 256
+    network: CharNetwork, text: Text, distance: int = 200, positions: int = 256
 ) -> Reach:
-    """Measure at `positions` spread evenly over a text, or as many as it has, each after 256
-    characters of warm-up, fewer in a short text.
+    """Measure gradient norms up to `distance` at `positions` spread evenly over a text.
 
-    `TextError` when the text is shorter than `distance` + 2 characters.
+    A text with fewer positions is measured at all of them. Each position is preceded by 256
+    characters of warm-up, fewer in a short text. Raise `TextError` if the text is shorter than
+    `distance` + 2 characters or consists of records.
+
+        measure_reach(network, tokenizer.encode(text)).falls_below(0.01)
     """
-    starts, warm_up = _layout(len(indices), distance, positions)
+    indices = refuse_records(text)
+    starts, warm_up = _rows(len(indices), distance, positions)
     c = network.config
-    piece = max(1, PIECE_NUMBERS // (distance * c.num_layers * c.hidden_size * KEPT))
+    batch = max(1, GRAPH_NUMBERS // (distance * c.num_layers * c.hidden_size * NUMBERS_PER_STEP))
     parts = []
-    for some in np.array_split(starts, -(-len(starts) // piece)):
+    for some in np.array_split(starts, -(-len(starts) // batch)):
         rows = np.stack([indices[s : s + warm_up + distance + 1] for s in some])
         parts.append(gradient_norms(network, rows, distance))
     nats, norms = (torch.cat(part, -1).numpy() for part in zip(*parts, strict=True))
-    whole = np.isfinite(norms).all(0) & np.isfinite(nats)
-    if not whole.any():
-        raise CharnnError("no gradient of this model is finite; take an earlier checkpoint")
-    quartiles = np.quantile(norms[:, whole], (0.25, 0.5, 0.75), axis=1)
-    return Reach(quartiles, int(whole.sum()), int((~whole).sum()), float(nats[whole].mean()))
+    finite = np.isfinite(norms).all(0) & np.isfinite(nats)
+    if not finite.any():
+        raise CharnnError("no gradient of this model is finite; use an earlier checkpoint")
+    quartiles = np.quantile(norms[:, finite], (0.25, 0.5, 0.75), axis=1)
+    return Reach(quartiles, int(finite.sum()), int((~finite).sum()), float(nats[finite].mean()))
 
 
-def _layout(symbols: int, distance: int, positions: int) -> tuple[NDArray[np.int64], int]:
-    """Where the rows begin, and how many of their characters warm up."""
-    needed = distance + 2  # one to warm up, and one to be predicted
-    if symbols < needed:
-        how = f" or a --distance of {symbols - 2}" if symbols > 2 else ""
+def refuse_records(text: Text) -> Indices:
+    """Return the indices of running text. Raise `TextError` for records."""
+    if isinstance(text, Records):
         raise TextError(
-            f"the text has {symbols:,} characters, a distance of {distance:,} needs {needed:,}; "
-            f"give a longer text{how}"
+            "each record is read from zero state, so no gradient reaches beyond it; use a model "
+            "of running text"
+        )
+    return text
+
+
+def _rows(symbols: int, distance: int, positions: int) -> tuple[NDArray[np.int64], int]:
+    """Return where each row of the text begins [B], and the warm-up that they all have."""
+    needed = distance + 2  # 1 character to warm up, and 1 to predict
+    if symbols < needed:
+        shorter = f" or `distance={symbols - 2}`" if symbols > 2 else ""
+        raise TextError(
+            f"the text has {symbols:,} characters, but a distance of {distance:,} needs "
+            f"{needed:,}; give a longer text{shorter}"
         )
     warm_up = max(1, min(WARM_UP, (symbols - distance - 1) // 2))
     last = symbols - warm_up - distance - 1
@@ -100,12 +126,12 @@ def _layout(symbols: int, distance: int, positions: int) -> tuple[NDArray[np.int
 
 
 def gradient_norms(network: CharNetwork, rows: Indices, distance: int) -> tuple[Tensor, Tensor]:
-    """The loss [B] of the last character of each of `rows` [B, T + 1], and the norms [K, B] of its
-    gradient with respect to the whole state (h and c, all layers) 0 to `distance` steps before.
+    """Return the loss [B] at the last character of each row, and its gradient norms [K, B].
 
-    The first T - `distance` characters bring the state away from zero. Lanes know nothing of each
-    other, so one way back through the sum of their losses serves all. Both in float64 on the CPU:
-    the square of a small gradient is none in float32.
+    `rows` are [B, T + 1]. The norm at distance k is that of the gradient with respect to the whole
+    state (h and c, all layers) k steps before. The first T - `distance` characters warm the state
+    up. The rows are independent, so one backward pass through the sum of their losses serves all.
+    Both results are float64 on the CPU: the square of a small gradient underflows in float32.
     """
     weight, bias = network.head.weight.detach(), network.head.bias.detach()
     both = torch.from_numpy(rows.T.astype(np.int64)).to(weight.device)
@@ -121,7 +147,7 @@ def gradient_norms(network: CharNetwork, rows: Indices, distance: int) -> tuple[
         h = states[-1][0, :, -1]
         nats = F.cross_entropy(F.linear(h, weight, bias), both[-1], reduction="none")
         gradients = torch.autograd.grad(nats.sum(), states)
-    norms = [  # of gradients [S, B, L, H], the nearest first
+    norms = [  # each from a gradient [S, B, L, H], the nearest state first
         g.cpu().double().square().sum((0, 2, 3)).sqrt() for g in reversed(gradients)
     ]
     return nats.detach().cpu().double(), torch.stack(norms)
@@ -129,51 +155,32 @@ def gradient_norms(network: CharNetwork, rows: Indices, distance: int) -> tuple[
 
 @dataclass(frozen=True)
 class Clipping:
-    """How often and how hard gradients were clipped in training."""
+    """How often and how strongly gradients were clipped in training."""
 
     clip: float
-    steps: int  # recorded, with a norm that is finite
-    clipped: int  # of those, with a norm above `clip`
-    median: float | None  # norm / clip of the clipped ones; None without any
-    largest: float | None
+    steps: int  # recorded steps with a finite gradient norm
+    clipped_steps: int  # of these, steps with a norm above `clip`
+    median_ratio: float | None  # norm / clip over the clipped steps; None if there are none
+    max_ratio: float | None
 
     @classmethod
-    def of(cls, metrics: Metrics, clip: float) -> "Clipping":
-        """As the metrics of a run with this `clip` tell."""
+    def from_metrics(cls, metrics: Metrics, clip: float) -> "Clipping":
+        """Return the clipping of a run from its metrics and its setting `clip`."""
         norms = [r.gradient_norm for r in metrics.steps if math.isfinite(r.gradient_norm)]
         ratios = [norm / clip for norm in norms if norm > clip]
         median = statistics.median(ratios) if ratios else None
         return cls(clip, len(norms), len(ratios), median, max(ratios, default=None))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as plain JSON."""
+        return vars(self).copy()
+
 
 def as_text(reach: Reach) -> list[str]:
-    """The median as a chart with a log axis, and a broken line at `FADED`."""
+    """Return a text chart of the relative median on a log axis, with a broken line at 1 %."""
     median = [float(share) for share in reach.relative[1]]
-    drawn = [share for share in median if share >= LOWEST] or [1.0]
+    drawn = [share for share in median if share >= SMALLEST_DRAWN] or [1.0]
     chart = Chart((0, len(median) - 1), (min(*drawn, FADED), max(*drawn, 1.0)), log=True)
     chart.line([(float(k), share) for k, share in enumerate(median)])
     chart.rule(FADED)
     return chart.lines()
-
-
-def draw_reach(path: Path, reach: Reach) -> None:
-    """A picture: the median as a line, the quartiles as a band, and a line at `FADED`."""
-    lower, median, upper = reach.relative
-    k = np.arange(len(median))
-    with figure(path, 5.0, 3.2) as drawn:
-        axes = drawn.subplots()
-        axes.fill_between(k, lower, upper, color="#d0d0d0", linewidth=0, label="quartiles")
-        axes.plot(k, median, color="black", linewidth=1.4, label="median")
-        axes.axhline(FADED, color="black", linewidth=0.8, linestyle=":", label="1 %")
-        axes.set(xlabel=LABELS[0], ylabel=LABELS[1], yscale="log", xlim=(0, max(1, k[-1])))
-        axes.set_ylim(*drawn_range(upper, median))
-        axes.legend(edgecolor="none", framealpha=1)  # white, or the rule strikes a name out
-
-
-LABELS = ("characters back", "gradient, as a share of that at 0")
-
-
-def drawn_range(*curves: NDArray[np.float64]) -> tuple[float, float]:
-    """The shares that a log axis has room for."""
-    shares = [1.0, FADED, *(float(s) for curve in curves for s in curve if s >= LOWEST)]
-    return 0.7 * min(shares), 1.5 * max(shares)

@@ -1,7 +1,7 @@
-"""What may be true of a place in a text: inside quotes, inside brackets, a capital, …
+"""Properties of the characters of a text: inside quotes, inside brackets, a capital letter, …
 
-A property has a number for each character: what holds once it was read. So inside quotes begins
-with the opening quote, and ends before the closing one.
+A property is a function from a text to one number for each character, the value right after that
+character was read. So "inside quotes" is 1 at the opening quote and 0 at the closing one.
 """
 
 import re
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]  # [N], one for each character of a text
+Property = Callable[[str], Values]
 
-# A quote whose partner is missing, as where a text begins in the middle of a quotation, must not
-# turn inside and outside about for all that follows. So a straight quotation ends with its
-# paragraph, and a quote that a letter or digit follows closes none. Three quotes in a row are
-# Python's, which enclose paragraphs too. Apostrophes are not looked at: nobody can tell them from
-# quotes.
+# A quote without a partner, such as when a text begins in the middle of a quotation, must not swap
+# inside and outside for the rest of the text. So a straight quotation ends with its paragraph, and
+# a quote followed by a letter or digit closes nothing. Three quotes in a row are Python's and may
+# enclose paragraphs. Single quotes are ignored, because they look like apostrophes.
 _QUOTATION = re.compile(
     r'"""(?P<long>(?:(?!""")[\s\S])*)"""(?!\w)'
     r'|"""'  # without a partner
@@ -26,14 +26,20 @@ _QUOTATION = re.compile(
 
 
 def quotes(text: str) -> Values:
-    """Inside double quotes, straight or curly, from the opening one on, without the closing one."""
+    """Return 1 inside double quotes, straight or curly, and 0 elsewhere.
+
+    The opening quote counts as inside, the closing one as outside.
+    """
     matches = (match for match in _QUOTATION.finditer(text) if match.lastgroup)
-    return _within([(m.start(), m.end(m.lastgroup or "")) for m in matches], len(text))
+    return _inside([(m.start(), m.end(m.lastgroup or "")) for m in matches], len(text))
 
 
 def brackets(text: str) -> Values:
-    """Inside (), [] or {}, however deep, from the opening one on, without the closing one; an empty
-    line ends what was left open."""
+    """Return 1 inside (), [] or {} at any depth, and 0 elsewhere.
+
+    The opening bracket counts as inside, the closing one as outside. An empty line closes all
+    brackets that are still open.
+    """
     depth, before, values = 0, "", np.zeros(len(text))
     for place, character in enumerate(text):
         if character in "([{":
@@ -46,32 +52,35 @@ def brackets(text: str) -> Values:
     return values
 
 
-def _each(holds: Callable[[str], bool]) -> Callable[[str], Values]:
-    """What holds of a character by itself."""
-    return lambda text: np.array([holds(character) for character in text], np.float64)
+def _test_each(test: Callable[[str], bool]) -> Property:
+    """Return the property that is 1 for the characters that pass the test."""
+    return lambda text: np.array([test(character) for character in text], np.float64)
 
 
-newline = _each(lambda character: character == "\n")
-capital = _each(str.isupper)
-digit = _each(str.isdecimal)
-space = _each(lambda character: character in " \t")
+newline = _test_each(lambda character: character == "\n")
+capital = _test_each(str.isupper)
+digit = _test_each(str.isdecimal)
+space = _test_each(lambda character: character in " \t")
 
 
 def line(text: str) -> Values:
-    """Characters since the line began: 0 after a line end, 1 after the line's first character."""
+    """Return the position in the line: 0 for a newline, 1 for the first character after it."""
     places = np.arange(len(text))
     ends = np.where(newline(text) > 0, places, -1)
     return (places - np.maximum.accumulate(ends)).astype(np.float64)
 
 
-def pattern(regex: "re.Pattern[str]") -> Callable[[str], Values]:
-    """Inside a match, from its first character to its last; matches do not overlap, and ^ and $
-    are a line's."""
+def pattern(regex: "re.Pattern[str]") -> Property:
+    """Return the property that is 1 inside a match of `regex`, from its first to its last
+    character.
+
+    Matches do not overlap. `^` and `$` match at the start and end of each line.
+    """
     by_lines = re.compile(regex.pattern, regex.flags | re.MULTILINE)
-    return lambda text: _within([match.span() for match in by_lines.finditer(text)], len(text))
+    return lambda text: _inside([match.span() for match in by_lines.finditer(text)], len(text))
 
 
-PROPERTIES: dict[str, Callable[[str], Values]] = {
+PROPERTIES: dict[str, Property] = {
     "quotes": quotes,
     "brackets": brackets,
     "line": line,
@@ -82,8 +91,8 @@ PROPERTIES: dict[str, Callable[[str], Values]] = {
 }
 
 
-def _within(spans: list[tuple[int, int]], length: int) -> Values:
-    """1 within the spans, 0 elsewhere."""
+def _inside(spans: list[tuple[int, int]], length: int) -> Values:
+    """Return 1 inside the spans, and 0 elsewhere."""
     values = np.zeros(length)
     for start, end in spans:
         values[start:end] = 1

@@ -1,4 +1,4 @@
-"""Curves as characters: what is high is drawn high, and nothing outside of the ranges."""
+"""Text charts: dots are where the points are, and nothing is drawn outside of the axes."""
 
 import math
 
@@ -10,7 +10,7 @@ BLANK = "\u2800"
 
 
 def body(chart: Chart) -> list[str]:
-    """The rows without labels and axes, at their whole width."""
+    """The rows without labels and axes, filled up to their full width."""
     rows = [row.split("│")[1] for row in chart.lines()[:-2]]
     return [row.ljust(chart.width, BLANK) for row in rows]
 
@@ -39,7 +39,7 @@ def test_equal_ratios_are_equal_heights_on_a_log_axis() -> None:
     assert chart.lines()[0].startswith("1e+00 │")
 
 
-def test_what_is_outside_or_no_number_is_not_drawn() -> None:
+def test_points_that_are_outside_or_not_finite_are_not_drawn() -> None:
     inside = [(0.0, 0.5), (0.2, 0.5)]
     chart, odd = (Chart((0, 1), (0, 1), width=5, height=4) for _ in range(2))
     chart.line(inside)
@@ -51,7 +51,7 @@ def test_what_is_outside_or_no_number_is_not_drawn() -> None:
     assert set("".join(body(log))) == {BLANK}
 
 
-def test_marks_stand_before_lines_and_lines_before_rules() -> None:
+def test_marks_cover_lines_and_lines_cover_rules() -> None:
     chart = Chart((0, 1), (0, 1), width=5, height=3)
     chart.line([(0, 0.5), (0.5, 0.5)])
     chart.rule(0.5)

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM side by side: the same but for the cell, and nothing is left behind."""
+"""Trials of RNN, GRU and LSTM differ only in the cell, and write nothing to disk."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ import torch
 
 from charnn.config import TextConfig
 from charnn.insight import compare
-from charnn.insight.compare import CELLS, Trial, draw_trials, plan_trial, trial
-from charnn.insight.gradients import Reach, measure_reach
+from charnn.insight.compare import Trial, plan_trial, run_trial
+from charnn.insight.gradients import measure_reach
+from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.text.corpus import open_corpus
 from charnn.text.records import indices_of
@@ -25,7 +26,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "SETTINGS", compare.SETTINGS | sizes)
 
 
-def test_the_plans_differ_in_cell_and_steps_only(text_file: Path) -> None:
+def test_plans_differ_only_in_cell_and_steps(text_file: Path) -> None:
     corpus = open_corpus([str(text_file)], TextConfig())
     plans = [plan_trial(cell, corpus, 0.005, 7, CPU) for cell in CELLS]
     models = [plan.model.to_json() | {"cell": ""} for plan in plans]
@@ -34,10 +35,10 @@ def test_the_plans_differ_in_cell_and_steps_only(text_file: Path) -> None:
     assert trains == [trains[0]] * 3
 
 
-def test_a_trial_measures_the_model_of_the_seed_and_the_trained_one(text_file: Path) -> None:
+def test_a_trial_measures_the_new_model_of_its_seed_and_the_trained_model(text_file: Path) -> None:
     corpus = open_corpus([str(text_file)], TextConfig())
     plan = plan_trial("lstm", corpus, 0.005, 7, CPU)
-    *reports, found = trial(corpus, plan, CPU, 9, 5)
+    *reports, found = run_trial(corpus, plan, CPU, 9, 5)
     assert isinstance(found, Trial)
     assert len(reports) == found.steps == plan.train.steps
     torch.manual_seed(7)
@@ -46,7 +47,7 @@ def test_a_trial_measures_the_model_of_the_seed_and_the_trained_one(text_file: P
     assert not np.array_equal(found.trained.quartiles, fresh.quartiles)
 
 
-def test_the_command_prints_a_row_for_each_cell_and_leaves_nothing(
+def test_the_command_prints_a_row_for_each_cell_and_writes_no_file(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,15 +56,15 @@ def test_the_command_prints_a_row_for_each_cell_and_leaves_nothing(
     assert result.exit_code == 0, result.stderr
     rows = [line.split()[0] for line in result.stdout.splitlines()]
     assert rows == ["distance", "cell", *CELLS]
-    for said in ("seed: ", "forget gates", "plan: 1 GRU layer of 6 units"):
-        assert said in result.stderr
+    for words in ("seed: ", "forget gates", "plan: 1 GRU layer of 6 units"):
+        assert words in result.stderr
     found = json.loads(charnn(*command, "--json", "--seed", "7", "--quiet").stdout)
     assert [trial["cell"] for trial in found["trials"]] == list(CELLS)
     assert found["seed"] == 7
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_text_a_runs_corpus_is_learned_and_without_one_the_demo_text(
+def test_without_a_text_the_corpus_of_a_run_is_used_and_without_a_run_the_demo_text(
     run_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,13 +73,3 @@ def test_without_a_text_a_runs_corpus_is_learned_and_without_one_the_demo_text(
     assert of_run["sources"] == [str(text_file)]
     demo = json.loads(charnn(*command).stdout)
     assert demo["sources"] != of_run["sources"]
-
-
-def test_the_picture_has_a_line_for_each_cell_trained_and_untrained(tmp_path: Path) -> None:
-    curve = np.array([0.9**k for k in range(30)])
-    reach = Reach(np.stack([curve] * 3), 3, 0, 1.0)
-    path = tmp_path / "a.svg"
-    draw_trials(path, [Trial(cell, reach, reach, 3, 1.0) for cell in CELLS])
-    for cell in CELLS:
-        for name in ("trained", "untrained"):
-            assert f"{cell.upper()}, {name}" in path.read_text()

@@ -1,14 +1,13 @@
-"""Learning curves: what is drawn is what was recorded, run by run."""
+"""Learning curves show what was recorded, run by run."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from charnn.errors import SettingError, TextError
-from charnn.insight.curves import MOST_RUNS, Curves, as_text, curves_of, draw_curves
+from charnn.errors import TextError
+from charnn.insight.curves import Curves, as_text, read_curves
 from charnn.runs.folder import METRICS
 from charnn.runs.metrics import Metrics
 from charnn.training.loop import StepReport
@@ -20,7 +19,7 @@ def line(step: int, loss: float = 2.0) -> dict[str, Any]:
 
 
 def run(folder: Path, *lines: dict[str, Any] | str) -> Path:
-    """A folder with these metrics."""
+    """Make a run folder with these metrics."""
     folder.mkdir()
     text = "".join((w if isinstance(w, str) else json.dumps(w)) + "\n" for w in lines)
     (folder / METRICS).write_text(text)
@@ -51,27 +50,10 @@ def test_all_charts_have_the_same_axes() -> None:
     assert sum(row.count("o") for row in lines[1 : middle - 1]) == 1
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_picture_has_both_units_and_takes_names_as_they_are(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    odd = curve("_$x^$", 4.0, math.nan, math.inf, 2.0)
-    draw_curves(path, [odd, curve("名", 3.0)])
-    if kind == "svg":
-        drawn = path.read_text()
-        for word in ("nats/char", "bits/char", "learning rate", "gradient norm", "step", "_$x^$"):
-            assert word in drawn
-
-
-def test_no_two_runs_look_alike(tmp_path: Path) -> None:
-    draw_curves(tmp_path / "a.png", [curve(str(n), 2.0, 1.0) for n in range(MOST_RUNS)])
-    with pytest.raises(SettingError, match=f"{MOST_RUNS} at most"):
-        draw_curves(tmp_path / "b.png", [curve("a", 2.0)] * (MOST_RUNS + 1))
-
-
-def test_a_run_without_metrics_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_run_without_metrics_is_an_error(tmp_path: Path) -> None:
     for folder in (run(tmp_path / "empty"), run(tmp_path / "damaged", "nothing", '{"step": 1}')):
-        with pytest.raises(TextError, match="no step is recorded"):
-            curves_of(folder, "name")
+        with pytest.raises(TextError, match="holds no step yet"):
+            read_curves(folder, "name")
 
 
 def test_the_command_makes_a_picture_named_after_the_run(
@@ -91,7 +73,7 @@ def test_the_command_makes_a_picture_named_after_the_run(
     assert charnn("plot", run_folder, "--out", "a.svg").stdout == "a.svg\n"
 
 
-def test_the_terminal_view_needs_no_extra_and_makes_no_file(
+def test_the_terminal_view_needs_no_matplotlib_and_writes_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
@@ -122,18 +104,18 @@ def test_the_newest_run_is_drawn_when_none_is_named(
     assert result.exit_code == 0
 
 
-def test_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_run_is_an_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.txt").touch()
     for name in ("folder", "text.txt", "missing", "missing.safetensors"):
         result = charnn("plot", tmp_path / name, "--text")
         assert result.exit_code == 1
-        assert "no run folder" in result.stderr
+        assert "not a run folder" in result.stderr
         assert result.stderr.count("\n") == 1
     assert charnn("plot", "--text", "--out", "a.png").exit_code == 2
 
 
-def test_two_runs_of_one_name_are_called_in_full(tmp_path: Path) -> None:
+def test_two_runs_of_one_name_are_shown_with_their_paths(tmp_path: Path) -> None:
     for parent in ("a", "b"):
         (tmp_path / parent).mkdir()
         run(tmp_path / parent / "same", line(1))

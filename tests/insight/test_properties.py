@@ -1,4 +1,4 @@
-"""Properties are what they say, and a regular expression's is what a count by hand gives."""
+"""Properties agree with examples marked by hand, and patterns with `re.search`."""
 
 import re
 
@@ -13,7 +13,7 @@ TEXTS = st.text(st.sampled_from('ab1A \n"()[]{}“”\\'), max_size=60)
 
 
 def marked(name: str, text: str) -> str:
-    """The text with a sign for each character inside."""
+    """The text with an underscore for each character inside."""
     values = PROPERTIES[name](text)
     return "".join("_" if value else c for c, value in zip(text, values, strict=True))
 
@@ -30,7 +30,10 @@ def marked(name: str, text: str) -> str:
         ('"a\nb" c', '____" c'),
         ('"a\n\nb" c', '"a\n\nb" c'),  # a quotation ends with its paragraph
         ('f("""a\n\nb""") c', 'f(_______""") c'),
-        ('end" he said. "So" be', 'end" he said. ___" be'),  # begins in the middle
+        (
+            'end" he said. "So" be',
+            'end" he said. ___" be',
+        ),  # begins inside a quotation
         ('end."""\n  """Doc.""" x', 'end."""\n  _______""" x'),
         ('a 5" b', 'a 5" b'),
     ],
@@ -52,12 +55,12 @@ def test_brackets(text: str, inside: str) -> None:
     assert marked("brackets", text) == inside
 
 
-def test_the_position_in_the_line_by_hand() -> None:
+def test_the_position_in_the_line_is_0_at_a_newline() -> None:
     text = "ab\n\ncde\nf"
     assert PROPERTIES["line"](text).tolist() == [1, 2, 0, 0, 1, 2, 3, 0, 1]
 
 
-def test_what_a_character_is() -> None:
+def test_classes_of_characters_follow_unicode() -> None:
     text = "Aé1 \t\nÉ²"
     expected = {"newline": [5], "capital": [0, 6], "digit": [2], "space": [3, 4]}
     for name, places in expected.items():
@@ -74,9 +77,9 @@ def test_every_property_has_a_number_for_each_character(text: str) -> None:
 
 
 @given(TEXTS, st.sampled_from(["a+", r"\w+ ", "[ab]1|b", "^b", "x", "(a)|1", ""]))
-def test_a_regular_expression_holds_in_its_matches(text: str, regex: str) -> None:
+def test_a_pattern_is_1_inside_its_matches(text: str, regex: str) -> None:
     expected, place = [0.0] * len(text), 0
-    while place <= len(text):  # the first match from each place on, where none is yet
+    while place <= len(text):  # the next match after the last one
         match = re.compile(regex, re.MULTILINE).search(text, place)
         if match is None:
             break

@@ -4,7 +4,6 @@ import json
 
 import click
 
-from charnn.cli.measured import measured_text
 from charnn.cli.options import (
     device_option,
     json_option,
@@ -12,6 +11,7 @@ from charnn.cli.options import (
     quiet_option,
     split_checkpoint,
 )
+from charnn.cli.terminal import status
 
 
 @click.command("eval", short_help="Measure how well a model predicts a text.")
@@ -64,12 +64,16 @@ def command(
 
     from charnn.device import pick_device
     from charnn.model.evaluate import evaluate
+    from charnn.runs.evaluation_text import evaluation_text
     from charnn.sampling.products import Int8Product
     from charnn.sampling.stepper import SteppedNetwork
     from charnn.text.records import indices_of
 
     loaded = open_checkpoint(path, quiet)
-    text, corpus = measured_text(path, loaded, texts, encoding, skip_unknown, quiet)
+    chosen = evaluation_text(loaded, path.parent, texts, encoding, skip_unknown)
+    text, corpus = chosen.text, chosen.corpus
+    for note in chosen.notes:
+        status(f"note: {note}", quiet)
     network = loaded.network(pick_device(device))
     score = evaluate(network, text, protocol, window)
     loss = None

@@ -1,6 +1,7 @@
-"""`charnn inspect`: what happens inside a model while it reads?"""
+"""`charnn inspect`: look inside a model while it reads a text."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,19 @@ from charnn.cli.options import (
     split_checkpoint,
 )
 from charnn.cli.records import Regex
-from charnn.cli.terminal import show, status
+from charnn.cli.terminal import show, status, use_color
 from charnn.cli.unit_table import TRACKED, show_found
+from charnn.words import plural
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
-    from charnn.insight.trace import Trace
+    from charnn.insight.trace import UnitTrace
     from charnn.model.network import CharNetwork
 
 DEFAULT = "steep"
-MOST = 400  # characters of a text that are inspected
-MOST_OF_A_UNIT = 2000
-LIKELIEST = 5  # next characters in JSON
+MOST, MOST_OF_A_UNIT = 400, 2000  # characters that are shown, and with --unit
 ALL = "all"
-# What would silently be ignored beside an option.
+# The options that cannot be combined with an option.
 IGNORED = {
     "find": ("layer", "unit", "plot", "pattern"),
     "pattern": ("layer", "unit", "plot"),
@@ -128,7 +128,7 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
     for name, ignored in IGNORED.items():
         if name in given and (others := [other for other in ignored if other in given]):
             flags = ", ".join("--json" if other == "as_json" else flag(other) for other in others)
-            raise click.UsageError(f"{flags} means nothing with {flag(name)}")
+            raise click.UsageError(f"{flag(name)} cannot be combined with {flags}")
     if "force" in given and "plot" not in given:
         raise click.UsageError("--force needs --plot")
 
@@ -137,100 +137,47 @@ def _show_trace(
     path: Path, loaded: "Checkpoint", network: "CharNetwork", text: str | None,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
+    """Print or draw the gates and states while the model reads a text."""
     from charnn.cli import view
-    from charnn.insight.trace import trace
-    from charnn.sampling.sampler import start_of_line
+    from charnn.insight.trace import trace_text
 
+    text, quiet = DEFAULT if text is None else text, options["quiet"]
     most = MOST if options["unit"] is None else MOST_OF_A_UNIT
-    symbols = _symbols(loaded, DEFAULT if text is None else text, most, options["quiet"])
-    traced = trace(network, symbols, start_of_line(loaded.tokenizer))
+    if len(text) > most:
+        status(f"inspecting the first {most:,} of {len(text):,} characters", quiet)
+    trace = trace_text(network, loaded.tokenizer, text[:most], loaded.text.lines)
+    if unknown := trace.symbols.count(loaded.tokenizer.unknown_index):
+        status(f"note: {plural(unknown, 'character')} read as the unknown symbol", quiet)
     layer = loaded.model.num_layers - 1 if options["layer"] is None else options["layer"]
     if options["unit"] is not None:
-        _show_unit(path, loaded, traced, symbols, options)
+        _show_unit(path, trace.unit(loaded.tokenizer, *options["unit"]), options["as_json"])
     elif options["plot"] is not None:
-        from charnn.insight.heatmap import draw
+        from charnn.insight.plot import draw_trace
 
-        labels = [view.sign(loaded.tokenizer, symbol) for symbol in symbols]
-        draw(options["plot"], traced, layer, labels)
+        labels = [view.symbol_text(loaded.tokenizer, symbol) for symbol in trace.symbols]
+        draw_trace(options["plot"], trace, layer, labels)
         show(str(options["plot"]))
     elif options["as_json"]:
-        chosen = range(loaded.model.num_layers) if options["layer"] is None else (layer,)
-        about = _json(loaded, traced, symbols, chosen)
-        click.echo(json.dumps({"checkpoint": str(path), **about}))
+        layers = range(loaded.model.num_layers) if options["layer"] is None else (layer,)
+        result = trace.to_json(loaded.tokenizer, layers)
+        click.echo(json.dumps({"checkpoint": str(path), **result}))
     else:
-        for row in view.table(traced, layer, symbols, loaded.tokenizer):
+        for row in view.table(trace, layer, loaded.tokenizer):
             show(row)
 
 
-def _symbols(loaded: "Checkpoint", text: str, most: int, quiet: bool) -> list[int]:
-    """The symbols of a text, of a long one the first."""
-    from charnn.errors import SettingError, TextError
-
-    if not text:
-        raise TextError('nothing to inspect in an empty text; give one, such as "steep"')
-    if loaded.text.lines and "\n" in text:
-        raise SettingError("this model reads a record at a time; give one line")
-    if len(text) > most:
-        status(f"the first {most:,} of {len(text):,} characters are inspected", quiet)
-    symbols: list[int] = loaded.tokenizer.fold(text[:most]).tolist()
-    unknown = loaded.tokenizer.unknown_index
-    if unknown is not None and (strangers := symbols.count(unknown)):
-        status(f"note: {strangers:,} characters are read as the unknown symbol", quiet)
-    return symbols
-
-
-def _show_unit(
-    path: Path, loaded: "Checkpoint", traced: "Trace", symbols: list[int], options: dict[str, Any]
-) -> None:
-    import numpy as np
-
+def _show_unit(path: Path, unit: "UnitTrace", as_json: bool) -> None:
+    """Print the text with the values of one unit: in colour, as digits or as JSON."""
     from charnn.cli import view
-    from charnn.insight.units import characters
 
-    layer, unit = options["unit"]
-    values = traced.values[traced.memory][:, layer, unit]
-    text, sizes = characters(loaded.tokenizer, np.array(symbols))
-    values = values[np.cumsum(sizes) - 1]  # after the last byte of a character
-    name = f"{traced.memory} {layer}:{unit}"
-    if options["as_json"]:
-        about = {"layer": layer, "unit": unit, "state": traced.memory, "text": text}
-        about |= {"values": values.tolist(), "checkpoint": str(path)}
-        click.echo(json.dumps(about))
+    if as_json:
+        click.echo(json.dumps({"checkpoint": str(path), **unit.to_json()}))
         return
-    if traced.memory == "cell":
+    name, values = f"{unit.state} {unit.layer}:{unit.unit}", unit.values
+    if unit.state == "cell":
         name, values = f"tanh {name}", values.tanh()
-    if view.colours():
-        click.echo(view.coloured(text, values.tolist(), name), color=True)
+    if use_color(sys.stdout):
+        click.echo(view.coloured(unit.text, values.tolist(), name), color=True)
         return
-    for row in view.plain(text, values.tolist(), name):
+    for row in view.plain(unit.text, values.tolist(), name):
         show(row)
-
-
-def _json(loaded: "Checkpoint", traced: "Trace", symbols: list[int], layers: Any) -> dict[str, Any]:
-    """The whole trace; a number to six digits."""
-    from charnn.cli.view import likeliest
-
-    def named(symbol: int) -> int | str:  # a byte may be half a character
-        byte = loaded.tokenizer.kind == "byte"
-        return symbol if byte else loaded.tokenizer.decode([symbol])
-
-    unit = "byte" if loaded.tokenizer.kind == "byte" else "character"
-    return {
-        "cell": loaded.model.cell,
-        "gates": list(traced.gates),
-        "characters": [
-            {
-                unit: named(symbol),
-                "next": [[named(s), round(p, 6)] for p, s in likeliest(traced, place, LIKELIEST)],
-                "layers": [
-                    {"layer": layer}
-                    | {
-                        name: [round(value, 6) for value in values[place, layer].tolist()]
-                        for name, values in traced.values.items()
-                    }
-                    for layer in layers
-                ],
-            }
-            for place, symbol in enumerate(symbols)
-        ],
-    }

@@ -1,4 +1,4 @@
-"""`charnn plot`: how did training go?"""
+"""`charnn plot`: draw the learning curves of runs."""
 
 from pathlib import Path
 
@@ -35,45 +35,46 @@ def command(
       charnn plot checkpoints/corpus --text
     """
     if as_text and (out is not None or force):
-        raise click.UsageError("--text makes no file; leave out --out and --force")
+        raise click.UsageError("--text cannot be combined with --out or --force")
     folders = [_folder(path) for path in runs] or [_newest(quiet)]
 
-    from charnn.insight import curves
-    from charnn.insight.plot import check_picture
+    from charnn.insight import curves, plot
 
     picture = Path("runs.png" if len(folders) > 1 else f"{folders[0].resolve().name or 'run'}.png")
     picture = out or picture
     if not as_text:
-        check_picture(picture, force, "--text draws in the terminal without it")
-    found = [curves.curves_of(folder, name) for folder, name in _named(folders).items()]
+        plot.check_picture(picture, force, "--text draws in the terminal without it")
+    found = [curves.read_curves(folder, name) for folder, name in _named(folders).items()]
     if not as_text:
-        curves.draw_curves(picture, found)
+        plot.draw_curves(picture, found)
         show(str(picture))
         return
-    status("nats/char by step; line: training, running mean; o: validation", quiet)
+    status("nats/char by step; line: training (running mean), o: validation", quiet)
     for line in curves.as_text(found):
         show(line)
 
 
 def _folder(path: Path) -> Path:
-    """The run that is meant; a checkpoint, such as `charnn train` prints, means the run it is of.
-    One that has just begun has metrics, but no checkpoint yet."""
+    """Return the run folder that a path names: the folder itself, or that of a checkpoint file.
+
+    A run that has just begun has metrics but no checkpoint yet.
+    """
     folder = path.parent if path.suffix == ".safetensors" else path
     if not (is_run(folder) or (folder / METRICS).exists()):
-        raise CheckpointError(f"{path}: no run folder; `charnn runs` lists the runs")
+        raise CheckpointError(f"{path}: not a run folder; `charnn runs` lists the runs")
     return folder
 
 
 def _newest(quiet: bool) -> Path:
     runs = find_runs()
     if not runs:
-        raise CheckpointError(f"no run named, and none under ./{RUNS}; begin with `charnn train`")
+        raise CheckpointError(f"no run given, none under ./{RUNS}; train one with `charnn train`")
     status(f"run: {runs[0]}", quiet)
     return runs[0]
 
 
 def _named(folders: list[Path]) -> dict[Path, str]:
-    """The folders, each once, with what they are called: in full where two have one name."""
+    """Return the folders without duplicates, each with its name, or its path if names clash."""
     names = [folder.resolve().name for folder in dict.fromkeys(folders)]
     return {
         folder: visible(name if names.count(name) == 1 else str(folder))
