@@ -1,7 +1,7 @@
 """How does the validation loss fall with the minutes of training?
 
-Draws the metrics that `bench_learn.py --curves FOLDER` keeps as one SVG, a line for each; files
-that differ only in the seed share a style. Needs matplotlib.
+Draws the metrics files written by `bench_learn.py --curves FOLDER` into one SVG, one line per file.
+Files that differ only in the seed have the same line style. Needs matplotlib.
 
     python scripts/curves.py curves/*.jsonl --out docs/learning.svg
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-STYLES = itertools.cycle(["-", "--", ":", "-."])  # good in black and white
+STYLES = itertools.cycle(["-", "--", ":", "-."])  # distinguishable in black and white
 
 
 def validations(path: Path) -> tuple[list[float], list[float]]:
-    """Minutes since the first line, and nats per character there."""
+    """Return the minutes since the first line, and the validation loss in nats per character."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     found = [line for line in lines if "val_nats_per_char" in line]
     minutes = [(line["time"] - lines[0]["time"]) / 60 for line in found]
@@ -26,12 +26,12 @@ def validations(path: Path) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Parse the options and draw."""
+    """Parse the options and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("metrics", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("learning.svg"))
     options = parser.parse_args()
-    plt.rcParams["svg.hashsalt"] = "charnn"  # so that equal data give equal bytes
+    plt.rcParams["svg.hashsalt"] = "charnn"  # equal data give equal bytes
     figure, panel = plt.subplots(figsize=(6, 3.5))
     styles: dict[str, str] = {}
     for path in sorted(options.metrics):

@@ -1,7 +1,7 @@
 #!/bin/sh
-# What does the tour show? Runs every command of docs/tour.md, in order, in a temporary folder, and
-# writes the pictures to docs/tour-*.png. Takes about eight minutes with one thread; what the
-# commands print is what the tour prints.
+# What do the commands of docs/tour.md print and draw today? Runs all of them in order in a temporary
+# folder, prints their output, and writes their pictures to docs/tour-*.png, or to another folder.
+# Takes about eight minutes with one thread.
 #
 #     OMP_NUM_THREADS=1 sh scripts/draw_tour.sh
 #     sh scripts/draw_tour.sh OTHER_FOLDER
@@ -14,7 +14,7 @@ trap 'exit 1' HUP INT TERM
 export PYTHONPATH="$root"
 charnn() { "${PYTHON:-python}" -m charnn "$@"; }
 
-# The commands as they stand in the tour, after the prompt: nothing is written twice.
+# The commands are the lines of the tour that begin with a prompt.
 sed -n 's/^\$ \(charnn .*\)/\1/p' "$root/docs/tour.md" >"$folder/commands"
 cd "$folder"
 set -x

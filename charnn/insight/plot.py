@@ -133,7 +133,7 @@ def draw_trace(path: Path, trace: "Trace", layer: int, labels: Sequence[str]) ->
     with figure(path, width, height) as fig:
         panels = fig.subplots(*grid, sharex=True, sharey=True, squeeze=False).flatten()
         for panel, name in zip(panels, names, strict=True):
-            values = trace.values[name][:, layer, order].t()
+            values = trace.values[name][:, layer, order].t()  # [H, T]
             low = 0.0 if name in GATES else -1.0
             image = panel.imshow(
                 (values.tanh() if name == "cell" else values).numpy(),
