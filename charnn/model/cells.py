@@ -1,7 +1,7 @@
-"""The readable twin of `nn.RNN`, `nn.GRU` and `nn.LSTM`: each cell gate by gate.
+"""Readable twins of `nn.RNN`, `nn.GRU` and `nn.LSTM`: each cell gate by gate.
 
-Nothing here is fast. It is the same function as torch's, with the same weights in the same order
-(held together by tests, values and gradients), and all that happens inside has a name.
+They compute the same function as torch's modules, with the same weights in the same order (tests
+compare values and gradients), but every intermediate result has a name. They are slow.
 """
 
 from abc import ABC, abstractmethod
@@ -18,10 +18,10 @@ from charnn.model.network import CharNetwork
 
 
 class Cell(nn.Module, ABC):
-    """One layer that reads one step."""
+    """One recurrent layer, applied to one time step."""
 
     gates: ClassVar[tuple[str, ...]]  # in the order in which torch stacks their weights
-    state: ClassVar[tuple[str, ...]] = ("hidden",)  # what a step hands to the next
+    state: ClassVar[tuple[str, ...]] = ("hidden",)  # the results that the next step gets
     torch_layer: ClassVar[type[nn.RNNBase]]
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -31,34 +31,34 @@ class Cell(nn.Module, ABC):
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias_ih = nn.Parameter(torch.empty(rows))
         self.bias_hh = nn.Parameter(torch.empty(rows))
-        for parameter in self.parameters():  # as torch begins
+        for parameter in self.parameters():  # torch's own initialization
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)
 
     @abstractmethod
     def step(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """Everything that happens in a step [B, H], by name: the gates, then the new state.
+        """Return everything computed in a step [B, H] by name: the gates, then the new state.
 
-        `x` [B, E] is the input, `state` [S, B, H] what the step before handed on.
+        `x` [B, E] is the input, `state` [S, B, H] the state after the previous step.
         """
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
-        """The new state [S, B, H]."""
-        inside = self.step(x, state)
-        return torch.stack([inside[name] for name in self.state])
+        """Return the new state [S, B, H]."""
+        results = self.step(x, state)
+        return torch.stack([results[name] for name in self.state])
 
     def from_input(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the input says to each gate [B, H]."""
+        """Return the input's contribution to each gate [B, H]."""
         return (x @ self.weight_ih.t() + self.bias_ih).chunk(len(self.gates), -1)
 
     def from_before(self, h: Tensor) -> tuple[Tensor, ...]:
-        """What the hidden state of the step before says to each gate [B, H]."""
+        """Return the contribution of the previous hidden state to each gate [B, H]."""
         return (h @ self.weight_hh.t() + self.bias_hh).chunk(len(self.gates), -1)
 
 
 class RNNCell(Cell):
-    """The hidden layer is fed back into itself: "steep" is read as s, t, e, e, p.
+    """A hidden layer that is fed back into itself (Elman 1990).
 
-    Through each step a gradient is multiplied by the same weights again, and so vanishes or
+    Each step back in time multiplies a gradient by the same weights again, so that it vanishes or
     explodes (Bengio et al. 1994).
     """
 
@@ -74,7 +74,7 @@ class RNNCell(Cell):
 
 
 class GRUCell(Cell):
-    """Two gates, and no cell state: what is kept and what is shown are one (Cho et al. 2014)."""
+    """Two gates and no cell state: the hidden state is also the memory (Cho et al. 2014)."""
 
     gates = ("reset", "update", "candidate")
     torch_layer = nn.GRU
@@ -91,9 +91,11 @@ class GRUCell(Cell):
 
 
 class LSTMCell(Cell):
-    """Four network layers around a cell state that flows through with little interaction, so that
-    a gradient flows back through it as far as the forget gates let it (Hochreiter and Schmidhuber
-    1997; the forget gate is that of Gers et al. 2000)."""
+    """Three gates and a candidate around a cell state that changes only by a product and a sum.
+
+    A gradient flows back through the cell state as far as the forget gates let it (Hochreiter and
+    Schmidhuber 1997; forget gate by Gers et al. 2000).
+    """
 
     gates = ("input", "forget", "candidate", "output")
     state = ("hidden", "cell")
@@ -117,12 +119,12 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def cells_of(module: nn.Module) -> list[Cell]:
-    """A cell for each layer of torch's module, with copies of its weights."""
+    """Return a cell for each layer of torch's module, with copies of its weights."""
     assert isinstance(module, nn.RNNBase)
     (kind,) = (cell for cell in CELLS.values() if isinstance(module, cell.torch_layer))
     cells = []
     for weights in module.all_weights:
-        with torch.random.fork_rng(devices=()):  # a cell draws weights before it gets its own
+        with torch.random.fork_rng(devices=()):  # the constructor draws weights
             cell = kind(weights[0].shape[1], module.hidden_size).to(weights[0])
         cell.load_state_dict(dict(zip(_NAMES, weights, strict=True)))
         cells.append(cell)
@@ -130,12 +132,12 @@ def cells_of(module: nn.Module) -> list[Cell]:
 
 
 def network_cells(network: CharNetwork) -> list[Cell]:
-    """A cell for each layer of a network, with copies of its weights."""
+    """Return a cell for each layer of a network, with copies of its weights."""
     return [cell for layer in network.layers for cell in cells_of(layer)]
 
 
 def module_of(cells: Sequence[Cell]) -> nn.RNNBase:
-    """Torch's module of these layers, with copies of their weights."""
+    """Return torch's module for these layers, with copies of their weights."""
     rows, input_size = cells[0].weight_ih.shape
     make: Callable[..., nn.RNNBase] = cells[0].torch_layer
     module = make(input_size, rows // len(cells[0].gates), len(cells)).to(cells[0].weight_ih)
@@ -154,15 +156,15 @@ def read(
 ) -> tuple[list[list[dict[str, Tensor]]], Tensor]:
     """Read `inputs` [T, B, E] from `state` [S, B, L, H], step by step and layer by layer.
 
-    Of each step and layer all that happened [B, H], by name, and the new state. A layer's input is
-    the hidden state of the layer below.
+    Return the results of `Cell.step` for each step and layer, and the new state. The input of a
+    layer is the hidden state of the layer below.
     """
     states, steps = list(state.unbind(2)), []
     for x in inputs:
-        inside = []
+        layers = []
         for number, cell in enumerate(cells):
-            inside.append(cell.step(x, states[number]))
-            states[number] = torch.stack([inside[-1][name] for name in cell.state])
-            x = inside[-1]["hidden"]
-        steps.append(inside)
+            layers.append(cell.step(x, states[number]))
+            states[number] = torch.stack([layers[-1][name] for name in cell.state])
+            x = layers[-1]["hidden"]
+        steps.append(layers)
     return steps, torch.stack(states, 2)

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: nats per character, by the protocol the number is named for."""
+"""Nats per character of a text under a model, by one of three evaluation protocols."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,29 +13,32 @@ from charnn.errors import SettingError, TextError
 from charnn.model.network import CharNetwork, predicting
 from charnn.text.records import Records, Text
 from charnn.text.tokenizer import Indices
+from charnn.words import plural
 
-PIECE_NUMBERS = 1 << 24  # activations and logits held at once: 64 MB in float32
-LANES = 64
-LANES_CHARACTERS = 1_000_000
-WARM_UP = 256  # characters that a lane reads before they count
-RECORDS = 256  # that are read side by side
+MAX_ACTIVATIONS = 1 << 24  # activations and logits in memory at once: 64 MB in float32
+MAX_LANES = 64
+MAX_LANES_CHARACTERS = 1_000_000
+WARM_UP = 256  # characters that a lane reads before its targets count
+MAX_RECORDS = 256  # records that are read side by side
+
+# Shapes: B texts that are read side by side, T characters.
 
 
 @dataclass(frozen=True)
 class Score:
-    """Summed nats of the targets, divided once."""
+    """Summed nats of the targets of a text, and their number."""
 
     nats: float
     characters: int
 
     @property
     def nats_per_char(self) -> float:
-        """Cross-entropy with the natural logarithm."""
+        """Mean cross-entropy with the natural logarithm."""
         return self.nats / self.characters
 
     @property
     def bits_per_char(self) -> float:
-        """Cross-entropy with the logarithm to base 2."""
+        """Mean cross-entropy with the logarithm to base 2."""
         return self.nats_per_char / math.log(2)
 
 
@@ -46,21 +49,28 @@ def evaluate(
     window: int = 256,
     between: Callable[[], None] = lambda: None,
 ) -> Score:
-    """The score of the N - 1 targets of a text of N symbols.
+    """Return the score of the N - 1 targets of a text of N symbols.
 
-    `stream`: one pass from zero state, state carried to the last character. `window`: consecutive
-    windows of `window` targets, each from zero state, the last one shorter. `lanes`: at most 64
-    parallel lanes over at most the first million characters, each warmed on 256 that do not
-    count; close to `stream` and much cheaper. `between` is called every so often, and may raise.
+    `protocol` is one of
 
-    Of records each is read from zero state after a line end, whatever the protocol: N targets.
+    - `stream`: one pass from the zero state, with the state carried to the last character;
+    - `window`: consecutive windows of `window` targets, each from the zero state, the last shorter;
+    - `lanes`: at most 64 parallel lanes over at most the first million characters. Each lane reads
+      256 characters that do not count first. Close to `stream` and much faster.
+
+    Records have N targets. Each is read from the zero state, after a line end, and `protocol` is
+    ignored. `between` is called after each piece of work; it may raise to stop the evaluation.
+
+    >>> evaluate(network, corpus.validation, "stream").bits_per_char
+    2.0
     """
     if isinstance(text, Records):
         return _score_of_records(network, text, between)
     indices = text
     if len(indices) < 2:
         raise TextError(
-            f"a text of {len(indices)} characters has nothing to predict; give two or more"
+            f"a text of {plural(len(indices), 'character')} has nothing to predict; "
+            "give at least 2 characters"
         )
     protocols = {
         "stream": lambda: _stream(network, indices),
@@ -68,9 +78,9 @@ def evaluate(
         "lanes": lambda: _lanes(network, indices),
     }
     if protocol not in protocols:
-        raise SettingError(f"protocol {protocol!r} is none of {', '.join(protocols)}")
+        raise SettingError(f"`protocol` must be one of {', '.join(protocols)}, not {protocol!r}")
     if window < 1:
-        raise SettingError(f"a window of {window} characters has no target; 256 is usual")
+        raise SettingError(f"`window` must be at least 1, not {window}; 256 is usual")
     with predicting(network):
         nats = 0.0
         for part in protocols[protocol]():
@@ -82,15 +92,15 @@ def evaluate(
 
 def _score_of_records(network: CharNetwork, records: Records, between: Callable[[], None]) -> Score:
     if len(records.ends) == 0:
-        raise TextError("no whole record to predict; give one or more lines")
+        raise TextError("there is no complete record to predict; give at least 1 line")
     nats = 0.0
     order = np.argsort(records.lengths, kind="stable")
     with predicting(network):
-        for some in np.array_split(order, -(-len(order) // RECORDS)):
-            state, first = network.zero_state(len(some)), 0
-            longest, piece = int(records.lengths[some].max()), _piece(network, len(some))
-            while first < longest:
-                parts = records.window(some, first, piece)
+        for rows in np.array_split(order, -(-len(order) // MAX_RECORDS)):
+            state, start = network.zero_state(len(rows)), 0
+            longest, length = int(records.lengths[rows].max()), _piece_length(network, len(rows))
+            while start < longest:
+                parts = records.window(rows, start, length)
                 inputs, targets = (torch.from_numpy(p).to(state.device) for p in parts)
                 logits, state = network(inputs, state)
                 nats += (
@@ -99,7 +109,7 @@ def _score_of_records(network: CharNetwork, records: Records, between: Callable[
                     .sum()
                     .item()
                 )
-                first += piece
+                start += length
             between()
     return Score(nats, int(records.ends[-1]))
 
@@ -109,19 +119,19 @@ def _stream(network: CharNetwork, indices: Indices) -> Iterator[float]:
 
 
 def _window(network: CharNetwork, indices: Indices, window: int) -> Iterator[float]:
-    whole = (len(indices) - 1) // window
-    starts = np.arange(whole) * window
-    for some in np.array_split(starts, -(-whole // LANES)) if whole else []:
-        rows = np.stack([indices[start : start + window + 1] for start in some])
-        yield from _read(network, rows, network.zero_state(len(some)))
-    rest = indices[whole * window :]
+    full = (len(indices) - 1) // window
+    starts = np.arange(full) * window
+    for group in np.array_split(starts, -(-full // MAX_LANES)) if full else []:
+        rows = np.stack([indices[start : start + window + 1] for start in group])
+        yield from _read(network, rows, network.zero_state(len(group)))
+    rest = indices[full * window :]
     if len(rest) > 1:
         yield from _read(network, rest[None], network.zero_state(1))
 
 
 @dataclass(frozen=True)
 class LanesLayout:
-    """How `lanes` cuts a text: lane i counts `length` targets and reads `warm_up` before them."""
+    """Layout of the protocol `lanes`: each lane reads `warm_up` targets, then counts `length`."""
 
     lanes: int
     length: int
@@ -129,20 +139,20 @@ class LanesLayout:
 
     @property
     def counted(self) -> int:
-        """Targets that count."""
+        """Number of targets that count."""
         return self.lanes * self.length
 
     @property
-    def read(self) -> int:
-        """Characters that go through the network: what a validation costs."""
+    def characters_read(self) -> int:
+        """Number of characters that the network reads, which is the cost of a validation."""
         return self.lanes * (self.length + self.warm_up)
 
 
 def lanes_layout(symbols: int) -> LanesLayout:
-    """The lanes of a text with that many symbols."""
-    targets = min(symbols - 1, LANES_CHARACTERS)
+    """Return the layout of the protocol `lanes` for a text of this many symbols."""
+    targets = min(symbols - 1, MAX_LANES_CHARACTERS)
     warm_up = min(WARM_UP, targets // 2)
-    lanes = max(1, min(LANES, (targets - warm_up) // WARM_UP))
+    lanes = max(1, min(MAX_LANES, (targets - warm_up) // WARM_UP))
     return LanesLayout(lanes, (targets - warm_up) // lanes, warm_up)
 
 
@@ -154,24 +164,24 @@ def _lanes(network: CharNetwork, indices: Indices) -> Iterator[float]:
 
 
 def _read(network: CharNetwork, rows: Indices, state: Tensor, warm_up: int = 0) -> Iterator[float]:
-    """Summed nats of rows [B, T + 1], each symbol predicting the next, piece by piece.
+    """Yield the summed nats of rows [B, T + 1], in which each symbol predicts the next.
 
-    The first `warm_up` targets of each row do not count. Pieces bound the memory whatever the
-    length and the vocabulary; they do not change the result.
+    The first `warm_up` targets of each row do not count. The rows are read in pieces to bound the
+    memory for any length and vocabulary; the pieces do not change the result.
     """
-    piece = _piece(network, len(rows))
+    length = _piece_length(network, len(rows))
     start, end = 0, rows.shape[1] - 1
     while start < end:
-        stop = min(start + piece, warm_up if start < warm_up else end)
-        both = torch.from_numpy(rows[:, start : stop + 1].T.astype(np.int64)).to(state.device)
-        logits, state = network(both[:-1], state)
+        stop = min(start + length, warm_up if start < warm_up else end)
+        symbols = torch.from_numpy(rows[:, start : stop + 1].T.astype(np.int64)).to(state.device)
+        logits, state = network(symbols[:-1], state)
         if start >= warm_up:
-            nats = F.cross_entropy(logits.flatten(0, 1), both[1:].flatten(), reduction="none")
+            nats = F.cross_entropy(logits.flatten(0, 1), symbols[1:].flatten(), reduction="none")
             yield nats.double().sum().item()
         start = stop
 
 
-def _piece(network: CharNetwork, rows: int) -> int:
-    """How many symbols of so many rows are read at once."""
+def _piece_length(network: CharNetwork, rows: int) -> int:
+    """Return the number of symbols to read at once of this many rows."""
     c = network.config
-    return max(1, PIECE_NUMBERS // (rows * (c.vocabulary_size + 8 * c.hidden_size)))
+    return max(1, MAX_ACTIVATIONS // (rows * (c.vocabulary_size + 8 * c.hidden_size)))

@@ -26,11 +26,17 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 
 
 class CharNetwork(nn.Module):
-    """Logits of the next symbol for every symbol of a batch of texts.
+    """Network that predicts the next symbol after every symbol of a batch of texts.
 
-    A stack of one-layer modules instead of one module with `num_layers`: only one-layer modules
-    meet the conditions of cuDNN's persistent kernel (PyTorch, aten/src/ATen/native/cudnn/RNN.cpp,
-    `get_algo`), and dropout between them is ours to define.
+    The layers are a stack of one-layer modules instead of one module with `num_layers`, because
+    only one-layer modules meet the conditions of cuDNN's persistent kernel (PyTorch,
+    aten/src/ATen/native/cudnn/RNN.cpp, `get_algo`), and because dropout between them differs from
+    torch's.
+
+    >>> network = CharNetwork(ModelConfig(65, hidden_size=128, num_layers=2, embedding_size=16))
+    >>> logits, state = network(torch.zeros(10, 4, dtype=torch.int64), network.zero_state(4))
+    >>> logits.shape, state.shape
+    (torch.Size([10, 4, 65]), torch.Size([2, 4, 2, 128]))
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -43,11 +49,14 @@ class CharNetwork(nn.Module):
         )
         self.head = nn.Linear(H, V)
         if config.cell == "lstm":
-            self._open_forget_gates()
+            self._init_forget_gates()
 
-    def _open_forget_gates(self) -> None:
-        """Start with forget gates that keep (bias 1, in the first of two biases that are added):
-        Jozefowicz et al. 2015 found no change to the LSTM that helps more."""
+    def _init_forget_gates(self) -> None:
+        """Set the forget gates' bias to 1, so that training starts with a memory that lasts.
+
+        Jozefowicz et al. 2015 found that no other change to the LSTM helps more. Torch adds two
+        biases: the first is set to 1, the second to 0.
+        """
         forget = slice(self.config.hidden_size, 2 * self.config.hidden_size)
         with torch.no_grad():
             for layer in self.layers:
@@ -55,65 +64,73 @@ class CharNetwork(nn.Module):
                 b_ih[forget], b_hh[forget] = 1.0, 0.0
 
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Read `indices` [T, B] from `state` [S, B, L, H]: logits [T, B, V] and the new state."""
+        """Read `indices` [T, B] from `state` [S, B, L, H].
+
+        Return the logits [T, B, V] and the new state.
+        """
         new_state = []
-        inputs = state  # set by the first layer
+        inputs = state  # overwritten by the first layer
         for number, layer in enumerate(self.layers):
-            # [1, B, H] each; contiguous, because cuDNN and oneDNN want them so
+            # [1, B, H] each; cuDNN and oneDNN require contiguous tensors.
             before = tuple(part[None, :, number].contiguous() for part in state)
             if number == 0:
                 outputs, after = self._first_layer(layer, indices, before)
             else:
-                outputs, after = _run(layer, inputs, before)
+                outputs, after = _run_layer(layer, inputs, before)
             new_state.append(torch.cat(after))  # [S, B, H]
-            inputs = self._dropped(outputs)
+            inputs = self._dropout(outputs)
         return self.head(inputs), torch.stack(new_state, 2)
 
     def _first_layer(
         self, layer: nn.Module, indices: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The layer that reads the embedding.
+        """Run the layer that reads the embedding.
 
-        With few symbols the product of its input weights and the embedding is a small table
-        [GH, V], and reading one-hot symbols through it is the same function for V instead of E
-        multiplications a unit: on a CPU 1.4 times the training speed at V 65, E = H = 384. cuDNN
-        wants sizes in multiples of 128 and gains nothing.
+        With few symbols, the product of its input weights and the embedding is a small table
+        [GH, V]. Multiplying it by one-hot symbols gives the same function with V instead of E
+        multiplications per unit: on a CPU, training is 1.4 times as fast at V = 65, E = H = 384.
+        cuDNN prefers sizes in multiples of 128 and gains nothing.
         """
-        # One mask for the whole window and all lanes, so that the table stays a table.
-        weight = self._dropped(self.embedding.weight)
-        few = self.config.vocabulary_size <= self.config.embedding_size
-        if indices.device.type != "cpu" or not few:
-            return _run(layer, F.embedding(indices, weight), state)
-        # Instructions for bfloat16 multiply pairs: an odd number of symbols took thrice the time.
+        # One dropout mask for all symbols, because the table cannot have one for each time step.
+        weight = self._dropout(self.embedding.weight)
+        use_table = self.config.vocabulary_size <= self.config.embedding_size
+        if indices.device.type != "cpu" or not use_table:
+            return _run_layer(layer, F.embedding(indices, weight), state)
+        # bfloat16 instructions multiply pairs: an odd number of symbols took three times as long.
         odd = self.config.vocabulary_size % 2
         one_hot = F.one_hot(indices, self.config.vocabulary_size + odd).to(weight.dtype)
         w_ih, *others = layer_weights(layer)
         parameters = (F.pad(w_ih @ weight.t(), (0, odd)), *others)
-        first = state if self.config.cell == "lstm" else state[0]
-        run = _FUNCTIONS[self.config.cell]
-        outputs, *after = run(one_hot, first, parameters, True, 1, 0.0, self.training, False, False)
+        initial = state if self.config.cell == "lstm" else state[0]
+        function = _FUNCTIONS[self.config.cell]
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
+        settings = (True, 1, 0.0, self.training, False, False)
+        outputs, *after = function(one_hot, initial, parameters, *settings)
         return outputs, tuple(after)
 
-    def _dropped(self, values: Tensor) -> Tensor:
-        """Dropout with one mask for all rows of `values`: a lane loses the same units in the whole
-        window (Gal and Ghahramani 2016), and few random numbers are drawn."""
+    def _dropout(self, values: Tensor) -> Tensor:
+        """Apply dropout with one mask for all rows of `values`.
+
+        A lane loses the same units in the whole window (Gal and Ghahramani 2016), and few random
+        numbers are drawn.
+        """
         if not self.training or self.config.dropout == 0:
             return values
         return values * F.dropout(torch.ones_like(values[:1]), self.config.dropout)
 
     def zero_state(self, batch_size: int) -> Tensor:
-        """The state [S, B, L, H] before anything was read."""
+        """Return the state [S, B, L, H] of a network that has read nothing."""
         c = self.config
         shape = (STATES[c.cell], batch_size, c.num_layers, c.hidden_size)
         return torch.zeros(shape, dtype=self.head.weight.dtype, device=self.head.weight.device)
 
     def parameter_count(self) -> int:
-        """How many numbers are learned."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 def layer_weights(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """w_ih [GH, E], w_hh [GH, H], b_ih [GH] and b_hh [GH] of a one-layer module."""
+    """Return w_ih [GH, E], w_hh [GH, H], b_ih [GH] and b_hh [GH] of a one-layer module."""
     assert isinstance(layer, nn.RNNBase)
     w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
     return w_ih, w_hh, b_ih, b_hh
@@ -121,7 +138,7 @@ def layer_weights(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @contextlib.contextmanager
 def predicting(network: CharNetwork) -> Iterator[None]:
-    """Within the block `network` neither drops out nor records gradients; then it is as before."""
+    """Disable dropout and gradients of `network` in the block, and restore its mode afterwards."""
     training = network.training
     network.eval()
     try:
@@ -131,10 +148,10 @@ def predicting(network: CharNetwork) -> Iterator[None]:
         network.train(training)
 
 
-def _run(
+def _run_layer(
     layer: nn.Module, inputs: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One recurrent layer over `inputs` [T, B, E]; the state's tensors are [1, B, H]."""
+    """Run a recurrent layer over `inputs` [T, B, E]; the state's tensors are [1, B, H]."""
     if len(state) == 2:
         return layer(inputs, state)
     outputs, after = layer(inputs, state[0])

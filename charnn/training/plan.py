@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
-from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
+from charnn.model.evaluate import MAX_LANES_CHARACTERS, lanes_layout
 from charnn.training.cudnn import LANES, MOST_LANES
 from charnn.training.memory import estimate, parameters, refuse_too_large
 from charnn.training.speed import Speed
@@ -335,8 +335,8 @@ def _validations(steps: int, window: float, symbols: int) -> tuple[int, int, int
     those that go through the network for it."""
     affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
     characters = int(affordable / FEWEST_VALIDATIONS)
-    characters = max(2, min(max(characters, SHORTEST_VALIDATION), LANES_CHARACTERS, symbols))
-    read = lanes_layout(characters).read if symbols > 1 else 0
+    characters = max(2, min(max(characters, SHORTEST_VALIDATION), MAX_LANES_CHARACTERS, symbols))
+    read = lanes_layout(characters).characters_read if symbols > 1 else 0
     often = int(affordable / read) if read else MOST_VALIDATIONS
     often = max(1, min(often, MOST_VALIDATIONS, steps // FEWEST_VALIDATIONS))
     return math.ceil(steps / often), characters, read

@@ -85,7 +85,7 @@ class SpeedTest:
         some = indices_of(self._text)[:VALIDATION_SYMBOLS]
         start = time.perf_counter()
         evaluate(state.network, some, "lanes")
-        validated = (time.perf_counter() - start) / lanes_layout(len(some)).read
+        validated = (time.perf_counter() - start) / lanes_layout(len(some)).characters_read
         save = state.network.parameter_count() / SAVED_PARAMETERS
         return Speed(statistics.fmean(times), validated, save, _lower_quartile(times))
 

@@ -1,4 +1,4 @@
-"""The readable cells are torch's own layers: values, gradients and weights, in float64."""
+"""The readable cells equal torch's layers: values, gradients and weights, in float64."""
 
 import pytest
 import torch
@@ -23,14 +23,14 @@ def module(cell: str, E: int = 5, H: int = 6, L: int = 2) -> nn.RNNBase:
 def inputs(
     cell: str, T: int = 7, B: int = 3, E: int = 5, H: int = 6, L: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Inputs [T, B, E] and a state [S, B, L, H]."""
+    """Return inputs [T, B, E] and a state [S, B, L, H]."""
     x = torch.randn(T, B, E, dtype=torch.float64, requires_grad=True)
     state = torch.randn(STATES[cell], B, L, H, dtype=torch.float64, requires_grad=True)
     return x, state
 
 
 def by_torch(theirs: nn.RNNBase, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs [T, B, H] and the state [S, B, L, H]."""
+    """Return outputs [T, B, H] and the state [S, B, L, H]."""
     first = state.transpose(1, 2).contiguous()
     outputs, after = theirs(x, tuple(first) if len(first) == 2 else first[0])
     return outputs, torch.stack(after if len(first) == 2 else (after,)).transpose(1, 2)
@@ -38,7 +38,7 @@ def by_torch(theirs: nn.RNNBase, x: Tensor, state: Tensor) -> tuple[Tensor, Tens
 
 def by_cells(cells: list[Cell], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     steps, after = read(cells, x, state)
-    return torch.stack([inside[-1]["hidden"] for inside in steps]), after
+    return torch.stack([layers[-1]["hidden"] for layers in steps]), after
 
 
 @EVERY
@@ -62,7 +62,7 @@ def test_values_and_gradients_equal_torch(
 
 
 @EVERY
-def test_weights_go_to_the_cells_and_back(cell: str) -> None:
+def test_weights_survive_a_round_trip_through_the_cells(cell: str) -> None:
     theirs = module(cell)
     back = module_of(cells_of(theirs))
     assert type(back) is type(theirs)
@@ -71,7 +71,7 @@ def test_weights_go_to_the_cells_and_back(cell: str) -> None:
 
 
 @EVERY
-def test_the_cells_have_copies_and_draw_no_random_number_of_the_caller(cell: str) -> None:
+def test_cells_copy_the_weights_and_leave_the_random_state_alone(cell: str) -> None:
     theirs = module(cell)
     before = torch.get_rng_state()
     ours = cells_of(theirs)[0]
@@ -82,7 +82,7 @@ def test_the_cells_have_copies_and_draw_no_random_number_of_the_caller(cell: str
 
 
 @EVERY
-def test_a_text_in_two_parts_is_the_text(cell: str) -> None:
+def test_reading_a_text_in_two_parts_equals_reading_it_at_once(cell: str) -> None:
     cells = cells_of(module(cell))
     x, state = inputs(cell)
     whole, end = by_cells(cells, x, state)
@@ -93,7 +93,7 @@ def test_a_text_in_two_parts_is_the_text(cell: str) -> None:
 
 
 @EVERY
-def test_the_networks_layers_convert(cell: str) -> None:
+def test_cells_of_a_network_give_its_logits_and_state(cell: str) -> None:
     torch.manual_seed(3)
     config = ModelConfig(
         vocabulary_size=7, hidden_size=6, num_layers=2, embedding_size=5, cell=cell
@@ -108,7 +108,7 @@ def test_the_networks_layers_convert(cell: str) -> None:
 
 
 @EVERY
-def test_everything_inside_has_a_name_and_gates_are_shares(cell: str) -> None:
+def test_every_result_has_a_name_and_gates_are_between_0_and_1(cell: str) -> None:
     kind = CELLS[cell]
     x, state = inputs(cell)
     inside = cells_of(module(cell))[0].step(x[0], state[:, :, 0])
@@ -129,7 +129,7 @@ def test_an_open_forget_gate_and_a_closed_input_gate_keep_the_cell_state() -> No
     torch.testing.assert_close(steps[-1][0]["cell"], state[1, :, 0])
 
 
-def test_a_closed_forget_gate_forgets() -> None:
+def test_a_closed_forget_gate_erases_the_cell_state() -> None:
     lstm = LSTMCell(5, 6).double()
     lstm.bias_ih.detach().chunk(4)[1].fill_(-100.0)
     x, state = inputs("lstm", T=1)

@@ -1,4 +1,4 @@
-"""Each protocol is what its definition says, held against a loop that cannot be misread."""
+"""Each protocol equals its definition, written as a simple loop."""
 
 import math
 
@@ -26,12 +26,12 @@ def text(symbols: int) -> Indices:
     return np.random.default_rng(0).integers(5, size=symbols, dtype=np.uint8)
 
 
-def nats(network: CharNetwork, indices: Indices, forget_every: int) -> float:
-    """Character by character, the state set to zero every so many targets."""
+def nats(network: CharNetwork, indices: Indices, reset_every: int) -> float:
+    """Return the summed nats, one character at a time, with a zero state every so many targets."""
     total = 0.0
     with predicting(network):
         for place in range(len(indices) - 1):
-            if place % forget_every == 0:
+            if place % reset_every == 0:
                 state = network.zero_state(1)
             logits, state = network(torch.tensor([[int(indices[place])]]), state)
             total -= torch.log_softmax(logits[0, 0], -1)[int(indices[place + 1])].item()
@@ -39,25 +39,25 @@ def nats(network: CharNetwork, indices: Indices, forget_every: int) -> float:
 
 
 @pytest.mark.parametrize("symbols", [2, 7, 100, 131])
-def test_stream_is_one_pass_that_never_forgets(network: CharNetwork, symbols: int) -> None:
+def test_stream_is_one_pass_that_never_resets_the_state(network: CharNetwork, symbols: int) -> None:
     score = evaluate(network, text(symbols), "stream")
     assert score.characters == symbols - 1
     assert score.nats == pytest.approx(nats(network, text(symbols), 10**9), rel=1e-12)
 
 
-def test_stream_does_not_depend_on_the_pieces_it_is_read_by(
+def test_scores_do_not_depend_on_the_size_of_the_pieces(
     network: CharNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(network, text(100), "stream").nats
-    monkeypatch.setattr(module, "PIECE_NUMBERS", 400)
+    monkeypatch.setattr(module, "MAX_ACTIVATIONS", 400)
     assert evaluate(network, text(100), "stream").nats == pytest.approx(whole, rel=1e-12)
     lanes = evaluate(network, text(900), "lanes").nats
-    monkeypatch.setattr(module, "PIECE_NUMBERS", 1 << 24)
+    monkeypatch.setattr(module, "MAX_ACTIVATIONS", 1 << 24)
     assert evaluate(network, text(900), "lanes").nats == pytest.approx(lanes, rel=1e-12)
 
 
 @pytest.mark.parametrize("symbols", [2, 16, 17, 18, 200])
-def test_window_forgets_at_each_window_and_counts_the_last_one(
+def test_window_resets_the_state_at_each_window_and_counts_the_last_one(
     network: CharNetwork, symbols: int
 ) -> None:
     score = evaluate(network, text(symbols), "window", 16)
@@ -74,7 +74,7 @@ def test_lanes_count_each_target_at_most_once_and_stay_in_the_text(symbols: int)
     assert layout.warm_up + layout.counted > min(symbols - 1, 1_000_000) - layout.lanes
 
 
-def test_lanes_are_warmed_on_what_stands_before_them(network: CharNetwork) -> None:
+def test_lanes_are_warmed_up_on_the_characters_before_them(network: CharNetwork) -> None:
     indices = text(2000)
     layout = lanes_layout(2000)
     total = 0.0
@@ -87,7 +87,7 @@ def test_lanes_are_warmed_on_what_stands_before_them(network: CharNetwork) -> No
     assert score.nats == pytest.approx(total, rel=1e-10)
 
 
-def test_evaluating_leaves_network_and_random_numbers_as_they_were(network: CharNetwork) -> None:
+def test_evaluation_changes_neither_the_network_nor_the_random_state(network: CharNetwork) -> None:
     before = torch.get_rng_state()
     evaluate(network.train(), text(600), "lanes")
     assert network.training
@@ -99,10 +99,10 @@ def test_nats_and_bits_differ_by_the_logarithm_of_two(network: CharNetwork) -> N
     assert score.nats_per_char == pytest.approx(score.bits_per_char * math.log(2))
 
 
-def test_what_cannot_be_measured_is_refused(network: CharNetwork) -> None:
+def test_texts_and_settings_that_cannot_be_evaluated_are_rejected(network: CharNetwork) -> None:
     with pytest.raises(TextError, match="nothing to predict"):
         evaluate(network, text(1), "stream")
-    with pytest.raises(SettingError, match="none of stream, window, lanes"):
+    with pytest.raises(SettingError, match="one of stream, window, lanes"):
         evaluate(network, text(9), "strem")
-    with pytest.raises(SettingError, match="window of 0"):
+    with pytest.raises(SettingError, match="`window` must be at least 1, not 0"):
         evaluate(network, text(9), "window", 0)

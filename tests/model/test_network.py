@@ -1,4 +1,4 @@
-"""The network is torch's own layers in a row, whatever way it computes them."""
+"""The network equals a stack of torch's layers, however it computes them."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from charnn.config import ModelConfig
 from charnn.model.network import CharNetwork, layer_weights, predicting
 
 CELLS = ("lstm", "gru", "rnn")
-FOLDED = ModelConfig(vocabulary_size=4, hidden_size=6, num_layers=2, embedding_size=5)
-PLAIN = replace(FOLDED, vocabulary_size=7)
+TABLE = ModelConfig(vocabulary_size=4, hidden_size=6, num_layers=2, embedding_size=5)
+LOOKUP = replace(TABLE, vocabulary_size=7)
 
 
 def network(config: ModelConfig) -> CharNetwork:
@@ -24,7 +24,7 @@ def indices(config: ModelConfig, time: int = 9, batch: int = 3) -> Tensor:
 
 
 def torch_layers(ours: CharNetwork) -> nn.RNNBase:
-    """torch's module with `num_layers`, with the same weights."""
+    """Return torch's module with `num_layers` layers and the same weights."""
     c = ours.config
     kind = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[c.cell]
     module = kind(c.embedding_size, c.hidden_size, c.num_layers).double()
@@ -35,8 +35,8 @@ def torch_layers(ours: CharNetwork) -> nn.RNNBase:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("config", [FOLDED, PLAIN], ids=["folded", "plain"])
-def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
+@pytest.mark.parametrize("config", [TABLE, LOOKUP], ids=["table", "lookup"])
+def test_values_and_gradients_equal_torchs_embedding_layers_and_head(
     config: ModelConfig, cell: str
 ) -> None:
     ours = network(replace(config, cell=cell))
@@ -62,9 +62,9 @@ def test_values_and_gradients_equal_embedding_layers_and_head_of_torch(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_text_read_in_parts_is_the_text_read_whole(cell: str) -> None:
-    net = network(replace(FOLDED, cell=cell))
-    read = indices(FOLDED)
+def test_reading_a_text_in_two_parts_equals_reading_it_at_once(cell: str) -> None:
+    net = network(replace(TABLE, cell=cell))
+    read = indices(TABLE)
     with predicting(net):
         whole, end = net(read, net.zero_state(3))
         first, middle = net(read[:4], net.zero_state(3))
@@ -73,32 +73,32 @@ def test_a_text_read_in_parts_is_the_text_read_whole(cell: str) -> None:
     torch.testing.assert_close(last, end, atol=1e-12, rtol=0)
 
 
-def test_the_lanes_of_a_batch_do_not_know_each_other() -> None:
-    net = network(FOLDED)
-    read = indices(FOLDED)
+def test_the_lanes_of_a_batch_are_independent() -> None:
+    net = network(TABLE)
+    read = indices(TABLE)
     with predicting(net):
         together, _ = net(read, net.zero_state(3))
         alone, _ = net(read[:, 1:2], net.zero_state(1))
     torch.testing.assert_close(together[:, 1:2], alone, atol=1e-12, rtol=0)
 
 
-def test_reading_leaves_the_given_state_as_it_was() -> None:
-    net = network(FOLDED)
+def test_reading_does_not_change_the_given_state() -> None:
+    net = network(TABLE)
     state = net.zero_state(3)
-    net(indices(FOLDED), state)
+    net(indices(TABLE), state)
     assert not state.any()
 
 
 def test_forget_gates_start_with_a_bias_of_one() -> None:
-    net = network(FOLDED)
+    net = network(TABLE)
     for layer in net.layers:
         _, _, b_ih, b_hh = layer_weights(layer)
         assert (b_ih + b_hh)[6:12].tolist() == [1.0] * 6
 
 
-def test_dropout_acts_only_while_training() -> None:
-    net = network(replace(FOLDED, dropout=0.5))
-    read, state = indices(FOLDED), net.zero_state(3)
+def test_dropout_acts_only_during_training() -> None:
+    net = network(replace(TABLE, dropout=0.5))
+    read, state = indices(TABLE), net.zero_state(3)
     first, second = net(read, state)[0], net(read, state)[0]
     assert not torch.equal(first, second)
     with predicting(net):
@@ -109,4 +109,4 @@ def test_dropout_acts_only_while_training() -> None:
 def test_the_parameter_count_is_the_sum_over_the_layers() -> None:
     V, E, H = 4, 5, 6
     lstm = 4 * H * (E + H + 2) + 4 * H * (H + H + 2)
-    assert network(FOLDED).parameter_count() == V * E + lstm + (H + 1) * V
+    assert network(TABLE).parameter_count() == V * E + lstm + (H + 1) * V

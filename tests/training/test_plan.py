@@ -83,7 +83,7 @@ def test_training_validating_and_saving_fit_the_minutes(
     plan = planned(Budget(minutes=minutes), facts)
     speed = Machine().measure(plan.model, plan.train, 1)
     validations = -(-plan.train.steps // plan.validation.val_every)
-    read = lanes_layout(min(val_symbols, plan.validation.val_characters)).read
+    read = lanes_layout(min(val_symbols, plan.validation.val_characters)).characters_read
     seconds = 2.0 + plan.train.steps * speed.step
     seconds += validations * (read * speed.validated_character + speed.save)
     if plan.train.steps > module.STEPS_AT_LEAST:
@@ -99,7 +99,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     validations = -(-steps // validation.val_every)
     assert validations <= module.MOST_VALIDATIONS + 1
     if validation.val_every < steps:
-        forward = lanes_layout(min(val_symbols, validation.val_characters)).read / 3
+        forward = lanes_layout(min(val_symbols, validation.val_characters)).characters_read / 3
         assert steps // validation.val_every * forward < 0.1 * steps * 1024
 
 
