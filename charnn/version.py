@@ -1,3 +1,3 @@
-"""The one place of the version: setuptools, `charnn --version` and checkpoints read it here."""
+"""The version of charnn, read by setuptools, the command line and checkpoints."""
 
 __version__ = "0.1.0"

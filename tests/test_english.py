@@ -1,0 +1,89 @@
+"""Docstrings begin plainly; outside charnn/cli, no string names an option and nothing prints."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "charnn"
+
+# Files that do not follow the rules yet; remove a line when its files pass.
+LATER: tuple[str, ...] = (
+    "api.py",
+    "checkpoint.py",
+    "cli/**/*.py",
+    "cuda_graph.py",
+    "device.py",
+    "errors.py",
+    "insight/*.py",
+    "language_model.py",
+    "runs/*.py",
+    "sampling/*.py",
+    "settings.py",
+    "training/*.py",
+)
+
+RIDDLE = re.compile(r"(What|How|Whether|As|Of)\b")
+OPTION = re.compile(r"(^| )--[a-z]")
+
+Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def parameters(files: Iterator[Path]) -> list[object]:
+    """Return a test parameter for each file; those in `LATER` may fail."""
+    later = {path for pattern in LATER for path in PACKAGE.glob(pattern)}
+    mark = pytest.mark.xfail(reason="in the list of files that follow later", strict=False)
+    return [
+        pytest.param(
+            path,
+            marks=mark if path in later else (),
+            id=path.relative_to(PACKAGE).as_posix(),
+        )
+        for path in sorted(files)
+    ]
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+EVERY_FILE = parameters(PACKAGE.rglob("*.py"))
+LIBRARY = parameters(
+    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "cli"
+)
+
+
+@pytest.mark.parametrize("path", EVERY_FILE)
+def test_a_docstring_begins_with_a_verb_or_a_noun(path: Path) -> None:
+    docstrings = [
+        (getattr(node, "name", path.stem), ast.get_docstring(node) or "")
+        for node in nodes(path)
+        if isinstance(node, Definition)
+    ]
+    assert not [(name, text) for name, text in docstrings if RIDDLE.match(text)]
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_no_text_of_the_library_names_a_command_line_option(path: Path) -> None:
+    texts = [
+        node.value
+        for node in nodes(path)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in texts if OPTION.search(text)]
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_the_library_prints_nothing(path: Path) -> None:
+    found = []
+    for node in nodes(path):
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                found.append("print")
+            case ast.Import(names=aliases):
+                found += [alias.name for alias in aliases]
+            case ast.ImportFrom(module=str(module)):
+                found.append(module)
+    assert not {"print", "tqdm", "click"} & {name.split(".")[0] for name in found}
