@@ -101,7 +101,7 @@ class TextConfig(Settings):
     """Settings that decide how files become symbols."""
 
     tokenizer: str = setting(
-        "Symbols: Unicode characters, or bytes (works for any file, 256 symbols).",
+        "Read Unicode characters or bytes. Bytes suit any file; there are 256 symbols of them.",
         default="char",
         choices=("char", "byte"),
     )
@@ -123,8 +123,8 @@ class TextConfig(Settings):
         high=0.9,
     )
     lines: bool = setting(
-        "Treat each line as a record, such as a name, a title or a molecule. Records are shuffled, "
-        "and each is read and generated from the zero state.",
+        "Treat each line as a record. That is a name, a title or a molecule, for example. Records "
+        "are shuffled, and each is read and generated from the zero state.",
         default=False,
     )
 
@@ -143,7 +143,7 @@ class ModelConfig(Settings):
         choices=("lstm", "gru", "rnn"),
     )
     dropout: float = setting(
-        "Dropout probability for the embedding and for each layer's outputs.",
+        "Dropout probability. It applies to the embedding and to each layer's outputs.",
         default=0.0,
         low=0.0,
         high=0.95,
@@ -175,10 +175,12 @@ class TrainConfig(Settings):
 
     steps: int = setting("Weight updates in the whole run.", low=1, high=10**12)
     batch_size: int = setting(
-        "Number of lanes, the places in the text that are read in parallel.", low=1, high=1_000_000
+        "Lanes read in parallel. Each lane is a part of the text that is read in order.",
+        low=1,
+        high=1_000_000,
     )
     seq_len: int = setting(
-        "Characters per update, the window of truncated backpropagation through time (TBPTT).",
+        "Characters per update. This is the window of truncated backpropagation through time.",
         low=1,
         high=1_000_000_000,
     )
@@ -248,13 +250,13 @@ class SampleConfig(Settings):
     """Settings that decide how text is sampled from a model."""
 
     length: int | None = setting(
-        "Maximum number of characters to generate after the prime; inf for no limit.",
+        "Characters to generate, or inf. Those of the prime are not counted; inf means no limit.",
         default=500,
         low=0,
         endless=True,
     )
     temperature: float = setting(
-        "Lower is more predictable, higher more varied; 0 always takes the likeliest character.",
+        "Higher is more varied. Lower is more predictable; 0 always takes the likeliest character.",
         default=0.8,
         low=0.0,
     )

@@ -1,4 +1,4 @@
-"""Whatever is given: one clear line, the right exit code, and nothing lost or overwritten."""
+"""Bad input gets one clear line and the right exit code; nothing is lost or overwritten."""
 
 import gzip
 import os
@@ -19,7 +19,7 @@ TRAIN = f"train text.txt {shlex.join(TINY)} --steps 2 --out new"
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder full of things that can go wrong."""
+    """A folder of inputs that can go wrong."""
     desk = tmp_path_factory.mktemp("desk")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
@@ -68,7 +68,7 @@ def _train(text: str, out: str) -> None:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Every path below the folder, with what is in it; who locked a run last does not matter."""
+    """Return every path below the folder with its content; who last locked a run is left out."""
     return {
         path: path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -76,7 +76,7 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     }
 
 
-# What is typed after `charnn`, the exit code, and words that stderr must hold.
+# What is typed after `charnn`, the exit code, and texts that stderr must contain.
 Row = tuple[str, int, list[str]]
 
 CORPUS: list[Row] = [
@@ -118,7 +118,7 @@ SETTINGS: list[Row] = [
     ("--num-layers 0", 2, ["--num-layers", "0"]),
     ("--embedding-size 0", 2, ["--embedding-size", "0"]),
     ("--dropout 1", 2, ["--dropout", "1"]),
-    ("--dropout nan", 1, ["dropout", "nan"]),
+    ("--dropout nan", 1, ["--dropout must be a finite number", "nan"]),
     ("--batch-size 0", 2, ["--batch-size", "0"]),
     ("--seq-len 0", 2, ["--seq-len", "0"]),
     ("--seq-len 5000", 1, ["540 characters", "5,001", "--seq-len"]),
@@ -146,6 +146,7 @@ SETTINGS: list[Row] = [
     ("--out text.txt", 1, ["text.txt", "exists", "--out"]),
     ("--out text.txt/run", 1, ["text.txt/run", "Not a directory", "--out"]),
     ("--no-such-option", 2, ["--no-such-option"]),
+    ("--lr 1", 2, ["No such option: --lr; use --learning-rate."]),
 ]
 
 BUDGET: list[Row] = [
@@ -191,19 +192,20 @@ CHECKPOINT: list[Row] = [
     ("foreign.safetensors", 1, ["foreign.safetensors", "not one that charnn wrote"]),
     ("folder.safetensors", 1, ["folder.safetensors"]),
     ("halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
-    ("", 1, ["no run under ./checkpoints", "charnn train"]),
+    ("", 1, ["no checkpoint given, and ./checkpoints is empty; start with `charnn train TEXT`"]),
 ]
 
 NO_CHECKPOINT: list[Row] = [
-    ("folder", 1, ["folder"]),
-    ("text.txt", 1, ["text.txt"]),
-    ("missing", 1, ["missing"]),
-    ("run moved", 2, ["one checkpoint"]),
+    ("folder", 1, ["no checkpoint named folder, and ./checkpoints is empty"]),
+    ("text.txt", 1, ["no checkpoint named text.txt, and ./checkpoints is empty"]),
+    ("missing", 1, ["no checkpoint named missing", "start with `charnn train TEXT`"]),
+    ("runs", 1, ["no checkpoint named runs; did you mean run?"]),
+    ("run moved", 2, ["expected one checkpoint"]),
 ]
 
 SAMPLE: list[Row] = [
     ("--temperature -1", 2, ["--temperature", "-1"]),
-    ("--temperature nan", 1, ["temperature", "nan"]),
+    ("--temperature nan", 1, ["--temperature must be", "nan"]),
     ("--top-k 0", 2, ["--top-k", "0"]),
     ("--top-k -4", 2, ["--top-k", "-4"]),
     ("--length -1", 2, ["--length", "-1"]),
@@ -213,7 +215,7 @@ SAMPLE: list[Row] = [
     ("--top-p 0", 2, ["--top-p", "0"]),
     ("--top-p 1.5", 2, ["--top-p", "1.5"]),
     ("--min-p -1", 2, ["--min-p", "-1"]),
-    ("--typical nan", 1, ["typical", "nan"]),
+    ("--typical nan", 1, ["--typical must be", "nan"]),
     ("--repetition-penalty 0", 2, ["--repetition-penalty", "0"]),
     ("--repetition-window 9", 2, ["--repetition-window needs --repetition-penalty"]),
     ("--no-repeat 0", 2, ["--no-repeat", "0"]),
@@ -221,26 +223,28 @@ SAMPLE: list[Row] = [
     ("--stop ''", 2, ["--stop", "end every text"]),
     ("--keep-stop", 2, ["--keep-stop needs --stop"]),
     ("--logprobs 3", 2, ["--logprobs", "jsonl"]),
-    ("--best-of 3 -n 2", 2, ["--num-samples means nothing with --best-of"]),
+    ("--best-of 3 -n 2", 2, ["--num-samples cannot be combined with --best-of"]),
     ("--beam 3 --temperature 1 --seed 1", 2, ["--temperature, --seed", "--beam"]),
     ("--fp16", 1, ["fp16 is for a GPU", "--int8"]),
-    ("--fp16 --int8", 2, ["--int8", "--fp16", "not both"]),
+    ("--fp16 --int8", 2, ["only one of --int8", "--fp16"]),
     ("--out folder", 2, ["folder"]),
-    ("--out text.txt", 1, ["text.txt", "exists already"]),
+    ("--out text.txt", 1, ["text.txt", "already exists"]),
     ("--out missing/x.txt", 1, ["missing", "--out"]),
     ("--keep '('", 2, ["--keep", "'('"]),
     ("--unique --novel -n 3", 1, ["--unique, --novel", "charnn train --lines"]),
-    ("--best-of 3 --unique", 2, ["--unique means nothing with --best-of"]),
+    ("--best-of 3 --unique", 2, ["--unique cannot be combined with --best-of"]),
     ("--seed -1", 2, ["--seed", "-1"]),
     ("--device tpu", 1, ["tpu", "cpu"]),
     ("--prime 'aA€a'", 1, ["'A' (U+0041) at position 1, try 'a'", "'€' (U+20AC) at position 2"]),
-    ("--prime a --prime-file text.txt", 2, ["--prime", "--prime-file"]),
+    ("--prime a --prime-file text.txt", 2, ["only one of --prime and --prime-file"]),
     ("--prime-file missing.txt", 1, ["missing.txt", "no such file"]),
     ("--prime-file folder", 1, ["folder", "contains no files"]),
     ("--prime-file latin.txt", 1, ["latin.txt", "80", "utf-8"]),
 ]
 
 EVAL: list[Row] = [
+    ("text.txt run", 2, ["expected one checkpoint, as the first argument: run"]),
+    ("runn text.txt", 1, ["no checkpoint or text named runn; did you mean run?"]),
     ("run missing.txt", 1, ["missing.txt", "no such file"]),
     ("run empty.txt", 1, ["empty.txt", "empty"]),
     ("run folder", 1, ["folder", "no file"]),
@@ -319,8 +323,8 @@ def test_a_damaged_run_does_not_hide_the_others(
     assert any("checkpoints/bad" in line and "not a checkpoint" in line for line in lines)
 
 
-@pytest.mark.parametrize("steps", [1, 9])  # found out when validating, or by the next step
-def test_a_run_that_diverges_says_what_to_try_and_keeps_no_broken_model(
+@pytest.mark.parametrize("steps", [1, 9])  # noticed when validating, or by the next step
+def test_a_diverging_run_says_what_to_try_and_keeps_no_broken_model(
     desk: Path, tmp_path: Path, steps: int
 ) -> None:
     options = shlex.split(f"--steps {steps} --learning-rate 1e300")

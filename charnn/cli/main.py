@@ -12,22 +12,24 @@ from typing import Any
 
 import click
 
+from charnn.cli.help import Command, Option
 from charnn.cli.terminal import LOGGER, logging_to_stderr
 from charnn.errors import CharnnError, is_out_of_memory
 from charnn.threads import limit_spinning
 from charnn.version import __version__
 
-# Name -> first line of its help, so that `charnn --help` imports none of them.
+# Name -> what it does, so that `charnn --help` imports none of them.
 COMMANDS = {
     "train": "Train a model on a text.",
-    "sample": "Write text with a trained model.",
+    "sample": "Generate text with a trained model.",
     "eval": "Measure how well a model predicts a text.",
-    "info": "Tell what is in a checkpoint.",
-    "inspect": "Look inside a model while it reads.",
+    "info": "Show what is in a checkpoint.",
+    "inspect": "Show what happens inside a model while it reads.",
     "runs": "List the runs under ./checkpoints.",
     "plot": "Draw the learning curves of runs.",
-    "gradients": "Measure how far back learning reaches.",
-    "doctor": "Tell what this machine is and how fast.",
+    "gradients": "Measure how far back in the text learning reaches.",
+    "doctor": "Show versions, devices and the speed of this machine.",
+    "completion": "Print the script for shell completion.",
 }
 
 
@@ -37,7 +39,7 @@ _OUT_OF_MEMORY = (
 )
 
 
-class Commands(click.Group):
+class Commands(Command, click.Group):
     """Import a command when it is called; print a `CharnnError` as one line and exit with 1."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -46,9 +48,10 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         return _command(name) if name in COMMANDS else None
 
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+        super().format_options(context, formatter)
 
     def invoke(self, context: click.Context) -> Any:
         _exit_on_signals()
@@ -113,12 +116,38 @@ def _discard_stdout() -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="charnn")
+@click.version_option(__version__, prog_name="charnn", cls=Option, help="Print the version.")
 def main() -> None:
-    """Character-level language models: train on any text, write more of it, measure it.
+    """Train character-level language models, generate text with them, and measure them.
 
     \b
-    Example:
-      charnn train corpus.txt --minutes 5
-      charnn sample --prime steep
+    Examples:
+      charnn train corpus.txt --minutes 5    # the name of this run is corpus
+      charnn sample corpus --prime steep
+      charnn COMMAND --help
+
+    \f
+    Where a command takes a CHECKPOINT, that is the name of a run under ./checkpoints, a
+    run folder or a .safetensors file; without it, the newest run. Results are printed
+    on stdout; progress, notes and errors on stderr.
+
+    \b
+    Exit codes:
+      0    success
+      1    an error, explained in one line on stderr
+      2    wrong usage, such as an unknown option
+      3    fewer results than requested (charnn sample)
+      129  stopped by SIGHUP, such as a closed terminal
+      130  stopped by SIGINT (Ctrl-C)
+      143  stopped by SIGTERM
+
+    \b
+    Environment variables:
+      NO_COLOR      turn colour off
+      FORCE_COLOR   turn colour on, even in a pipe
+      CHARNN_CACHE  folder for the cached texts of large corpora
+
+    \b
+    Shell completion of commands, options, runs and files:
+      charnn completion bash >> ~/.bashrc    # or zsh, fish; see its --help
     """

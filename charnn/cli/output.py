@@ -1,12 +1,10 @@
-"""Where a product goes: stdout or a new file; and a bar while it does."""
+"""Where generated text goes, stdout or a new file, with a progress bar."""
 
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-
-from tqdm import tqdm
 
 from charnn.cli.terminal import STDERR, visible
 from charnn.errors import SettingError
@@ -16,17 +14,17 @@ Item = TypeVar("Item")
 
 
 class Output:
-    """Takes text as it is written, and lets it be seen at once."""
+    """Write text to stdout or to a file, and flush it at once."""
 
     def __init__(self, file: BinaryIO | None, raw: bool) -> None:
         self.terminal = file is None and sys.stdout.isatty()
-        self.some = False  # whether anything was written
+        self.wrote = False  # True once something was written
         self._file = file
         self._shown = visible if self.terminal and not raw else str
 
     def write(self, text: str) -> None:
-        """Write and flush."""
-        self.some = True
+        """Write and flush `text`; a terminal gets control characters as visible symbols."""
+        self.wrote = True
         if self._file is not None:
             self._file.write(text.encode("utf-8", "surrogateescape"))
             return
@@ -36,22 +34,25 @@ class Output:
 
 @contextlib.contextmanager
 def output(path: Path | None, raw: bool = False) -> Iterator[Output]:
-    """stdout, or a new file. That is written beside and renamed at the end; when the work is
-    stopped or fails on its way, with what there is."""
+    """Open stdout, or a new file that must not exist.
+
+    The file is written under a temporary name and renamed at the end. If the work is stopped or
+    fails after the first text, the file is kept with what was written.
+    """
     if path is None:
         yield Output(None, raw)
         return
     if path.exists():
-        raise SettingError(f"{path}: exists already; name another --out")
+        raise SettingError(f"{path} already exists; choose another --out")
     failed = None
-    with explained(f"writing {path}", "name another --out"), replacing(path) as file:
+    with explained(f"writing {path}", "choose another --out"), replacing(path) as file:
         out = Output(file, raw)
         try:
             yield out
         except OSError:
             raise
         except BaseException as error:
-            if not out.some:
+            if not out.wrote:
                 raise
             failed = error
     if failed is not None:
@@ -61,6 +62,8 @@ def output(path: Path | None, raw: bool = False) -> Iterator[Output]:
 def counted(
     items: Iterable[Item], total: int | None, unit: str, out: Output, quiet: bool
 ) -> Iterator[Item]:
-    """The items, with a bar on stderr where they do not go to the terminal themselves."""
+    """Yield the items, with a progress bar on stderr unless the terminal shows the items."""
+    from tqdm import tqdm
+
     hidden = quiet or out.terminal or not sys.stderr.isatty()
     yield from tqdm(items, total=total, unit=unit, disable=hidden, file=STDERR, dynamic_ncols=True)

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,47 +22,6 @@ TRIES = 20  # for each record that is asked for, unless told otherwise
 AT_ONCE = 256  # records that a validator gets
 SECONDS = 60.0  # that it may take for them
 NAMES = ("unique", "novel", "keep", "max_tries", "validator")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Regex(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """A regular expression."""
-
-    name = "regex"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return re.compile(value)
-        except re.error as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
-def records_options(command: Command) -> Command:
-    """What is asked of records."""
-    for option in reversed(
-        (
-            click.option(
-                "--lines", is_flag=True,
-                help="Write records, of a model that was trained with --lines (it does anyway).",
-            ),
-            click.option("--unique", is_flag=True, help="No record twice."),
-            click.option("--novel", is_flag=True, help="No record of the list it was trained on."),
-            click.option(
-                "--keep", type=Regex(), metavar="REGEX", help="Only records that have this."
-            ),
-            click.option(
-                "--validator", metavar="CMD",
-                help="Only those that this command answers 1 for: it gets records on stdin, and "
-                "answers 1 or 0 a line.",
-            ),
-            click.option(
-                "--max-tries", type=click.IntRange(min=1), metavar="N",
-                help=f"Records to write at most.  [default: {TRIES} for each one asked]",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @dataclass

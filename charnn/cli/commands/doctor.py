@@ -1,4 +1,4 @@
-"""`charnn doctor`: what is this machine, and is it as fast as it should be?"""
+"""`charnn doctor`: show what this machine is, and whether it is as fast as it should be."""
 
 import importlib.metadata
 import os
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from charnn.cli.help import Command, option
 from charnn.cli.options import device_option
 from charnn.cli.terminal import show
 from charnn.version import __version__
@@ -23,18 +24,18 @@ EXTRAS = {"matplotlib": "pip install 'charnn[plot]'"}
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CHARNN_CACHE", "WORLD_SIZE",
 )  # fmt: skip
-# Rows of BENCHMARKS.md, of two cores of a Xeon with AMX: characters a second.
-TABLE = {"training in bf16": 30_770, "training in fp32": 12_634, "sampling": 3_428}
-SECONDS = 3.0  # for each of three tests
+# Characters per second in BENCHMARKS.md, on two cores of a Xeon with AMX.
+REFERENCE = {"training in bf16": 30_770, "training in fp32": 12_634, "sampling": 3_428}
+SECONDS = 3.0  # for each of the three speed tests
 
 
-@click.command("doctor", short_help="Tell what this machine is and how fast.")
-@click.option("--no-speed", is_flag=True, help="Leave out the test of ten seconds.")
+@click.command("doctor", cls=Command)
+@option("--no-speed", is_flag=True, group="General", help="Skip the speed test (10 seconds).")
 @device_option
 def command(no_speed: bool, device: str) -> None:
-    """Tell versions, devices and settings, and how fast this machine trains and samples.
+    """Show versions, devices and settings, and how fast this machine trains and samples.
 
-    What it prints belongs into a bug report, with the command that failed and what that printed.
+    Include its output in bug reports, with the command that failed and what it printed.
 
     \b
     Example:
@@ -47,13 +48,14 @@ def command(no_speed: bool, device: str) -> None:
         show(f"{name:<20} {value}")
     if no_speed:
         return
-    show("\nspeed, beside two cores of a Xeon with AMX (BENCHMARKS.md):")
+    show("\nspeed (reference: two cores of a Xeon with AMX, see BENCHMARKS.md):")
     for name, rate in _speeds(where):
-        there = f"{TABLE[name]:,} there" if name in TABLE else "not there"
-        show(f"{name:<20} {rate:,.0f} characters/s, {there}")
+        reference = f"{REFERENCE[name]:,}" if name in REFERENCE else "none"
+        show(f"{name:<20} {rate:,.0f} characters/s (reference: {reference})")
 
 
 def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
+    """Yield names and descriptions of versions, hardware and environment variables."""
     import torch
 
     from charnn.device import fast_bfloat16, idle_card
@@ -72,15 +74,17 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     yield "processor", f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     yield "instructions", f"{torch.backends.cpu.get_cpu_capability()}, bfloat16 is {fast}"
     yield "memory", f"{readable(available(torch.device('cpu')))} free"
-    yield "cuda", f"{torch.version.cuda or 'not in this PyTorch'}, cuDNN {_cudnn() or 'neither'}"
+    yield "cuda", _cuda()
     for number in range(torch.cuda.device_count()):
         card = Card.of(torch.device("cuda", number))
         major, minor = card.capability
-        kernel = "lstm in fp16 can have the persistent kernel" if card.suits else "no fast kernel"
+        kernel = (
+            "fp16 LSTMs can use cuDNN's persistent kernel" if card.suits else "no persistent kernel"
+        )
         yield (
             f"cuda:{number}",
             f"{card.name}, {readable(card.memory)}, capability {major}.{minor}, "
-            f"{card.processors} processors; {kernel}",
+            f"{card.processors} multiprocessors; {kernel}",
         )
     if note := idle_card():
         yield "note", note
@@ -91,7 +95,7 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
 
 
 def _processor() -> str:
-    """The name that people know."""
+    """Return the processor's name as it is sold."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -100,15 +104,16 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _cudnn() -> str:
+def _cuda() -> str:
     import torch
 
-    version = torch.backends.cudnn.version() if torch.version.cuda else None
-    return str(version or "")
+    if torch.version.cuda is None:
+        return "not available (CPU-only PyTorch)"
+    return f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version() or 'not available'}"
 
 
 def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
-    """Characters a second, of the sizes that the table has."""
+    """Yield what was measured and its characters per second, at the sizes of the reference."""
     import numpy as np
     import torch
 
@@ -131,8 +136,8 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
     network = CharNetwork(ModelConfig(65, 512, 2, 512)).to(device)
     with single_stream_threads(), torch.inference_mode():
         batch = Batch(network, SampleConfig(), [0], [1])
-        start, written = time.perf_counter(), 0
+        start, generated = time.perf_counter(), 0
         while time.perf_counter() < start + SECONDS:
             batch.advance(batch.draw())
-            written += 1
-        yield "sampling", written / (time.perf_counter() - start)
+            generated += 1
+        yield "sampling", generated / (time.perf_counter() - start)

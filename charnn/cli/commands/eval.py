@@ -1,43 +1,34 @@
-"""`charnn eval`: how well does a model predict a text?"""
+"""`charnn eval`: measure how well a model predicts a text."""
 
 import json
 
 import click
 
-from charnn.cli.options import (
-    device_option,
-    json_option,
-    open_checkpoint,
-    quiet_option,
-    split_checkpoint,
-)
-from charnn.cli.terminal import status
+from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
+from charnn.cli.help import Command, option
+from charnn.cli.options import device_option, encoding_options, json_option, quiet_option
+from charnn.cli.terminal import LOGGER
+from charnn.cli.types import Checkpoint
 
 
-@click.command("eval", short_help="Measure how well a model predicts a text.")
-@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...")
-@click.option(
-    "--protocol",
-    type=click.Choice(["stream", "window"]),
-    default="stream",
-    show_default=True,
-    help="stream: one pass, state carried; window: cold windows, state zero at each start. Of a "
-    "model of records each is read by itself.",
-)
-@click.option(
-    "--window",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Characters of a cold window.",
-)
-@click.option("--encoding", help="Character encoding of TEXT.  [default: as trained]")
-@click.option(
-    "--skip-unknown", is_flag=True, help="Leave out characters the model has no index for."
-)
-@click.option("--int8", is_flag=True, help="Measure what `charnn sample --int8` writes by.")
-@device_option
+@click.command("eval", cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...", type=Checkpoint())
+@option(
+    "--protocol", type=click.Choice(["stream", "window"]), default="stream", group="Measure",
+    help="One pass, or cold windows. A pass carries the state on to the end of the text, and each "
+    "window starts from the zero state. A model of records reads each record by itself.",
+)  # fmt: skip
+@option(
+    "--window", type=click.IntRange(min=1), default=256, metavar="N", group="Measure",
+    help="Characters per window.",
+)  # fmt: skip
+@option(
+    "--int8", is_flag=True, group="Measure",
+    help="Measure the 8-bit model of `charnn sample --int8`.",
+)  # fmt: skip
+@encoding_options
 @json_option
+@device_option
 @quiet_option
 def command(
     arguments: tuple[str, ...],
@@ -52,15 +43,16 @@ def command(
 ) -> None:
     """Measure how well a model predicts a text, in nats and bits per character.
 
-    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints. TEXT is what `charnn train` takes; without it, the validation part of the run's
-    own corpus.
+    CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the
+    newest run. TEXT is files, folders or globs; without it, the validation part of the
+    run's own text.
 
     \b
-    Example:
-      charnn eval checkpoints/corpus --protocol window --json
+    Examples:
+      charnn eval corpus
+      charnn eval corpus other.txt --protocol window --json
     """
-    path, texts = split_checkpoint(arguments, quiet)
+    path, texts = split_checkpoint(arguments)
 
     from charnn.device import pick_device
     from charnn.model.evaluate import evaluate
@@ -69,11 +61,11 @@ def command(
     from charnn.sampling.stepper import SteppedNetwork
     from charnn.text.records import indices_of
 
-    loaded = open_checkpoint(path, quiet)
+    loaded = open_checkpoint(path)
     chosen = evaluation_text(loaded, path.parent, texts, encoding, skip_unknown)
     text, corpus = chosen.text, chosen.corpus
     for note in chosen.notes:
-        status(f"note: {note}", quiet)
+        LOGGER.warning(note)
     network = loaded.network(pick_device(device))
     score = evaluate(network, text, protocol, window)
     loss = None
@@ -103,5 +95,5 @@ def command(
         click.echo(
             f"{score.nats_per_char:.4f} nats/char  {score.bits_per_char:.4f} bits/char  "
             f"({result['protocol']}, {score.characters:,} characters)"
-            + ("" if loss is None else f"; int8, {loss:+.4f} bits/char beside float32")
+            + ("" if loss is None else f"; int8: {loss:+.4f} bits/char compared with float32")
         )

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
+from charnn.cli.help import Command, option
 from charnn.cli.options import (
     device_option,
+    encoding_options,
     json_option,
-    open_checkpoint,
     quiet_option,
     settings,
-    split_checkpoint,
 )
 from charnn.cli.terminal import show, status
+from charnn.cli.types import Checkpoint
 from charnn.config import TextConfig, TrainConfig
 from charnn.runs.folder import METRICS, find_runs, is_run
 from charnn.words import plural
@@ -31,58 +33,54 @@ if TYPE_CHECKING:
 COMPARE_MINUTES = 1.0
 
 
-@click.command("gradients", short_help="Measure how far back learning reaches.")
-@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...")
-@click.option(
-    "--distance",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
+@click.command("gradients", cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...", type=Checkpoint())
+@option(
+    "--distance", type=click.IntRange(min=1), default=200, metavar="N", group="Measure",
     help="Characters to look back.",
-)
-@click.option(
-    "--positions",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Places of the text, evenly spread, to look back from.",
-)
-@click.option(
-    "--compare",
-    is_flag=True,
-    help="Instead train a small RNN, GRU and LSTM, and measure each before and after.",
-)
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    help=f"With --compare: time to train each.  [default: {COMPARE_MINUTES:g}]",
-)
-@settings(TrainConfig, "seed", chosen="drawn")
-@click.option(
-    "--plot", "picture", type=click.Path(path_type=Path), help="Draw it too, as .png or .svg."
-)
-@click.option("--force", is_flag=True, help="Replace a picture that exists.")
-@click.option("--encoding", help="Character encoding of TEXT.  [default: as trained; utf-8]")
-@click.option(
-    "--skip-unknown", is_flag=True, help="Leave out characters the model has no index for."
-)
-@device_option
+)  # fmt: skip
+@option(
+    "--positions", type=click.IntRange(min=1), default=256, metavar="N", group="Measure",
+    help="Positions in the text to look back from.",
+)  # fmt: skip
+@option(
+    "--compare", is_flag=True, group="Compare cells",
+    help="Train and measure a small RNN, GRU and LSTM.",
+)  # fmt: skip
+@option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    group="Compare cells", help="Time to train each.", notes=f"default: {COMPARE_MINUTES:g}",
+)  # fmt: skip
+@settings(TrainConfig, "seed", group="Compare cells", chosen="random")
+@encoding_options
+@option(
+    "--plot", "picture", type=click.Path(path_type=Path), metavar="FILE", group="Output",
+    help="Draw the result too, as a .png or .svg.",
+)  # fmt: skip
+@option("--force", is_flag=True, group="Output", rare=True, help="Replace an existing picture.")
 @json_option
+@device_option
 @quiet_option
 def command(arguments: tuple[str, ...], picture: Path | None, force: bool, **options: Any) -> None:
-    """Measure how far back learning reaches: how strongly the loss at a character depends on the
-    recurrent state some characters before, as the norm of the gradient, in the middle of many
-    places of a text. Where it has faded, nothing can be learned from what lies further back.
+    """Measure how far back in the text learning reaches.
 
-    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints. TEXT is what `charnn train` takes; without it, the validation part of the run's
-    own corpus. With --compare no checkpoint is needed, and without a text and a run the small
-    models learn the demo text.
+    CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the
+    newest run. TEXT is files, folders or globs; without it, the validation part of the
+    run's own text.
 
     \b
-    Example:
-      charnn gradients checkpoints/corpus --plot reach.png
-      charnn gradients --compare corpus.txt --plot compare.png
+    Examples:
+      charnn gradients corpus --plot reach.png
+      charnn gradients --compare corpus.txt --minutes 1
+
+    \f
+    For many positions in the text, this measures how strongly the loss at a character
+    depends on the recurrent state some characters earlier, as the norm of the gradient.
+    Where it has vanished, nothing can be learned from what lies further back. The
+    median of all positions is shown.
+
+    --compare needs no checkpoint. Without a text and without a run, the small models
+    learn Python's language reference.
     """
     if not options["compare"] and (options["minutes"] or options["seed"] is not None):
         raise click.UsageError("--minutes and --seed need --compare")
@@ -100,7 +98,7 @@ def command(arguments: tuple[str, ...], picture: Path | None, force: bool, **opt
 def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str, Any]) -> None:
     """Measure one model and print the result."""
     quiet = options["quiet"]
-    path, texts = split_checkpoint(arguments, quiet)
+    path, texts = split_checkpoint(arguments)
 
     from charnn.device import pick_device
     from charnn.insight.gradients import Clipping, as_text, measure_reach
@@ -108,7 +106,7 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     from charnn.runs.evaluation_text import evaluation_text
     from charnn.runs.metrics import read_metrics
 
-    loaded = open_checkpoint(path, quiet)
+    loaded = open_checkpoint(path)
     chosen = evaluation_text(
         loaded, path.parent, texts, options["encoding"], options["skip_unknown"]
     )
@@ -210,8 +208,8 @@ def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "C
     if named and len(arguments) > 1:
         raise click.UsageError("--compare takes either a run, to train on its corpus, or texts")
     if named or (not arguments and find_runs()):
-        path, _ = split_checkpoint(arguments, quiet)
-        return reopen_corpus(path.parent, open_checkpoint(path, quiet))
+        path, _ = split_checkpoint(arguments)
+        return reopen_corpus(path.parent, open_checkpoint(path))
     corpus = open_corpus(arguments, TextConfig(encoding=encoding or TextConfig().encoding))
     tell_notes(corpus, quiet)
     return corpus

@@ -1,4 +1,4 @@
-"""`charnn info`: what is in a checkpoint?"""
+"""`charnn info`: show what is in a checkpoint."""
 
 import json
 import math
@@ -6,27 +6,32 @@ from typing import Any
 
 import click
 
-from charnn.cli.options import json_option, one_checkpoint, open_checkpoint, quiet_option
+from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
+from charnn.cli.help import Command
+from charnn.cli.options import json_option, quiet_option
 from charnn.cli.terminal import show
+from charnn.cli.types import Checkpoint
 from charnn.runs.folder import read_run_info
+from charnn.words import plural
 
 
-@click.command("info", short_help="Tell what is in a checkpoint.")
-@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]")
+@click.command("info", cls=Command)
+@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]", type=Checkpoint())
 @json_option
 @quiet_option
 def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Tell what is in a checkpoint: sizes, settings, figures, and the command that made it.
+    """Show what is in a checkpoint: sizes, settings, results, and the command that made it.
 
-    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints.
+    CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the
+    newest run.
 
     \b
-    Example:
-      charnn info checkpoints/corpus --json
+    Examples:
+      charnn info corpus
+      charnn info checkpoints/corpus/last.safetensors --json
     """
-    path = one_checkpoint(checkpoint, quiet)
-    loaded = open_checkpoint(path, quiet)
+    path = one_checkpoint(checkpoint)
+    loaded = open_checkpoint(path)
     about: dict[str, Any] = {
         "checkpoint": str(path),
         "model": loaded.model.to_json(),
@@ -45,6 +50,7 @@ def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 
 
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the most important of it as names and texts."""
     model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
     nats = figures.get("val_nats_per_char")
     lines = [
@@ -54,18 +60,18 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
             f"{model['num_layers']} x {model['hidden_size']} {model['cell']}, embedding "
             f"{model['embedding_size']}, {figures['parameters']:,} parameters",
         ),
-        ("vocabulary", f"{model['vocabulary_size']} symbols ({about['vocabulary']['kind']})"),
+        ("vocabulary", f"{model['vocabulary_size']:,} symbols ({about['vocabulary']['kind']})"),
         (
             "corpus",
-            f"{corpus['characters']:,} characters, {corpus['train_characters']:,} of them for "
-            f"training, sha256 {corpus['sha256'][:12]}…"
-            + (f"; {corpus['records']:,} records" if corpus.get("records") else ""),
+            f"{plural(corpus['characters'], 'character')}, {corpus['train_characters']:,} of them "
+            f"for training, sha256 {corpus['sha256'][:12]}…"
+            + (f"; {plural(corpus['records'], 'record')}" if corpus.get("records") else ""),
         ),
         ("training", f"step {figures['step']:,} of {train['steps']:,}, seed {train['seed']}"),
         (
             "settings",
-            f"{train['batch_size']} lanes x {train['seq_len']}, learning rate "
-            f"{train['learning_rate']:g} by {train['optimizer']}, weight decay "
+            f"batch size {train['batch_size']}, sequence length {train['seq_len']}, learning rate "
+            f"{train['learning_rate']:g}, optimizer {train['optimizer']}, weight decay "
             f"{train['weight_decay']:g}, dropout {model['dropout']:g}, clip {train['clip']:g}",
         ),
     ]

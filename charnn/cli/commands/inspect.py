@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.options import (
-    Unit,
-    device_option,
-    flag,
-    json_option,
-    open_checkpoint,
-    quiet_option,
-    split_checkpoint,
-)
-from charnn.cli.records import Regex
+from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
+from charnn.cli.help import Command, option
+from charnn.cli.options import device_option, flag, json_option, quiet_option
 from charnn.cli.terminal import show, status, use_color
+from charnn.cli.types import Checkpoint as CheckpointType
+from charnn.cli.types import Regex, TextFile, Unit
 from charnn.cli.unit_table import TRACKED, show_found
 from charnn.words import plural
 
@@ -38,63 +33,76 @@ IGNORED = {
 }
 
 
-@click.command("inspect", short_help="Look inside a model while it reads.")
-@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]")
-@click.option("--file", metavar="FILE|-", help="Read TEXT from a file, or stdin.")
-@click.option(
-    "--layer", type=int, metavar="L",
-    help="The layer to show, from 0.  [default: the top one; in JSON all]",
+@click.command("inspect", cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]", type=CheckpointType())
+@option(
+    "--file", metavar="FILE", type=TextFile(), group="Text",
+    help="Read TEXT from a file, or - for stdin.",
 )  # fmt: skip
-@click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Draw the layer's gates and states as heat maps instead, into a .png or .svg.",
+@option(
+    "--layer", type=int, metavar="L", group="Show",
+    help="Layer to show, from 0.", notes="default: top; in JSON all",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace the picture that is there.")
-@click.option(
-    "--unit", type=Unit(), metavar="L:N",
-    help="Colour the text by unit N of layer L instead, both from 0: blue -, red +. Without colour "
-    "(a pipe, NO_COLOR) its tenths stand above the text, or below it where it is negative.",
+@option(
+    "--unit", type=Unit(), metavar="L:N", group="Show",
+    help="Colour TEXT by unit N of layer L, both from 0. Blue is negative, red is positive. "
+    "Without colour (in a pipe, or with NO_COLOR), tenths of the value stand above the text, or "
+    "below it if negative.",
 )  # fmt: skip
-@click.option(
+@option(
     "--find", is_flag=False, flag_value=ALL, type=click.Choice([*TRACKED, ALL]),
-    metavar="[PROPERTY]",
-    help="Rank the units by how well they track a property of TEXT, or of the validation part of "
-    "the run's own corpus. Without PROPERTY, all of them. CHECKPOINT comes before it.",
+    metavar="[PROPERTY]", group="Show",
+    help="Rank units by how well they track a property of the text. The text is TEXT, or the "
+    "validation part of the run's own text. Without PROPERTY, all properties are ranked. "
+    "CHECKPOINT comes before this option.",
 )  # fmt: skip
-@click.option(
-    "--pattern", type=Regex(), metavar="REGEX",
-    help="As --find; the property is to be inside a match. ^ and $ are a line's.",
+@option(
+    "--pattern", type=Regex(), metavar="REGEX", group="Show",
+    help="Rank units by how well they track being inside a match. In REGEX, ^ and $ match at line "
+    "ends.",
 )  # fmt: skip
-@device_option
+@option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", group="Output",
+    help="Draw gates and states of the layer as a .png or .svg.",
+)  # fmt: skip
+@option("--force", is_flag=True, group="Output", rare=True, help="Replace an existing picture.")
 @json_option
+@device_option
 @quiet_option
 def command(arguments: tuple[str, ...], **options: Any) -> None:
-    """Look inside a model while it reads: for each character the gates, the cell state and the
-    hidden state, the units that it moved most, and what the model expects next.
+    """Show what happens inside a model while it reads, character by character.
 
-    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints. TEXT is the text itself, "steep" without it; it is read after a line end, as a
-    text that `charnn sample` writes without a prime. A unit's value is tanh of its cell state, or
-    its hidden state where the cell has no other.
+    CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the
+    newest run. TEXT is the text itself; without it, "steep".
+
+    \b
+    Examples:
+      charnn inspect corpus "steep hills"
+      charnn inspect corpus --find quotes            # which units track quotes?
+      charnn inspect corpus --unit 1:17 --file corpus.txt
+
+    \f
+    The table has a row per character: the gates, the cell state and the hidden state,
+    the units that changed most, and the predicted next characters. TEXT is read as if
+    it followed a line end, like a text that `charnn sample` starts without a prime. The
+    value of a unit is tanh of its cell state, or its hidden state if the cell has no
+    other.
 
     \b
     Properties, each of the character that was just read:
-      quotes    inside double quotes, from the opening one on, without the
-                closing one, which is in the same paragraph (or both are \"\"\")
-      brackets  inside (), [] or {}, in the same way; an empty line ends them
-      line      characters since the line end
-      newline, capital, digit, space: what the character is
-    Pearson's correlation with a unit's state is told for both halves of the
-    text; the first one ranks, and the best of many looks better than it is.
+      quotes    inside double quotes: from the opening one up to the closing one,
+                which is in the same paragraph (or both are \"\"\")
+      brackets  inside (), [] or {}, likewise; an empty line ends them
+      line      number of characters since the last line end
+      newline, capital, digit, space
+                what the character itself is
 
-    \b
-    Example:
-      charnn inspect checkpoints/corpus "steep hills" --plot steep.png
-      charnn inspect checkpoints/corpus --find quotes
-      charnn inspect checkpoints/corpus --unit 1:17 --file corpus.txt
+    Pearson's correlation with the state of a unit is shown for both halves of the text.
+    The first half ranks the units and the second half checks them, since the best of
+    many looks better than it is.
     """
     _refuse_contradictions(options)
-    path, texts = split_checkpoint(arguments, options["quiet"])
+    path, texts = split_checkpoint(arguments, paths=False)
     if len(texts) + (options["file"] is not None) > 1:
         raise click.UsageError(
             "one TEXT at most: quote it, and leave it out with --file; CHECKPOINT comes first"
@@ -103,7 +111,7 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
     from charnn.device import pick_device
     from charnn.text.sources import read_text
 
-    loaded = open_checkpoint(path, options["quiet"])
+    loaded = open_checkpoint(path)
     text = texts[0] if texts else None
     if options["file"] is not None:
         text = read_text(options["file"], loaded.text)

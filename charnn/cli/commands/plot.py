@@ -4,35 +4,40 @@ from pathlib import Path
 
 import click
 
+from charnn.cli.help import Command, option
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, status, visible
+from charnn.cli.types import Run
 from charnn.errors import CheckpointError
 from charnn.runs.folder import METRICS, RUNS, find_runs, is_run
 
 
-@click.command("plot", short_help="Draw the learning curves of runs.")
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Picture to make, .png or .svg.  [default: <name of the run>.png, of several runs.png]",
-)
-@click.option("--force", is_flag=True, help="Replace a picture that exists.")
-@click.option("--text", "as_text", is_flag=True, help="Draw the losses in the terminal instead.")
+@click.command("plot", cls=Command)
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=Run())
+@option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", group="Output",
+    help="Picture to draw, .png or .svg.",
+    notes="default: <name of the run>.png, or runs.png for several",
+)  # fmt: skip
+@option("--force", is_flag=True, group="Output", help="Replace an existing picture.")
+@option(
+    "--text", "as_text", is_flag=True, group="Output",
+    help="Draw the losses in the terminal instead.",
+)  # fmt: skip
 @quiet_option
 def command(
     runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool, quiet: bool
 ) -> None:
-    """Draw the learning curves of one or several runs: training and validation loss in nats and
-    bits per character, learning rate, and gradient norm before clipping.
+    """Draw the learning curves of one or more runs: training and validation loss in nats
+    and bits per character, learning rate, and gradient norm before clipping.
 
-    RUN is a run folder; without it, the newest run under ./checkpoints. The picture is made for
-    black and white: runs differ in line and shade.
+    RUN is a run's name or folder; without it, the newest run. The picture also works in
+    black and white: runs differ in line style and shade.
 
     \b
-    Example:
-      charnn plot checkpoints/corpus --out curves.svg
-      charnn plot checkpoints/corpus --text
+    Examples:
+      charnn plot corpus --out curves.svg
+      charnn plot corpus corpus-2 --text
     """
     if as_text and (out is not None or force):
         raise click.UsageError("--text cannot be combined with --out or --force")

@@ -1,10 +1,11 @@
-"""`charnn runs`: which runs are there?"""
+"""`charnn runs`: list the runs under ./checkpoints."""
 
 from datetime import datetime
 from pathlib import Path
 
 import click
 
+from charnn.cli.help import Command
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, status
 from charnn.errors import CharnnError
@@ -12,10 +13,13 @@ from charnn.files import explained
 from charnn.runs.folder import LAST, RUNS, best_checkpoint, find_runs
 
 
-@click.command("runs", short_help="List the runs under ./checkpoints.")
+@click.command("runs", cls=Command)
 @quiet_option
 def command(quiet: bool) -> None:
-    """List the runs under ./checkpoints, newest first, a line each.
+    """List the runs under ./checkpoints, newest first.
+
+    Each line shows when the run was last saved, its model, how far it has come and its
+    best validation loss. Other commands take a run by its name.
 
     \b
     Example:
@@ -23,7 +27,7 @@ def command(quiet: bool) -> None:
     """
     runs = find_runs()
     if not runs:
-        status(f"no run under ./{RUNS}; begin with `charnn train TEXT`", quiet)
+        status(f"no runs under ./{RUNS}; start with `charnn train TEXT`")
         return
 
     width = max(len(str(folder)) for folder in runs)
@@ -36,7 +40,7 @@ def command(quiet: bool) -> None:
 
 
 def _line(folder: Path) -> str:
-    """When, what, how far and how good."""
+    """Return when the run was saved, its model, how far it has come and how good it is."""
     from charnn import checkpoint
 
     path = best_checkpoint(folder)

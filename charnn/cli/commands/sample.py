@@ -1,4 +1,4 @@
-"""`charnn sample`: a model becomes text."""
+"""`charnn sample`: generate text with a trained model."""
 
 import json
 import secrets
@@ -9,119 +9,144 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.options import (
-    Clamped,
-    device_option,
-    flag,
-    one_checkpoint,
-    open_checkpoint,
-    quiet_option,
-    settings,
-)
+from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
+from charnn.cli.help import Command, option
+from charnn.cli.options import device_option, flag, quiet_option, settings
 from charnn.cli.output import Output, counted, output
-from charnn.cli.records import (
-    NAMES,
-    TRIES,
-    RecordFilter,
-    records_options,
-    tell_table,
-    wanted_records,
-)
-from charnn.cli.terminal import status
+from charnn.cli.records import NAMES, TRIES, RecordFilter, tell_table, wanted_records
+from charnn.cli.terminal import LOGGER, status
+from charnn.cli.types import Checkpoint, Clamped, Regex, TextFile
 from charnn.config import SampleConfig
+from charnn.words import plural
 
 if TYPE_CHECKING:
     from charnn.sampling.sampler import Sampler
     from charnn.sampling.stopping import Sample, StopCriteria
     from charnn.text.tokenizer import Tokenizer
 
-DRAWING = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical",
-    "repetition_penalty",
-    "repetition_window",
-    "no_repeat",
-    "seed",
-)
-# What would silently be ignored beside an option.
+DRAWING = ("temperature", "top_k", "top_p", "seed")
+RARE_DRAWING = ("min_p", "typical", "repetition_penalty", "repetition_window", "no_repeat")
+# Options that would silently be ignored beside another.
 IGNORED = {
-    "beam": (*DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
+    "beam": (*DRAWING, *RARE_DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
     "best_of": ("num_samples", "beam", *NAMES),
 }
 
 
-@click.command("sample", short_help="Write text with a trained model.")
-@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]")
-@click.option("--prime", metavar="TEXT", help="The text to go on from; it is printed too.")
-@click.option("--prime-file", metavar="FILE|-", help="Read the prime from a file, or stdin.")
-@click.option(
-    "-n", "--num-samples", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Texts to write; many are written at once.",
+@click.command("sample", cls=Command)
+@click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]", type=Checkpoint())
+@option(
+    "--prime", metavar="TEXT", group="Start and end",
+    help="Opening text to continue; it is printed too.",
 )  # fmt: skip
-@settings(SampleConfig, "length")
-@click.option(
-    "--stop", multiple=True, metavar="TEXT", help="End before this text; may be given often."
-)
-@click.option("--keep-stop", is_flag=True, help="End after that text instead.")
-@settings(SampleConfig, *DRAWING)
-@click.option(
-    "--best-of", type=click.IntRange(min=1), metavar="N",
-    help="Write N texts and print the one that is likeliest per character.",
+@option(
+    "--prime-file", metavar="FILE", type=TextFile(), group="Start and end",
+    help="Read the opening text from a file, or - for stdin.",
 )  # fmt: skip
-@click.option(
-    "--beam", type=click.IntRange(min=1, max=10_000), metavar="K",
+@settings(SampleConfig, "length", group="Start and end")
+@option(
+    "--stop", multiple=True, metavar="TEXT", group="Start and end",
+    help="End before this text; repeatable.",
+)  # fmt: skip
+@option(
+    "--keep-stop", is_flag=True, group="Start and end", rare=True,
+    help="End after the text of --stop, not before it.",
+)  # fmt: skip
+@settings(SampleConfig, *DRAWING, group="Drawing")
+@settings(SampleConfig, *RARE_DRAWING, group="Drawing", rare=True)
+@option(
+    "--clamp", "clamps", type=Clamped(), multiple=True, metavar="L:N=VALUE", group="Drawing",
+    rare=True,
+    help="Hold unit N of layer L, both from 0, at VALUE in every step: its cell state, or its "
+    "hidden state if the cell has no other. Repeatable. `charnn inspect --find` finds units that "
+    "are worth it.",
+)  # fmt: skip
+@option(
+    "-n", "--num-samples", type=click.IntRange(min=1), default=1, metavar="N",
+    group="Many samples", help="Number of texts, generated in parallel.",
+)  # fmt: skip
+@option(
+    "--best-of", type=click.IntRange(min=1), metavar="N", group="Many samples",
+    help="Generate N texts and print the likeliest one.",
+)  # fmt: skip
+@option(
+    "--beam", type=click.IntRange(min=1, max=10_000), metavar="K", group="Many samples", rare=True,
     help="Search for the likeliest text with a beam of K, instead of drawing one.",
 )  # fmt: skip
-@records_options
-@click.option(
-    "--clamp", "clamps", type=Clamped(), multiple=True, metavar="L:N=VALUE",
-    help="Hold unit N of layer L, both from 0, at VALUE in every step: its cell state, or its "
-    "hidden state where the cell has no other. May be given often; `charnn inspect --find` finds "
-    "units worth it.",
+@option(
+    "--lines", is_flag=True, group="Records", rare=True,
+    help="Expect a model that was trained with --lines. Such a model writes records anyway.",
 )  # fmt: skip
-@click.option(
-    "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
-    help="jsonl: a line each with index, seed, prime, text, nats and what ended it.",
+@option("--unique", is_flag=True, group="Records", help="Keep no record twice.")
+@option("--novel", is_flag=True, group="Records", help="Keep no record of the training text.")
+@option(
+    "--keep", type=Regex(), metavar="REGEX", group="Records",
+    help="Keep only records in which REGEX matches.",
 )  # fmt: skip
-@click.option(
-    "--logprobs", type=click.IntRange(min=0), metavar="K",
-    help="In jsonl, the nats of each character and of its K likeliest alternatives; a byte model's "
-    "are of bytes, as numbers.",
+@option(
+    "--validator", metavar="CMD", group="Records", rare=True,
+    help="Keep records for which CMD prints 1 (one record per line on stdin), not 0.",
 )  # fmt: skip
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a new file instead."
-)
-@click.option(
-    "--int8", is_flag=True,
-    help="On a CPU, products of 8-bit integers: faster, nearly the same (`charnn eval --int8`).",
+@option(
+    "--max-tries", type=click.IntRange(min=1), metavar="N", group="Records", rare=True,
+    help="Maximum number of records to generate.",
+    notes=f"default: {TRIES} for each requested one",
 )  # fmt: skip
-@click.option(
-    "--fp16", is_flag=True, help="On a GPU, products of float16: faster, nearly the same."
-)
-@click.option("--raw", is_flag=True, help="Send control characters to a terminal as they are.")
+@option(
+    "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", group="Output",
+    help="Text, or JSON lines. Each line is an object with index, seed, prime, text, nats and "
+    "stop, which is what ended the text.",
+)  # fmt: skip
+@option(
+    "--logprobs", type=click.IntRange(min=0), metavar="K", group="Output", rare=True,
+    help="Add to the JSON the nats of each character and of its K likeliest alternatives. A byte "
+    "model gives them for bytes, as numbers.",
+)  # fmt: skip
+@option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", group="Output",
+    help="Write to a new file instead of stdout.",
+)  # fmt: skip
+@option(
+    "--raw", is_flag=True, group="Output", rare=True,
+    help="Send control characters to a terminal unchanged.",
+)  # fmt: skip
+@option(
+    "--int8", is_flag=True, group="General", rare=True,
+    help="On a CPU, multiply 8-bit integers: faster, nearly the same text. `charnn eval --int8` "
+    "measures the difference.",
+)  # fmt: skip
+@option(
+    "--fp16", is_flag=True, group="General", rare=True,
+    help="On a GPU, multiply in float16: faster, nearly the same text.",
+)  # fmt: skip
 @device_option
 @quiet_option
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:
-    """Write text with a trained model, character by character, to stdout.
+    """Generate text with a trained model, character by character, on stdout.
 
-    CHECKPOINT is a run folder or a .safetensors file; without it, the newest run under
-    ./checkpoints. Filters apply in this order: repetition penalty, no repeat, temperature, top-k,
-    top-p, min-p, typical. A sample's random numbers depend on its own seed and the place in its
-    text only: a row's seed, given to --seed, writes that row again (in float32 a near-tie may fall
-    differently among many rows; 999 of 1,000 texts are equal).
+    CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the
+    newest run.
 
     \b
-    Example:
-      charnn sample checkpoints/corpus --prime steep --length 300 --temperature 0.7
+    Examples:
+      charnn sample corpus --prime steep --length 300 --temperature 0.7
       charnn sample -n 100 --stop . --format jsonl --out samples.jsonl
+      charnn sample names -n 20 --unique --novel    # records nobody has seen
+
+    \f
+    Filters apply in this order: repetition penalty, no repeat, temperature, top-k,
+    top-p, min-p, typical.
+
+    The random numbers of a text depend only on its own seed and on the position in the
+    text, so the seed of any row, given to --seed, generates that row again. In float32,
+    near-ties may fall differently among many rows: 999 of 1,000 texts are equal.
+
+    If fewer records pass the filters than were requested, the exit code is 3.
     """
-    typed = {name for name in options if _typed(context, name)}
+    typed = {name for name in options if _is_typed(context, name)}
     _refuse_contradictions(typed, options)
-    path = one_checkpoint(options["checkpoint"], options["quiet"])
+    path = one_checkpoint(options["checkpoint"], "; to give an opening text use --prime")
 
     from charnn.device import pick_device
     from charnn.sampling.clamp import Clamp
@@ -131,64 +156,63 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.text.sources import read_text
 
     quiet = options["quiet"]
-    loaded = open_checkpoint(path, quiet)
+    loaded = open_checkpoint(path)
     prime = options["prime"] or ""
     if options["prime_file"] is not None:
         prime = read_text(options["prime_file"], loaded.text)
         prime = prime.removesuffix("\n") if loaded.text.lines else prime
     loaded.tokenizer.check(prime)
-    config = SampleConfig(**{name: options[name] for name in ("length", *DRAWING)})
+    config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
     if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
-        status(f"seed: {config.seed}", quiet)
-    ending = StopCriteria(options["stop"], options["keep_stop"])
-    _tell_unwritable(ending, loaded.tokenizer, quiet)
+        status(f"seed: {config.seed}")
+    criteria = StopCriteria(options["stop"], options["keep_stop"])
+    _warn_unreachable(criteria, loaded.tokenizer)
     network = loaded.network(pick_device(options["device"]))
     wanted = wanted_records(loaded, options, typed)
     product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
     if options["fp16"]:
         check_half(network.head.weight.device)
-    writer = Sampler(
+    sampler = Sampler(
         network, loaded.tokenizer, product=product, records=loaded.text.lines,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
     many = options["num_samples"] > 1 or options["kind"] == "jsonl" or wanted is not None
     with output(options["out"], options["raw"]) as out:
         if many or options["best_of"] or options["beam"]:
-            samples = _samples(writer, config, prime, ending, wanted, options)
+            samples = _samples(sampler, config, prime, criteria, wanted, options)
             _write_samples(samples, prime, loaded.tokenizer, out, options)
         else:
             out.write(prime)
             pieces = counted(
-                writer.stream(config, prime, ending), config.length, "char", out, quiet
+                sampler.stream(config, prime, criteria), config.length, "char", out, quiet
             )
             with single_stream_threads():
                 for piece in pieces:
                     out.write(piece)
             out.write("\n")
-    if writer.warning:
-        status(f"note: {writer.warning}", quiet)
-    if writer.yielded:
-        status(
-            f"note: {writer.yielded:,} times --no-repeat left nothing to write, and yielded", quiet
-        )
+    if sampler.warning:
+        LOGGER.warning(sampler.warning)
+    if sampler.yielded:
+        times = plural(sampler.yielded, "time")
+        LOGGER.warning(f"--no-repeat was relaxed {times}, as it left no character to choose")
     if wanted is not None:
         tell_table(wanted, loaded, quiet)
 
 
-def _typed(context: click.Context, name: str) -> bool:
+def _is_typed(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
-    """Options that would silently be ignored, or never end."""
+    """Refuse options that would silently be ignored, or that would never end."""
     if {"int8", "fp16"} <= typed:
-        raise click.UsageError("give --int8 (on a CPU) or --fp16 (on a GPU), not both")
+        raise click.UsageError("give only one of --int8 (on a CPU) and --fp16 (on a GPU)")
     if {"prime", "prime_file"} <= typed:
-        raise click.UsageError("give --prime or --prime-file, not both")
+        raise click.UsageError("give only one of --prime and --prime-file")
     for name, ignored in IGNORED.items():
         if name in typed and (others := [flag(other) for other in ignored if other in typed]):
-            raise click.UsageError(f"{', '.join(others)} means nothing with {flag(name)}")
+            raise click.UsageError(f"{', '.join(others)} cannot be combined with {flag(name)}")
     for name, needs in (("keep_stop", "stop"), ("repetition_window", "repetition_penalty")):
         if name in typed and needs not in typed:
             raise click.UsageError(f"{flag(name)} needs {flag(needs)}")
@@ -201,67 +225,68 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
         raise click.UsageError("--length inf is for one text that streams; give a number")
 
 
-def _tell_unwritable(ending: "StopCriteria", tokenizer: "Tokenizer", quiet: bool) -> None:
+def _warn_unreachable(criteria: "StopCriteria", tokenizer: "Tokenizer") -> None:
+    """Warn of texts of --stop that the model cannot write."""
     from charnn.errors import VocabularyError
 
-    for text in ending.stops:
+    for text in criteria.stops:
         try:
             tokenizer.check(text)
         except VocabularyError as error:
-            status(f"note: --stop {text!r} will never be met: {error}", quiet)
+            LOGGER.warning(f"--stop {text!r} cannot be generated: {error}")
 
 
 def _samples(
-    writer: "Sampler",
+    sampler: "Sampler",
     config: SampleConfig,
     prime: str,
-    ending: "StopCriteria",
+    criteria: "StopCriteria",
     wanted: RecordFilter | None,
     options: dict[str, Any],
 ) -> Iterator["Sample"]:
-    """What was asked for, with the words about it."""
+    """Yield the requested texts, and print a status line about a chosen one."""
     from charnn.sampling.sampler import ROWS
 
-    quiet = options["quiet"]
     if options["beam"]:
-        found = writer.beam(config, options["beam"], prime, ending)[:1]
-        status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char", quiet)
+        found = sampler.beam(config, options["beam"], prime, criteria)[:1]
+        status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char")
         yield from found
-    elif options["best_of"]:
-        count = options["best_of"]
-        one = min(
-            writer.samples(config, count, prime, ending, options["logprobs"]),
-            key=lambda sample: sample.nats_per_char,
-        )
-        status(f"best of {count}: {one.nats_per_char:.4f} nats/char, seed {one.seed}", quiet)
-        yield one
+        return
+    alternatives = options["logprobs"]
+    if count := options["best_of"]:
+        several = sampler.samples(config, count, prime, criteria, alternatives)
+        best = min(several, key=lambda sample: sample.nats_per_char)
+        status(f"best of {count}: {best.nats_per_char:.4f} nats/char, seed {best.seed}")
+        yield best
+        return
+    count = options["num_samples"]
+    if wanted is None:
+        yield from sampler.samples(config, count, prime, criteria, alternatives)
     else:
-        count, best = options["num_samples"], options["logprobs"]
-        if wanted is None:
-            yield from writer.samples(config, count, prime, ending, best)
-        else:
-            tries, rows = options["max_tries"] or TRIES * count, min(ROWS, count)
-            written = writer.samples(config, tries, prime, ending, best, rows)
-            yield from wanted.among(written, prime)
+        tries, rows = options["max_tries"] or TRIES * count, min(ROWS, count)
+        generated = sampler.samples(config, tries, prime, criteria, alternatives, rows)
+        yield from wanted.among(generated, prime)
 
 
 def _write_samples(
     samples: Iterator["Sample"], prime: str, tokenizer: "Tokenizer", out: "Output",
     options: dict[str, Any],
 ) -> None:  # fmt: skip
-    quiet, number = options["quiet"], options["num_samples"]
-    for sample in counted(samples, number, "text", out, quiet):
+    """Write the texts as lines or as JSON; on a terminal, a heading separates them."""
+    total = options["num_samples"]
+    for sample in counted(samples, total, "text", out, options["quiet"]):
         if options["kind"] == "jsonl":
             out.write(json.dumps(_row(sample, prime, tokenizer, options)) + "\n")
             continue
-        if number > 1 and out.terminal:
-            status(f"\n--- {sample.index + 1} of {number}, seed {sample.seed}", quiet)
+        if total > 1 and out.terminal:
+            status(f"\n--- {sample.index + 1} of {total}, seed {sample.seed}")
         out.write(f"{prime}{sample.text}\n")
 
 
 def _row(
     sample: "Sample", prime: str, tokenizer: "Tokenizer", options: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the JSON object of one text."""
     row: dict[str, Any] = {
         "index": sample.index,
         "seed": sample.seed,
@@ -271,9 +296,9 @@ def _row(
         "stop": sample.stop,
     }
     if options["logprobs"] is not None:
-        unit = "byte" if tokenizer.kind == "byte" else "char"  # a byte may be half a character
+        unit = "byte" if tokenizer.kind == "byte" else "char"
 
-        def named(symbol: int) -> int | str:
+        def named(symbol: int) -> int | str:  # a byte as a number: it may be part of a character
             return symbol if unit == "byte" else tokenizer.decode([symbol])
 
         row["logprobs"] = [

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.options import AUTO, device_option, open_checkpoint, quiet_option, settings
+from charnn.cli.checkpoints import open_checkpoint
+from charnn.cli.help import Command, option
+from charnn.cli.options import AUTO, device_option, quiet_option, settings
 from charnn.cli.terminal import status
+from charnn.cli.types import Run as RunType
+from charnn.cli.types import TextFile
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.runs.folder import find_runs, run_name, runs_named, unused_folder
@@ -28,18 +32,11 @@ if TYPE_CHECKING:
 
 MODEL = ("cell", "hidden_size", "num_layers", "embedding_size", "dropout")
 TRAIN = (
-    "seq_len",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "weight_decay",
-    "clip",
-    "max_rollbacks",
-    "precision",
-    "deterministic",
-)
+    "learning_rate", "batch_size", "seq_len", "optimizer", "weight_decay", "clip", "precision",
+    "deterministic", "max_rollbacks",
+)  # fmt: skip
 VALIDATION = ("val_every", "patience")
-TEXT = ("tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction", "lines")
+TEXT = ("lines", "tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
@@ -48,65 +45,86 @@ ALLOWED_ON_RESUME = (
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
 
 
-@click.command("train", short_help="Train a model on a text.")
-@click.argument("corpus", nargs=-1, metavar="[CORPUS]...")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.  [default: 5]"
-)
-@click.option(
-    "--epochs", type=click.FloatRange(min=0, min_open=True), help="Readings of the text, instead."
-)
-@settings(TrainConfig, "steps")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Run folder.  [default: checkpoints/<name>]"
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with a run, with its settings: --out, or the newest of CORPUS. A larger budget "
-    "makes it longer.",
-)
-@click.option(
-    "--init-from",
-    metavar="RUN",
-    type=click.Path(path_type=Path),
-    help="Begin with the weights of this run and its sizes; a character that it knows keeps what "
-    "was learned of it.",
-)
-@click.option(
-    "--save-every",
-    type=click.FloatRange(min=0),
-    metavar="MINUTES",
-    help="Time between two saves of the newest state.  [default: 1, rarer where it would cost]",
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Print what would be trained, its memory and time, and stop."
-)
-@click.option("--force", is_flag=True, help="Try it although the memory may not be enough.")
-@click.option(
-    "--threads", type=click.IntRange(min=1, max=1024), metavar="N",
-    help="CPU threads.  [default: all, or 1 where that is faster; a resumed run keeps its number]",
+@click.command("train", cls=Command)
+@click.argument("corpus", nargs=-1, metavar="[CORPUS]...", type=TextFile())
+@option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES", group="Budget",
+    help="Time to train.", notes=f"default: {DEFAULT_MINUTES:g}",
 )  # fmt: skip
-@click.option("--val", multiple=True, metavar="FILE", help="Validate on this text instead.")
-@settings(ModelConfig, *MODEL, chosen="chosen")
-@settings(TrainConfig, *TRAIN, chosen="chosen")
-@settings(ValidationConfig, *VALIDATION, chosen="chosen")
-@settings(TrainConfig, "seed", chosen="drawn")
-@settings(TextConfig, *TEXT)
+@option(
+    "--epochs", type=click.FloatRange(min=0, min_open=True), metavar="X", group="Budget",
+    help="Passes over the text, instead of --minutes.",
+)  # fmt: skip
+@settings(TrainConfig, "steps", group="Budget")
+@settings(TextConfig, *TEXT[:1], group="Text")
+@option(
+    "--val", multiple=True, metavar="FILE", type=TextFile(), group="Text",
+    help="Validate on this text, not on the end of CORPUS. Repeatable.",
+)  # fmt: skip
+@settings(TextConfig, *TEXT[1:], group="Text", rare=True)
+@settings(ModelConfig, *MODEL[:3], group="Model", chosen=AUTO)
+@settings(ModelConfig, *MODEL[3:], group="Model", rare=True, chosen=AUTO)
+@settings(TrainConfig, *TRAIN[:3], group="Training", chosen=AUTO)
+@settings(TrainConfig, "seed", group="Training", chosen="random")
+@settings(TrainConfig, *TRAIN[3:], group="Training", rare=True, chosen=AUTO)
+@settings(ValidationConfig, *VALIDATION, group="Training", rare=True, chosen=AUTO)
+@option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", group="Run",
+    help="Run folder.", notes="default: checkpoints/<name>",
+)  # fmt: skip
+@option(
+    "--resume", is_flag=True, group="Run",
+    help="Continue the run in --out, or the newest of CORPUS. It keeps its settings. Give a larger "
+    "total budget to extend it.",
+)  # fmt: skip
+@option(
+    "--init-from", metavar="RUN", type=RunType(), group="Run",
+    help="Start with the weights and sizes of this run. Characters that both vocabularies have "
+    "keep their embeddings.",
+)  # fmt: skip
+@option(
+    "--dry-run", is_flag=True, group="Run",
+    help="Print the plan, its memory and its time, and exit.",
+)  # fmt: skip
+@option(
+    "--save-every", type=click.FloatRange(min=0), metavar="MINUTES", group="Run", rare=True,
+    help="Time between two saves of the newest state.",
+    notes="default: 1, or more where saving is slow",
+)  # fmt: skip
+@option(
+    "--force", is_flag=True, group="Run", rare=True,
+    help="Start even if the memory may not be enough.",
+)  # fmt: skip
 @device_option
+@option(
+    "--threads", type=click.IntRange(min=1, max=1024), metavar="N", group="General", rare=True,
+    help="CPU threads. A resumed run keeps its number.",
+    notes="default: all, or 1 where that is faster",
+)  # fmt: skip
 @quiet_option
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:
-    """Train a model on a text, and keep its best and its last state in a run folder.
+    """Train a model on a text, and keep its best and its newest state.
 
-    CORPUS is one or several files, folders, globs, `-` for stdin; .gz, .bz2 and .xz are unpacked.
-    Without it the model learns Python's language reference, which every Python carries. What is
-    marked [chosen] follows from the text, the machine and the budget.
+    CORPUS is files, folders or globs, or - for stdin; without it, Python's language
+    reference. Options marked [default: auto] are chosen from the text, the machine
+    and the budget.
 
     \b
-    Example:
+    Examples:
       charnn train corpus.txt --minutes 5
-      charnn train --out checkpoints/corpus --resume
+      charnn train names.txt --lines             # learn a list, a name per line
+      charnn train --resume                      # continue the newest run
+      charnn train more.txt --init-from corpus   # start from a trained model
+
+    \f
+    Files that end in .gz, .bz2 or .xz are unpacked. Several files are joined in order,
+    with a newline between them. The run folder is checkpoints/<name>, named after the
+    first file; it holds best.safetensors, last.safetensors, metrics.jsonl and run.json.
+    The path of the best checkpoint is printed on stdout.
+
+    At SIGINT (Ctrl-C), SIGTERM or SIGHUP the run is saved after its current step, and
+    --resume continues it exactly where it stopped. At a second signal it exits at once.
     """
     if sum(options[name] is not None for name in BUDGET) > 1:
         raise click.UsageError("give one of --minutes, --epochs and --steps")
@@ -190,7 +208,7 @@ def _begun(
         refuse_existing(options["out"])
     say = functools.partial(status, quiet=options["quiet"])
     budget = Budget(**limits)
-    trained = options["init_from"] and open_checkpoint(options["init_from"], options["quiet"])
+    trained = options["init_from"] and open_checkpoint(options["init_from"])
     text = text if trained is None else replace(text, tokenizer=trained.text.tokenizer)
     corpus = world.local_main_first(lambda: _corpus(options, text))
     check_same_text(corpus, world)

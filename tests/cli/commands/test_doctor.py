@@ -1,4 +1,4 @@
-"""`charnn doctor`: words about this machine that can be pasted into a report."""
+"""`charnn doctor` describes this machine for a bug report."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from charnn.errors import SettingError
 from tests.conftest import charnn as command
 
 
-def test_versions_devices_and_settings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_devices_and_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     result = command("doctor", "--no-speed", "--device", "cpu")
     assert result.exit_code == 0, result.stderr
@@ -24,7 +24,7 @@ def test_versions_devices_and_settings_are_told(monkeypatch: pytest.MonkeyPatch)
     assert "free" in told["memory"]
 
 
-def test_a_package_that_is_missing_is_told_with_how_to_get_it(
+def test_a_missing_package_is_shown_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
@@ -36,7 +36,7 @@ def test_three_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SECONDS", 0.01)
     result = command("doctor", "--device", "cpu")
     assert result.exit_code == 0, result.stderr
-    names = list(doctor.TABLE)
+    names = list(doctor.REFERENCE)
     if not has_bfloat16_lstm(torch.device("cpu")):
         names.remove("training in bf16")
     speeds = result.stdout.splitlines()[-len(names) :]
@@ -52,7 +52,7 @@ def test_three_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         ("12.8", True, "the driver shows no card"),
     ],
 )
-def test_why_there_is_no_card_is_told(
+def test_the_error_says_why_there_is_no_card(
     version: str | None,
     driver: bool,
     said: str,
@@ -68,7 +68,7 @@ def test_why_there_is_no_card_is_told(
     assert (said in device.idle_card()) == driver
 
 
-def test_a_card_that_this_pytorch_cannot_use_is_told_once(
+def test_a_card_that_this_pytorch_cannot_use_is_noted_once(
     monkeypatch: pytest.MonkeyPatch, text_file: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(device, "_DRIVER", (tmp_path,))

@@ -1,0 +1,94 @@
+"""What an option or an argument may be, and what the shell completes it to."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from charnn.cli.checkpoints import run_called
+from charnn.runs.folder import find_runs
+
+Item = CompletionItem
+
+
+class OrEndless(click.IntRange):
+    """A whole number, or `inf`, which becomes None."""
+
+    name = "integer or inf"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "inf" else super().convert(value, param, ctx)
+
+
+class Unit(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A unit of the model, as its layer and its number in the layer."""
+
+    name = "L:N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not (match := re.fullmatch(r"(\d{1,9}):(\d{1,9})", value, re.ASCII)):
+            self.fail(f"{value!r}: a unit is LAYER:NUMBER, both from 0, such as 0:17", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class Clamped(Unit):
+    """A unit and the value that it is clamped to."""
+
+    name = "L:N=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        unit, _, typed = value.partition("=")
+        try:
+            number = float(typed)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r}: not LAYER:NUMBER=VALUE, such as 0:17=1", param, ctx)
+        return (*super().convert(unit, param, ctx), number)
+
+
+class Regex(click.ParamType):  # type: ignore[type-arg]
+    """A regular expression."""
+
+    name = "regex"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+class TextFile(click.ParamType):  # type: ignore[type-arg]
+    """A file, folder or glob that is opened later, or `-`; the shell completes file names."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Item]:
+        return [Item(incomplete, type="file")]
+
+
+class Checkpoint(TextFile):
+    """A run's name, a run folder or a checkpoint file; the shell completes names, then files."""
+
+    name = "checkpoint"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Item]:
+        names = [run.name for run in find_runs() if run.name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *map(Item, names)]
+
+
+class Run(Checkpoint):
+    """A run; its name becomes the path of its folder."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return run_called(value)
