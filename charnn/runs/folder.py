@@ -1,13 +1,13 @@
-"""A run folder: what lies in it, and which runs there are.
+"""A run folder: the files in it, and the runs there are.
 
 checkpoints/corpus/
   best.safetensors   the model of the best validation
-  last.safetensors   the newest state, with all that is needed to go on
-  metrics.jsonl      a line of figures for many steps and for each validation and rollback
-  run.json           the command, the budget, the places, the versions and the machine
+  last.safetensors   the newest state, with everything needed to resume
+  metrics.jsonl      one line for many steps and for each validation and rollback
+  run.json           command, budget, the corpus's place, versions and machine
   .lock              held by the process that writes here
 
-While `last` is replaced, and after a power cut, `last.previous.safetensors` may lie there too.
+While `last` is being replaced, and after a power cut, `last.previous.safetensors` may exist too.
 """
 
 import contextlib
@@ -26,27 +26,26 @@ RUNS = Path("checkpoints")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint."""
+    """Return whether a folder holds a checkpoint."""
     return folder.is_dir() and any(folder.glob("*.safetensors"))
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint of a run folder that one wants: the best, or the newest there is."""
+    """Return the best checkpoint of a run folder, or the newest if there is no best one."""
     best = folder / BEST
-    return best if best.exists() else max(folder.glob("*.safetensors"), key=_time)
+    return best if best.exists() else max(folder.glob("*.safetensors"), key=_modified)
 
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Be the only process that writes in a run folder; tidy up after one that was killed."""
-    then = "wait until it ends, or name another --out"
-    with locked(folder / LOCK, str(folder), then):
+    """Be the only process that writes to a run folder; remove what a killed one left behind."""
+    with locked(folder / LOCK, str(folder), "wait until it ends, or choose another `out`"):
         remove_leftovers(folder)
         yield
 
 
 def is_unstarted(folder: Path) -> bool:
-    """Whether a folder is empty, or that of a run which was killed before its first save."""
+    """Return whether a folder is empty, or that of a run that was killed before its first save."""
     ours = {METRICS, RUN_INFO, LOCK}
     return folder.is_dir() and all(
         path.name in ours or is_leftover(path) for path in folder.iterdir()
@@ -54,33 +53,37 @@ def is_unstarted(folder: Path) -> bool:
 
 
 def restart_advice(folder: Path) -> str:
-    """What to say of such a folder."""
+    """Return the message about such a folder."""
     return (
-        f"{folder}: a run that was stopped before its first save; begin it again: "
-        f"`charnn train TEXT --out {folder}`"
+        f"{folder}: the run was stopped before its first save; start it again with the same text "
+        f"and `out={folder}`"
     )
 
 
-def newest(folder: Path) -> Path:
-    """The file that a run goes on from: `last`, or what a power cut left of it.
+def last_checkpoint(folder: Path) -> Path:
+    """Return the file that a run resumes from: `last`, or what a power cut left of it.
 
-    `CharnnError` when the folder holds neither.
+    Raises:
+        CharnnError: the folder holds neither.
     """
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         return folder / LAST
     if folder.is_dir() and is_unstarted(folder):
         raise CharnnError(restart_advice(folder))
-    raise CharnnError(f"{folder}: no {LAST} in it to go on from; begin anew with another --out")
+    raise CharnnError(f"{folder}: no {LAST} to resume from; start a new run with another `out`")
 
 
 def find_runs() -> list[Path]:
-    """The run folders under `./checkpoints`, newest first."""
-    newest = {path.parent: _time(path) for path in sorted(RUNS.glob("*/*.safetensors"), key=_time)}
+    """Return the run folders under `./checkpoints`, newest first."""
+    newest = {
+        path.parent: _modified(path) for path in sorted(RUNS.glob("*/*.safetensors"), key=_modified)
+    }
     return sorted(newest, key=lambda folder: -newest[folder])
 
 
 def run_name(corpus: Sequence[str]) -> str:
-    """What a run on these texts is called: as the first of them, without its ending."""
+    """Return the default name of a run on these texts: that of the first one, without its
+    ending."""
     if not corpus:
         return "demo"
     if corpus[0] == "-":
@@ -90,12 +93,12 @@ def run_name(corpus: Sequence[str]) -> str:
 
 
 def runs_named(name: str) -> list[Path]:
-    """The runs called `name`, `name`-2, `name`-3, …, newest first."""
+    """Return the runs called `name`, `name`-2, `name`-3, …, newest first."""
     return [run for run in find_runs() if re.fullmatch(rf"{re.escape(name)}(-\d+)?", run.name)]
 
 
 def unused_folder(name: str) -> Path:
-    """checkpoints/<name>, with -2, -3, … when that exists."""
+    """Return checkpoints/<name>, with -2, -3, … if that exists."""
     folder, number = RUNS / name, 2
     while folder.exists():
         folder, number = RUNS / f"{name}-{number}", number + 1
@@ -103,20 +106,20 @@ def unused_folder(name: str) -> Path:
 
 
 def read_run_info(folder: Path) -> dict[str, Any]:
-    """What run.json says; empty where there is none."""
+    """Return the content of run.json; empty if there is none, or if it is damaged."""
     try:
-        about = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
+        info = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(about, dict):
+    if not isinstance(info, dict):
         return {}
-    places = [about.get("corpus", []), about.get("val", [])]
+    places = [info.get("corpus", []), info.get("val", [])]
     lists = all(isinstance(part, list) for part in places)
-    return about if lists and all(isinstance(path, str) for p in places for path in p) else {}
+    return info if lists and all(isinstance(path, str) for p in places for path in p) else {}
 
 
-def _time(path: Path) -> int:
+def _modified(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except OSError:  # a link that leads nowhere, or a run that is being deleted
+    except OSError:  # a dangling link, or a run that is being deleted
         return 0

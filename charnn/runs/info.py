@@ -1,8 +1,9 @@
-"""Where a run came from: run.json is written here, and leads back to the corpus."""
+"""run.json: how a run was started, and where its corpus is."""
 
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,65 +22,73 @@ from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
 
 
-def write_run_info(
-    folder: Path,
-    corpus: Corpus,
-    command: str,
-    budget: Mapping[str, float],
-    validation: ValidationConfig,
-    device: torch.device,
-    processes: int = 1,
-    threads: int = 0,
-) -> None:
-    """Write what may differ between runs that learn the same: command, budget, validations,
-    places, versions, machine, time."""
-    about = {
-        "command": command,
-        "budget": budget,
-        "validation": validation.to_json(),
-        "corpus": corpus.sources,
-        "val": corpus.val_sources,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "charnn": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-            "processor": platform.processor() or platform.machine(),
-            "system": sys.platform,
-            "threads": threads or torch.get_num_threads(),
-            "processes": processes,
-            "bfloat16": fast_bfloat16(device),
-        },
-    }
-    write_json(folder / RUN_INFO, about)
+@dataclass(frozen=True)
+class RunInfo:
+    """What may differ between runs that learn the same."""
+
+    command: str
+    budget: Mapping[str, float]
+    validation: ValidationConfig
+    device: torch.device
+    world_size: int = 1
+    threads: int = 0  # 0: as many as torch is set to
+
+    def to_json(self, corpus: Corpus) -> dict[str, Any]:
+        """Return the content of run.json: also the corpus's place, versions, machine and time."""
+        cuda = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if cuda else str(self.device)
+        return {
+            "command": self.command,
+            "budget": dict(self.budget),
+            "validation": self.validation.to_json(),
+            "corpus": corpus.sources,
+            "val": corpus.val_sources,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {
+                "charnn": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": {
+                "device": name,
+                "processor": platform.processor() or platform.machine(),
+                "system": sys.platform,
+                "threads": self.threads or torch.get_num_threads(),
+                "processes": self.world_size,
+                "bfloat16": fast_bfloat16(self.device),
+            },
+        }
+
+
+def write_run_info(folder: Path, info: RunInfo, corpus: Corpus) -> None:
+    """Write run.json."""
+    write_json(folder / RUN_INFO, info.to_json(corpus))
 
 
 def update_run_info(folder: Path, **changes: Any) -> None:
-    """Write down what is another now."""
-    about = read_run_info(folder) | changes
+    """Replace some fields of run.json."""
+    info = read_run_info(folder) | changes
     with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
-        write_json(folder / RUN_INFO, about)
+        write_json(folder / RUN_INFO, info)
 
 
 def reopen_corpus(
     folder: Path, trained: Checkpoint, texts: Sequence[str] = (), val: Sequence[str] = ()
 ) -> Corpus:
-    """The corpus that the checkpoint was trained on: from `texts`, or where run.json says it lay.
+    """Open the corpus that a checkpoint was trained on: `texts`, or where run.json says it is.
 
-    `TextError` when it is gone, or when its content is another.
+    Raises:
+        TextError: the corpus is gone, or its content has changed.
     """
-    given, about = bool(texts), read_run_info(folder)
-    val = val or about.get("val", [])
+    given, info = bool(texts), read_run_info(folder)
+    val = val or info.get("val", [])
     if not texts:
-        texts = about.get("corpus", [])
+        texts = info.get("corpus", [])
         if STDIN_NAME in (*texts, *val):
             raise TextError(f"{folder}: was trained on standard input; name the text")
         if not texts:
-            raise TextError(f"{folder}: no {RUN_INFO} tells where its corpus is; name the text")
+            raise TextError(f"{folder}: no {RUN_INFO} says where its corpus is; name the text")
         texts = [] if texts == [DEMO_NAME] else texts
     try:
         corpus = open_corpus(

@@ -1,8 +1,8 @@
-"""metrics.jsonl: what was seen of a run, line by line, in the order in which it happened.
+"""metrics.jsonl: the figures of a run, one line per event, in the order in which they happened.
 
-A line for many steps, for each validation and for each rollback. After a rollback the steps since
-the snapshot come again. The validations are kept here and not in `last`, so that how often one
-validates changes nothing there.
+There is a line for many steps, for each validation and for each rollback. After a rollback the
+steps since the snapshot are repeated. Validations are kept here and not in `last`, so that the
+frequency of validations does not change the bytes of `last`.
 """
 
 import json
@@ -19,32 +19,34 @@ from charnn.files import explained, replacing
 from charnn.training.loop import Rollback, StepReport
 
 _VALIDATION, _ROLLBACK = "val_nats_per_char", "rollback_to"
-_LARGEST_STEP = 10**12  # that a run can have; a larger one is damage
+_MAX_STEP = 10**12  # of any run; a larger one is damage
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What was recorded of a run, by step; of a step that came again, the last time counts."""
+    """The figures of a run, by step; of a repeated step the last time counts."""
 
-    steps: list[StepReport]  # their numbers may be infinite: in float16 a norm can overflow
+    steps: list[StepReport]  # may hold infinite numbers: in float16 a norm can overflow
     validations: list[tuple[int, float]]  # step and nats per character
     rollbacks: int
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The metrics in a file, for those who only look; none where there is no file.
+    """Read the metrics in a file; empty if there is no file.
 
-    What a rollback undid is left out, and so are damaged lines. `CharnnError` if the file cannot
-    be read.
+    Steps that a rollback undid are left out, and so are damaged lines.
+
+    Raises:
+        CharnnError: the file cannot be read.
     """
-    with explained(f"reading {path}", "name another run"):
+    with explained(f"reading {path}", "choose another run"):
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     steps: dict[int, StepReport] = {}
     validations: dict[int, float] = {}
     rollbacks = 0
     for values in map(_read, text.splitlines()):
         step = values.get("step", -1)
-        if not 0 <= step <= _LARGEST_STEP:
+        if not 0 <= step <= _MAX_STEP:
             continue
         if _ROLLBACK in values:
             rollbacks += 1
@@ -59,7 +61,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 class Record:
-    """The metrics of a run, and what follows from its validations."""
+    """The metrics of a run that trains: appends lines, and keeps track of the best validation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,56 +69,56 @@ class Record:
         self.best_nats: float | None = None
         self.best_step = 0
         self.stale = 0  # validations since the best one
-        self.validated = 0  # the step of the newest validation
+        self.validated = 0  # step of the newest validation
 
     @classmethod
     def reopen(cls, path: Path, progress: Progress) -> "Record":
-        """The record of a run that goes on from `progress`: what came after it will come again."""
-        record = cls(path)
-        with explained(f"mending {path}", "check the run folder"):
+        """Open the log of a run that resumes at `progress`, and drop the lines after it."""
+        log = cls(path)
+        with explained(f"repairing {path}", "check the run folder"):
             text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
             kept = []
             for values in _until(text, progress):
                 kept.append(json.dumps(values) + "\n")
-                record._learn(values)
+                log._update(values)
             if "".join(kept) != text:
                 with replacing(path) as file:
                     file.write("".join(kept).encode())
-        return record
+        return log
 
     def step(self, report: StepReport) -> None:
-        """Write down a step."""
+        """Append a step."""
         self._append(vars(report))
 
     def validation(self, step: int, nats: float | None) -> None:
-        """Write down a validation; None without a validation part."""
+        """Append a validation; None without a validation part."""
         self._append({"step": step, _VALIDATION: nats})
 
     def rollback(self, report: Rollback) -> None:
-        """Write down a rollback."""
+        """Append a rollback."""
         self._append({"step": report.step, _ROLLBACK: report.to, "problem": report.problem})
 
     def is_best(self, nats: float | None) -> bool:
-        """Whether a validation with this result would be the best one; without one, any is."""
+        """Return whether a validation with this result is the best so far; any is without a figure."""
         if nats is None:
             return True
         return math.isfinite(nats) and (self.best_nats is None or nats < self.best_nats)
 
     def sync(self) -> None:
-        """Write what could not be written before, and put all of it on the disk."""
+        """Write what could not be written before, and sync the file to the disk."""
         self._write()
         if self.path.exists():
             with self.path.open("ab") as file:
                 os.fsync(file.fileno())
 
     def _append(self, values: dict[str, Any]) -> None:
-        self._learn(values)
+        self._update(values)
         values = {k: _plain(v) for k, v in values.items()} | {"time": round(time.time(), 3)}
         self._unwritten.append(json.dumps(values) + "\n")
         try:
             self._write()
         except OSError:
-            return  # `sync` tries again, and says so
+            return  # `sync` tries again and reports the error
 
     def _write(self) -> None:
         if not self._unwritten:
@@ -128,11 +130,11 @@ class Record:
                 if file.write(data) != len(data):
                     raise OSError("no room for the metrics")
             except OSError:
-                file.truncate(before)  # not half a line
+                file.truncate(before)  # leave no half line
                 raise
         self._unwritten.clear()
 
-    def _learn(self, values: dict[str, Any]) -> None:
+    def _update(self, values: dict[str, Any]) -> None:
         if _ROLLBACK in values:
             self.validated = min(self.validated, values[_ROLLBACK])
         elif _VALIDATION in values:
@@ -145,7 +147,7 @@ class Record:
 
 
 def _plain(value: Any) -> Any:
-    """A number that JSON knows, or the name of one that it does not."""
+    """Return a value that JSON can hold: infinite numbers by name."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -154,7 +156,7 @@ def _number(value: Any) -> float | None:
 
 
 def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:
-    """The lines up to the moment when a run had come as far as `progress`."""
+    """Yield the lines up to the moment when a run had reached `progress`."""
     rollbacks = 0
     for values in map(_read, text.splitlines()):
         if not values:
@@ -167,7 +169,7 @@ def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:
 
 
 def _read(line: str) -> dict[str, Any]:
-    """A line's values; none of a damaged one, as the last is when a machine went down."""
+    """Return the values of a line; none of a damaged one, as the last is after a power cut."""
     try:
         values = json.loads(line)
         _number(values.get(_VALIDATION))
@@ -178,7 +180,7 @@ def _read(line: str) -> dict[str, Any]:
 
 
 def _report(values: dict[str, Any]) -> StepReport | None:
-    """The step of a line; none of a damaged one."""
+    """Return the step of a line; None for a damaged one."""
     try:
         numbers = [float(values[name]) for name in ("loss", "learning_rate", "gradient_norm")]
     except (KeyError, ValueError, TypeError, OverflowError):

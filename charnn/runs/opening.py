@@ -8,17 +8,19 @@ from charnn.runs.folder import LAST, PREVIOUS, best_checkpoint, is_run
 
 
 def open_model(path: Path) -> tuple[Checkpoint, str]:
-    """The checkpoint in a run folder (the best one) or in a file, or the one before a damaged
-    `last`; and what there is to say about that, or nothing."""
+    """Load the best checkpoint of a run folder, or a checkpoint file.
+
+    Returns it with a note if an older one had to be read instead, or ''.
+    """
     path = best_checkpoint(path) if is_run(path) else path
     loaded, read = load_or_previous(path)
-    return loaded, "" if read == path else f"{path} could not be read; this is {read}, an older one"
+    return loaded, "" if read == path else f"{path} could not be read; using the older {read}"
 
 
 def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
-    """As `load`; where `path` is a `last` that cannot be read, the one before it, if it is there.
+    """Load a checkpoint; where it is a damaged `last`, load the one before it, if that is there.
 
-    The path that was read comes along.
+    Returns the checkpoint and the path that was read.
     """
     previous = path.with_name(PREVIOUS)
     try:

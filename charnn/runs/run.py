@@ -1,4 +1,4 @@
-"""A run folder: training with validations, the best and the last checkpoint, and the metrics."""
+"""A run in its folder: training with validations, the best and the last checkpoint, metrics."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint, CorpusFacts, Figures
-from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.config import TextConfig, TrainConfig, ValidationConfig
 from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.files import explained
 from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
 from charnn.runs.folder import BEST, METRICS
-from charnn.runs.metrics import Record
+from charnn.runs.metrics import MetricsLog
 from charnn.runs.saver import Saver
 from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.bloom import BloomFilter
@@ -26,14 +26,15 @@ from charnn.text.records import Records, first_part
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
+from charnn.training.plan import Plan
 from charnn.training.state import TrainState
 
-METRICS_LINES = 1000  # about this many steps of a run are written down
+METRICS_LINES = 1000  # steps of a run that are logged, about
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found; `network` is the live one, to be looked at and left as it was."""
+    """The result of a validation. `network` is the live one: read it, do not change it."""
 
     step: int
     score: Score | None  # None without a validation part
@@ -41,118 +42,127 @@ class Validation:
     network: CharNetwork
 
 
-def _again(error: CharnnError) -> TrainingWarning:
-    return TrainingWarning(f"{error}; training goes on and tries again")
+Report = StepReport | Validation | Rollback | TrainingWarning
 
 
 class _StoppedError(Exception):
-    """A validation was given up, because the run is to stop."""
+    """A validation was abandoned because the run is stopping."""
 
 
-@dataclass
-class Run:
-    """A run in its folder, which the caller has claimed: iterate over `reports()`.
-
-    `save()` at any step makes it resumable there.
-    """
+@dataclass(frozen=True)
+class RunContext:
+    """Where a run writes, what it reads, and where it is computed."""
 
     folder: Path
     corpus: Corpus
     text: TextConfig
+    device: torch.device
+    world: World = SINGLE_PROCESS
+    save_every: float | None = None  # seconds between saves; None: chosen
+
+
+@dataclass
+class Run:
+    """A run in its folder, which the caller has locked: iterate over `reports()`.
+
+    After `save()` at any step the run can be resumed there.
+    """
+
+    context: RunContext
     train: TrainConfig
     validation: ValidationConfig
+    threads: int  # CPU threads to train with; 0: as many as torch is set to
     state: TrainState
     batches: Batches | RecordBatches
-    record: Record
+    metrics: MetricsLog
     saver: Saver
-    world: World = SINGLE_PROCESS
-    threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.context.folder
+
+    @property
+    def corpus(self) -> Corpus:
+        """The text that the run learns."""
+        return self.context.corpus
+
+    @property
+    def world(self) -> World:
+        """The processes that share the run."""
+        return self.context.world
 
     @classmethod
     def start(
-        cls,
-        folder: Path,
-        corpus: Corpus,
-        text: TextConfig,
-        model: ModelConfig,
-        train: TrainConfig,
-        validation: ValidationConfig,
-        device: torch.device,
-        save_every: float | None = None,
-        weights: Mapping[str, Tensor] | None = None,
-        world: World = SINGLE_PROCESS,
+        cls, context: RunContext, plan: Plan, weights: Mapping[str, Tensor] | None = None
     ) -> "Run":
-        """A new run, its weights drawn from the seed unless they are given."""
-        batches = batches_of(corpus.train, train.batch_size, train.seq_len, train.seed)
+        """Make a new run; its weights are drawn from the seed unless they are given."""
+        train, world = plan.train, context.world
+        batches = batches_of(context.corpus.train, train.batch_size, train.seq_len, train.seed)
         lanes = batches.batch_size
         if lanes % world.size:
             raise SettingError(
-                f"{lanes} lanes cannot be shared alike by {world.size} processes; take a number "
-                "that divides them, or begin a run with another --batch-size"
+                f"{lanes} lanes cannot be shared equally by {world.size} processes; use a number "
+                "of processes that divides them, or start a run with another `batch_size`"
             )
-        state = TrainState.start(model, train, lanes, device, weights, world)
-        record, saver = Record(folder / METRICS), Saver(folder, save_every)
-        return cls(folder, corpus, text, train, validation, state, batches, record, saver, world)
+        state = TrainState.start(plan.model, train, lanes, context.device, weights, world)
+        metrics = MetricsLog(context.folder / METRICS)
+        saver = Saver(context.folder, context.save_every)
+        return cls(context, train, plan.validation, plan.threads, state, batches, metrics, saver)
 
     @classmethod
-    def resume(
-        cls,
-        folder: Path,
-        last: Checkpoint,
-        corpus: Corpus,
-        validation: ValidationConfig,
-        device: torch.device,
-        save_every: float | None = None,
-        world: World = SINGLE_PROCESS,
-    ) -> "Run":
-        """The run whose `last` checkpoint this is, exactly where it stopped."""
+    def resume(cls, context: RunContext, plan: Plan, last: Checkpoint) -> "Run":
+        """Make the run whose `last` checkpoint this is, exactly where it stopped."""
+        folder = context.folder
         if last.progress is None:
-            raise CheckpointError(f"{folder}: holds a model, but nothing to go on from")
-        run = cls.start(
-            folder, corpus, last.text, last.model, last.train, validation, device, save_every,
-            world=world,
-        )  # fmt: skip
+            raise CheckpointError(f"{folder}: holds a model, but no training state to resume from")
+        run = cls.start(context, plan)
         try:
             run.state.restore(last.weights, last.progress, last.training_tensors)
         except CheckpointError as error:
-            raise CheckpointError(f"{folder}: {error}; begin a new run") from error
+            raise CheckpointError(f"{folder}: {error}; start a new run") from error
         for position in (run.state.position, run.state.snapshot.position):
             if position.window >= run.batches.num_windows(position.epoch):
-                raise CheckpointError(f"{folder}: the run stands beyond its text; begin a new run")
-        if world.is_main:
-            run.record = Record.reopen(folder / METRICS, last.progress)
-            run._compare_best()
+                raise CheckpointError(f"{folder}: the run is beyond its text; start a new run")
+        if context.world.is_main:
+            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress)
+            run._check_best()
         return run
 
-    def _compare_best(self) -> None:
-        """Hold the record against the model that is there: a full disk may have lost it, and
-        somebody may have lost the record."""
-        record, step = self.record, self.state.step
+    def _check_best(self) -> None:
+        """Correct the log if `best` is not the model that it names: a full disk may have lost the
+        model, and somebody may have deleted the log."""
+        metrics, step = self.metrics, self.state.step
         try:
-            there = checkpoint.load(self.folder / BEST).figures
+            figures = checkpoint.load(self.folder / BEST).figures
         except CharnnError:
-            record.best_nats, record.best_step = None, 0
-            # so that the end has a best model; a run that has just begun needs none
-            record.validated = min(record.validated, max(0, step - 1))
+            metrics.best_nats, metrics.best_step = None, 0
+            # The last validation is repeated, so that the run ends with a best model; a run that
+            # has only begun needs none.
+            metrics.validated = min(metrics.validated, max(0, step - 1))
             return
-        nats, known = there.val_nats_per_char, record.best_nats
+        nats, known = figures.val_nats_per_char, metrics.best_nats
         lost = known is None if nats is not None else known is not None
-        if there.step <= step and (lost or (nats is not None and nats > (known or nats))):
-            record.best_nats, record.best_step = nats, there.step
+        if figures.step <= step and (lost or (nats is not None and nats > (known or nats))):
+            metrics.best_nats, metrics.best_step = nats, figures.step
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made and validated, or patience has ended the run; of a world the
-        first process knows."""
+        """Whether all steps are made and validated, or patience has ended the run.
+
+        Only rank 0 knows.
+        """
         patience = self.validation.patience
-        return self.record.validated >= self.train.steps or 0 < patience <= self.record.stale
+        return self.metrics.validated >= self.train.steps or 0 < patience <= self.metrics.stale
 
-    def reports(self) -> Iterator[StepReport | Validation | Rollback | TrainingWarning]:
-        """Train to the end or until `stopping`, and save: a report for each step, validation,
-        rollback and failed save.
+    def reports(self) -> Iterator[Report]:
+        """Train to the end or until `stopping`, and save.
 
-        `CharnnError` when the run cannot be saved at its beginning or at its end.
+        Yields a report for each step, validation, rollback and failed save.
+
+        Raises:
+            CharnnError: the run cannot be saved at its beginning or at its end.
         """
         if not self.world.broadcast(lambda: self.finished):
             with (
@@ -162,59 +172,61 @@ class Run:
                 yield from self._reports()
             self.save()
 
-    def _reports(self) -> Iterator[StepReport | Validation | Rollback | TrainingWarning]:
+    def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:
             self.save()  # from here on the folder can be resumed, whatever happens
-        due, *_ = self._agreed()
-        if due:  # the run was stopped between a step and its validation
+        validate, *_ = self._agree()
+        if validate:  # the run was stopped between a step and its validation
             yield from self._validate()
-        _, ending, _ = self._agreed()
-        if ending:
+        _, end, _ = self._agree()
+        if end:
             return
-        every = max(1, self.train.steps // METRICS_LINES)
-        pause = self.validation.val_every
-        for report in train_steps(self.state, self.batches, self.train, pause):
+        log_every = max(1, self.train.steps // METRICS_LINES)
+        for report in train_steps(
+            self.state, self.batches, self.train, self.validation.val_every
+        ):
             if self.world.is_main:
-                self._write_down(report, every)
+                self._log(report, log_every)
             yield report
             if isinstance(report, StepReport) and report.step != self.state.step:
-                continue  # it was made together with others, and the state is further
-            due, ending, saving = self._agreed()
-            if due:
+                continue  # made together with later steps, so the state is ahead
+            validate, end, save = self._agree()
+            if validate:
                 yield from self._validate()
-                _, ending, _ = self._agreed()
-            if ending:
+                _, end, _ = self._agree()
+            if end:
                 return
-            if saving:
+            if save:
                 yield from self._try_to_save()
 
-    def _write_down(self, report: StepReport | Rollback | TrainingWarning, every: int) -> None:
+    def _log(self, report: StepReport | Rollback | TrainingWarning, every: int) -> None:
         if isinstance(report, Rollback):
-            self.record.rollback(report)
+            self.metrics.rollback(report)
         elif isinstance(report, StepReport):
             last = report.step == self.state.step
-            if report.step % every == 0 or (last and self._due()):
-                self.record.step(report)
+            if report.step % every == 0 or (last and self._validation_due()):
+                self.metrics.step(report)
 
-    def _due(self) -> bool:
-        """Whether a validation belongs here that has not been made."""
+    def _validation_due(self) -> bool:
         step = self.state.step
-        fixed = step % self.validation.val_every == 0 or step == self.train.steps
-        return fixed and step > self.record.validated
+        scheduled = step % self.validation.val_every == 0 or step == self.train.steps
+        return scheduled and step > self.metrics.validated
 
-    def _agreed(self) -> tuple[bool, bool, bool]:
-        """Whether to validate, to end and to save now: the first process knows, but any may have
-        been told to stop."""
-        first = self.world.is_main
-        due, finished = first and self._due(), first and self.finished
-        saving, told = first and self.saver.due, self.stopping
-        due, finished, saving, told = self.world.any(due, finished, saving, told)
-        if told:  # and it is never unset: a signal may have come meanwhile
+    def _agree(self) -> tuple[bool, bool, bool]:
+        """Return whether to validate, end and save now, the same in every process.
+
+        Rank 0 decides, but any process may have been told to stop.
+        """
+        main = self.world.is_main
+        validate, finished = main and self._validation_due(), main and self.finished
+        save, stopping = main and self.saver.due, self.stopping
+        validate, finished, save, stopping = self.world.any(validate, finished, save, stopping)
+        if stopping:  # never unset it: a signal may have arrived meanwhile
             self.stopping = True
-        return due, finished or told, saving
+        return validate, finished or stopping, save
 
     def save(self) -> None:
-        """Write `last`: the model and all that is needed to go on; of a world, all together."""
+        """Write `last`: the model and everything needed to resume. All processes call it."""
         tensors = self.state.tensors()
         if not self.world.is_main:
             return
@@ -224,9 +236,9 @@ class Run:
             progress=self.state.progress(),
             training_tensors=tensors,
         )
-        try:  # first, so that the record does not lack what `last` has done
-            with explained(f"writing {self.record.path}", "check its folder and the free space"):
-                self.record.sync()
+        try:  # the log first, so that it never lacks what `last` has done
+            with explained(f"writing {self.metrics.path}", "check its folder and the free space"):
+                self.metrics.sync()
         finally:  # but without it the model is still worth saving
             self.saver.save_last(last)
 
@@ -234,7 +246,7 @@ class Run:
         try:
             self.save()
         except CharnnError as error:
-            yield _again(error)
+            yield _will_retry(error)
 
     def _validate(self) -> Iterator[Validation | TrainingWarning]:
         if not self.world.is_main:
@@ -243,21 +255,21 @@ class Run:
         if len(self.corpus.validation) > 1:
             text = first_part(self.corpus.validation, self.validation.val_characters)
             try:
-                score = evaluate(self.state.network, text, "lanes", between=self._stop_here)
+                score = evaluate(self.state.network, text, "lanes", between=self._raise_if_stopping)
             except _StoppedError:
                 return
         nats = None if score is None else score.nats_per_char
-        best = self.record.is_best(nats)
-        if best:  # the model before its line: a line without the model would hide a lesser one
+        best = self.metrics.is_best(nats)
+        if best:  # the model before its line: a line without the model would hide a worse one
             try:
                 parameters = self.state.network.parameter_count()
                 self.saver.save_best(self._checkpoint(Figures(self.state.step, parameters, nats)))
             except CharnnError as error:
-                yield _again(error)
-        self.record.validation(self.state.step, nats)
+                yield _will_retry(error)
+        self.metrics.validation(self.state.step, nats)
         yield Validation(self.state.step, score, best, self.state.network)
 
-    def _stop_here(self) -> None:
+    def _raise_if_stopping(self) -> None:
         if self.stopping:
             raise _StoppedError
 
@@ -266,7 +278,7 @@ class Run:
         records = None if self._known is None else self._known.count
         return Checkpoint(
             self.state.network.config,
-            self.text,
+            self.context.text,
             self.train,
             corpus.tokenizer,
             CorpusFacts(corpus.sha256, len(corpus.indices), corpus.split, records),
@@ -277,8 +289,12 @@ class Run:
 
     @functools.cached_property
     def _known(self) -> BloomFilter | None:
-        """The records that it learns from, if it does from records."""
+        """The training records, if the text is one of records."""
         learned = self.corpus.train
         if not isinstance(learned, Records):
             return None
         return BloomFilter.from_records(learned, self.corpus.tokenizer.codes())
+
+
+def _will_retry(error: CharnnError) -> TrainingWarning:
+    return TrainingWarning(f"{error}; training continues and will try again")

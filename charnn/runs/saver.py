@@ -8,20 +8,20 @@ from charnn.checkpoint import Checkpoint, check_finite, save
 from charnn.errors import CharnnError
 from charnn.runs.folder import BEST, LAST, PREVIOUS
 
-SAVE_SECONDS = 60.0  # between two saves, unless told otherwise: at most so much work is lost
-SAVE_SHARE = 1 / 200  # of the time, where that means saving more rarely
+SAVE_SECONDS = 60.0  # between two saves by default: the most work that can be lost
+SAVE_SHARE = 1 / 200  # of the time may be spent on saving; otherwise saves become rarer
 
 
 class Saver:
-    """Writes the two checkpoints of a run; a best one that cannot be written is tried again."""
+    """Writes the two checkpoints of a run; a `best` that cannot be written is tried again."""
 
     def __init__(self, folder: Path, every: float | None = None) -> None:
-        """Save `last` every so many seconds; None: each minute, and not so often that it costs."""
+        """Save `last` every `every` seconds; None: each minute, or less often if saving is slow."""
         self.folder = folder
         self.seconds = 0.0  # spent on saving so far
         self.unsaved_best: Checkpoint | None = None
         self._every = every
-        self._quickest = 0.0  # save of `last`: one that the disk held up is no measure
+        self._quickest = 0.0  # save of `last`: one that the disk held up does not count
         self._saved = time.monotonic()
 
     @property
@@ -43,23 +43,23 @@ class Saver:
             raise
 
     def save_last(self, last: Checkpoint) -> None:
-        """Write `last`, and the best one that is still unwritten."""
+        """Write `last`, and the `best` that could not be written before."""
         try:
-            took = self._save(LAST, last)
-            self._quickest = min(self._quickest or took, took)
+            seconds = self._save(LAST, last)
+            self._quickest = min(self._quickest or seconds, seconds)
             if self.unsaved_best is not None:
                 self.save_best(self.unsaved_best)
         finally:
             self._saved = time.monotonic()
 
     def _save(self, name: str, checkpoint: Checkpoint) -> float:
-        """Write one, and give the seconds that it took."""
+        """Write one checkpoint; return the seconds that it took."""
         start = time.monotonic()
         try:
             check_finite(checkpoint.weights)
             previous = self.folder / PREVIOUS if name == LAST else None
             save(self.folder / name, checkpoint, previous)
         finally:
-            took = time.monotonic() - start
-            self.seconds += took
-        return took
+            seconds = time.monotonic() - start
+            self.seconds += seconds
+        return seconds

@@ -1,118 +1,229 @@
-"""How a run begins, and how it goes on: the folder, the plan, the first or the last checkpoint."""
+"""A new run: from a request to a run in its folder."""
 
 import contextlib
-import functools
-import math
-import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from charnn.checkpoint import Checkpoint
-from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
-from charnn.device import fast_bfloat16, has_bfloat16_lstm
+from charnn.config import TextConfig
 from charnn.errors import SettingError, TextError
 from charnn.files import explained
 from charnn.runs.folder import (
-    LAST,
     LOCK,
     METRICS,
-    PREVIOUS,
     RUN_INFO,
     is_unstarted,
     lock_run,
-    newest,
-    read_run_info,
+    run_name,
+    unused_folder,
 )
-from charnn.runs.info import reopen_corpus, update_run_info, write_run_info
-from charnn.runs.opening import load_or_previous
-from charnn.runs.run import Run
-from charnn.text.corpus import Corpus
-from charnn.text.records import mean_record_length
-from charnn.training.distributed import SINGLE_PROCESS, World, local_world_size
-from charnn.training.init_from import adapt_weights
-from charnn.training.memory import available, memory_explained, refuse_too_large
-from charnn.training.optimizer import learning_rate
-from charnn.training.plan import Budget, Facts, Plan, epoch_steps, make_plan, plan_validation
+from charnn.runs.info import RunInfo, write_run_info
+from charnn.runs.opening import open_model
+from charnn.runs.run import Run, RunContext
+from charnn.text.corpus import Corpus, open_corpus
+from charnn.text.records import Records
+from charnn.training.cudnn import Card, unmet_conditions
+from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.init_from import adapt_weights, vocabulary_changes
+from charnn.training.memory import advice, available_per_process, estimate, memory_explained
+from charnn.training.memory import parameters as parameter_count
+from charnn.training.plan import Plan, PlanRequest, plan_run
+from charnn.training.recipe import default_batching
 from charnn.training.speed import SpeedTest
+from charnn.words import plural
 
-# What may be given instead of chosen; the rest follows from corpus and budget.
-PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
-    "vocabulary_size", "steps", "seed", "val_characters",
-}  # fmt: skip
-SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
+log = logging.getLogger(__name__)
+
+DRY_RUN_SECONDS = 1.0  # for which the planned model is trained to estimate the time
 
 
-def plan_run(
-    corpus: Corpus,
-    budget: Budget,
-    given: Mapping[str, Any],
-    seed: int | None,
-    device: torch.device,
-    init_from: Checkpoint | None = None,
-    force: bool = False,
-    world: World = SINGLE_PROCESS,
-    threads: int = 0,
-) -> Plan:
-    """What a run on the corpus will be like; the shape is that of `init_from`, if any. Of a world,
-    all ask together, so that each measures its own speed; that of the first counts.
+@dataclass(frozen=True)
+class RunRequest:
+    """Everything that a user asks of a new run."""
 
-    `SettingError` when it would need more memory than there is, unless `force` is set.
+    plan: PlanRequest
+    corpus: tuple[str, ...] = ()  # files, folders, globs, "-"; none: the built-in text
+    val: tuple[str, ...] = ()  # a validation text of its own
+    text: TextConfig = field(default_factory=TextConfig)
+    out: Path | None = None  # the run folder; None: checkpoints/<name of the text>
+    init_from: Path | None = None  # start with the weights of this run or checkpoint
+    save_every: float | None = None  # seconds
+    command: str = ""  # noted in run.json
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a request names, opened."""
+
+    corpus: Corpus
+    text: TextConfig
+    init_from: Checkpoint | None
+
+
+@contextlib.contextmanager
+def start_run(
+    request: RunRequest, device: torch.device, world: World = SINGLE_PROCESS
+) -> Iterator[Run]:
+    """Yield a new run, planned and saved to its locked folder's run.json, ready for `reports()`.
+
+    If the block fails before the first save, the folder is as it was before.
     """
-    if init_from is not None:
-        shape = {name: getattr(init_from.model, name) for name in SHAPE}
-        for name in SHAPE:
-            if given.get(name, shape[name]) != shape[name]:
-                raise SettingError(
-                    f"{name} {given[name]} does not fit the weights ({shape[name]}); leave it out"
-                )
-        given = {**given, **shape}
-    _check_precision(given.get("precision", ""), device)
-    lstm = given.get("cell", "lstm") == "lstm"
-    if given.get("precision") == "bf16" and lstm and not has_bfloat16_lstm(device):
-        raise SettingError(
-            "precision bf16: this CPU has no LSTM in bfloat16 (it needs AVX-512); train in fp32"
+    if request.out is not None:
+        refuse_existing(request.out)
+    material = open_material(request, world)
+    folder = world.broadcast(lambda: request.out or unused_folder(run_name(request.corpus)))
+    with create_run_folder(folder, world):
+        plan = _plan(request, material, device, world)
+        context = RunContext(
+            folder, material.corpus, material.text, device, world, request.save_every
         )
-    seed = secrets.randbits(32) if seed is None else seed
-    memory = math.inf if force else memory_of_one(device)
-    symbols = corpus.tokenizer.vocabulary_size
-    on_cpu = device.type == "cpu"
-    facts = Facts(
-        len(corpus.train), len(corpus.validation), symbols, seed, memory, on_cpu,
-        fast_bfloat16(device), mean_record_length(corpus.train), init_from is not None,
-        world.size, device.type == "cuda", threads,
-        on_cpu and world.size == 1 and not threads and torch.get_num_threads() > 1,
-    )  # fmt: skip
-    speed_test = SpeedTest(corpus.train, device, world.size)
-    plan = make_plan(facts, budget, given, speed_test)
-    return world.broadcast(lambda: plan)
+        run = _make_run(request, context, plan, material.init_from)
+        _log_plan(request, run, plan)
+        yield run
+
+
+def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Material:
+    """Open the corpus, and the checkpoint to start from; log what is notable about them."""
+    init_from, text = None, request.text
+    if request.init_from is not None:
+        init_from, note = open_model(request.init_from)
+        text = replace(text, tokenizer=init_from.text.tokenizer)
+        if note:
+            log.warning(note)
+    corpus = world.local_main_first(lambda: open_corpus(request.corpus, text, val=request.val))
+    check_same_text(corpus, world)
+    for note in corpus.notes:
+        log.warning(note)
+    unit = "byte" if text.tokenizer == "byte" else "character"
+    sizes = [len(corpus.train), len(corpus.validation)]
+    if isinstance(corpus.train, Records) and isinstance(corpus.validation, Records):
+        unit, sizes = "record", [corpus.train.count, corpus.validation.count]
+    log.info(
+        f"text: {plural(sizes[0], unit)} to train on, {sizes[1]:,} to validate; "
+        f"{plural(corpus.tokenizer.vocabulary_size, 'symbol')}"
+    )
+    if init_from is not None:
+        for note in vocabulary_changes(init_from.tokenizer, corpus.tokenizer):
+            log.warning(note)
+    return Material(corpus, text, init_from)
 
 
 def check_same_text(corpus: Corpus, world: World) -> None:
-    """`TextError` when the processes of a world read different texts."""
+    """Raise `TextError` if the processes of a world read different texts."""
     if len(set(world.all_gather(corpus.sha256))) > 1:
         raise TextError(
-            "the processes read different texts; the same file must lie under the same path on "
-            "each machine"
+            "the processes read different texts; the same file must be at the same path on every "
+            "machine"
         )
+
+
+def _plan(request: RunRequest, material: Material, device: torch.device, world: World) -> Plan:
+    if request.plan.budget.minutes is not None:
+        log.info(f"timing this machine ({device}) for a few seconds")
+        if world.size > 1:
+            log.warning("the exchange between processes is not timed; it adds to the minutes")
+    return plan_run(request.plan, material.corpus, device, material.init_from, world)
+
+
+def _make_run(
+    request: RunRequest, context: RunContext, plan: Plan, init_from: Checkpoint | None
+) -> Run:
+    """Return the run, with run.json written."""
+    weights = None
+    if init_from is not None:
+        weights = adapt_weights(init_from.weights, init_from.tokenizer, context.corpus.tokenizer)
+    with (
+        explained(f"writing to the run folder {context.folder}", "choose another `out`"),
+        memory_explained(plan.model, plan.train),
+    ):
+        run = Run.start(context, plan, weights)
+        if context.world.is_main:
+            budget = request.plan.budget.to_json() | {"steps": plan.train.steps}
+            info = RunInfo(
+                request.command, budget, plan.validation, context.device, context.world.size,
+                plan.threads,
+            )  # fmt: skip
+            write_run_info(context.folder, info, context.corpus)
+    return run
+
+
+def _log_plan(request: RunRequest, run: Run, plan: Plan) -> None:
+    """Log what was chosen, and which wishes could not be met."""
+    asked, lanes = request.plan.given.get("batch_size"), run.batches.batch_size
+    expected = asked or default_batching(len(run.corpus.train), run.train.precision).lanes
+    if run.corpus.is_records and asked is None:
+        expected = lanes
+    if lanes < expected:
+        log.warning(
+            f"the text has room for {plural(lanes, 'lane')} of "
+            f"{plural(run.batches.seq_len, 'character')}, not for {expected}"
+        )
+    if request.plan.seed is None:
+        log.info(f"seed: {run.train.seed}")
+    if run.context.device.type == "cuda":
+        log.info(f"device: {_describe_card(run)}")
+    log.info(f"plan: {plan.why}")
+    log.info(f"run: {run.folder}")
+
+
+def _describe_card(run: Run) -> str:
+    """Return the card, the precision, and whether cuDNN uses its persistent kernel."""
+    card = Card.of(run.context.device)
+    why = unmet_conditions(run.state.network.config, run.train, card, run.world.size)
+    kernel = f"without its persistent kernel: {'; '.join(why)}" if why else "its persistent kernel"
+    processes = f", {run.world.size} processes" if run.world.size > 1 else ""
+    return f"{card.name}, {run.train.precision}, cuDNN {kernel}{processes}"
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be and need, per process."""
+
+    plan: Plan
+    parameters: int
+    memory_needed: float  # bytes
+    memory_available: float  # bytes; infinite where it is unknown
+    seconds: float | None  # of training, without validations; None if it does not fit in memory
+    advice: str  # smaller settings, if it does not fit
+
+
+def dry_run(request: RunRequest, device: torch.device, world: World = SINGLE_PROCESS) -> DryRun:
+    """Return what `start_run` would train, without writing anything."""
+    if request.out is not None:
+        refuse_existing(request.out)
+    material = open_material(request, world)
+    minutes = request.plan.budget.minutes
+    force = request.plan.force or minutes is None  # too large a run is reported, not refused
+    request = replace(request, plan=replace(request.plan, force=force))
+    plan = _plan(request, material, device, world)
+    share = replace(plan.train, batch_size=max(1, plan.train.batch_size // world.size))
+    needed = estimate(plan.model, share, device.type == "cpu")
+    available = available_per_process(device)
+    seconds, smaller = None if minutes is None else 60 * minutes, ""
+    if minutes is None and needed > available:
+        smaller = advice(plan.model, plan.train)
+    elif minutes is None:
+        speed_test = SpeedTest(material.corpus.train, device, world.size)
+        speed = speed_test.measure(plan.model, plan.train, DRY_RUN_SECONDS, plan.threads)
+        seconds = plan.train.steps * speed.step
+    return DryRun(plan, parameter_count(plan.model), needed, available, seconds, smaller)
 
 
 @contextlib.contextmanager
 def create_run_folder(folder: Path, world: World = SINGLE_PROCESS) -> Iterator[None]:
-    """Make the run folder, and hold it; undo it if the block fails before anything is saved.
+    """Make the run folder and lock it; undo that if the block fails before anything is saved.
 
-    A folder of a run that was killed before its first save is begun again. Of a world, only the
-    first does so.
+    A folder whose run was killed before its first save is used again. Only rank 0 does this.
     """
     if not world.is_main:
         yield
         return
-    made = not folder.exists()
-    with explained(f"making the run folder {folder}", "name another --out"):
+    existed = folder.exists()
+    with explained(f"making the run folder {folder}", "choose another `out`"):
         folder.mkdir(parents=True, exist_ok=True)
     refuse_existing(folder)
     with lock_run(folder):
@@ -124,16 +235,16 @@ def create_run_folder(folder: Path, world: World = SINGLE_PROCESS) -> Iterator[N
             if is_unstarted(folder):
                 _empty(folder, LOCK)
                 with contextlib.suppress(OSError):
-                    if made:
+                    if not existed:
                         folder.rmdir()
             raise
 
 
 def refuse_existing(folder: Path) -> None:
-    """`SettingError` when there is something that a new run would overwrite."""
+    """Raise `SettingError` if the folder holds something that a new run would overwrite."""
     if folder.exists() and not (folder.is_dir() and is_unstarted(folder)):
         raise SettingError(
-            f"{folder}: exists already; --resume goes on with it, another --out begins anew"
+            f"{folder}: already exists; use `resume` to continue it or choose another `out`"
         )
 
 
@@ -141,222 +252,3 @@ def _empty(folder: Path, *others: str) -> None:
     with contextlib.suppress(OSError):
         for name in (RUN_INFO, METRICS, *others):
             (folder / name).unlink(missing_ok=True)
-
-
-def begin(
-    folder: Path,
-    corpus: Corpus,
-    text: TextConfig,
-    plan: Plan,
-    budget: Budget,
-    device: torch.device,
-    command: str,
-    save_every: float | None = None,
-    init_from: Checkpoint | None = None,
-    world: World = SINGLE_PROCESS,
-) -> Run:
-    """A new run in its folder, which the caller holds; with the weights of `init_from`, if any, for
-    the symbols of the corpus."""
-    weights = None
-    if init_from is not None:
-        weights = adapt_weights(init_from.weights, init_from.tokenizer, corpus.tokenizer)
-    with (
-        explained(f"writing to the run folder {folder}", "name another --out"),
-        memory_explained(plan.model, plan.train),
-    ):
-        run = Run.start(
-            folder, corpus, text, plan.model, plan.train, plan.validation, device,
-            save_every, weights, world,
-        )  # fmt: skip
-        run.threads = plan.threads
-        if world.is_main:
-            write_run_info(
-                folder, corpus, command, _as_json(budget, plan.train), plan.validation, device,
-                world.size, plan.threads,
-            )  # fmt: skip
-    return run
-
-
-@contextlib.contextmanager
-def resumed(
-    folder: Path,
-    device: torch.device,
-    *,
-    texts: Sequence[str] = (),
-    val: Sequence[str] = (),
-    budget: Budget | None = None,
-    patience: int | None = None,
-    save_every: float | None = None,
-    force: bool = False,
-    world: World = SINGLE_PROCESS,
-    threads: int = 0,
-) -> Iterator[tuple[Run, list[str]]]:
-    """The run in a folder, held within the block, where it stopped; and what there is to know.
-
-    A larger `budget` makes the run longer; the same one changes nothing.
-    """
-    newest(folder)  # says so if there is none, before a lock file is made in somebody's folder
-    with lock_run(folder) if world.is_main else contextlib.nullcontext():
-        last, notes = world.broadcast(lambda: _open_last(folder))
-        reopen = functools.partial(reopen_corpus, folder, last, texts, val)
-        corpus = world.local_main_first(reopen)
-        del reopen
-        about = read_run_info(folder)
-        _check_precision(last.train.precision, device)
-        validation = _validation(about, last.train, len(corpus.validation))
-        if patience is not None:
-            validation = replace(validation, patience=patience)
-        threads = threads or _threads_before(about)
-        notes += _differences(about, device, last.train, world, threads)
-        train = last.train if budget is None else _longer(last, about, budget, corpus)
-        longer = train != last.train
-        if longer:
-            notes.append(_stretched(last, train))
-            last = replace(last, train=train)
-        if not force:
-            share = replace(train, batch_size=max(1, train.batch_size // world.size))
-            refuse_too_large(last.model, share, memory_of_one(device), device.type == "cpu")
-        with memory_explained(last.model, train):
-            run = Run.resume(folder, last, corpus, validation, device, save_every, world)
-        run.threads = threads
-        del last  # its tensors, which would stay while the run trains
-        if longer and run.finished:
-            more = 2 * validation.patience
-            notes.append(f"it ended for want of a better validation; --patience {more} goes on")
-        changed: dict[str, Any] = {}
-        if longer and budget is not None:
-            run.save()  # with the longer schedule, before the budget is written down
-            changed["budget"] = _as_json(budget, train)
-        if texts:
-            changed |= {"corpus": corpus.sources, "val": corpus.val_sources}
-        if patience is not None:
-            changed["validation"] = validation.to_json()
-        if changed and world.is_main:
-            update_run_info(folder, **changed)
-        yield run, notes
-
-
-def _open_last(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """What a run goes on from, and a note if it is not the newest; then `last` is whole, and there
-    is no other."""
-    path, notes = newest(folder), []
-    last, read = load_or_previous(path)
-    with explained(f"tidying up {folder}", "check the run folder"):
-        if read != path:
-            notes.append(f"{path} could not be read; going on from the one before it")
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(path, path.with_name(f"{LAST}.damaged"))
-            os.replace(read, path)
-        path.with_name(PREVIOUS).unlink(missing_ok=True)
-    return last, notes
-
-
-def memory_of_one(device: torch.device) -> float:
-    """Bytes that this process may take: a card is its own, the machine's memory is shared."""
-    return available(device) / (local_world_size() if device.type == "cpu" else 1)
-
-
-def _check_precision(precision: str, device: torch.device) -> None:
-    """oneDNN has no LSTM in float16, and a CPU would gain nothing from it."""
-    if precision == "fp16" and device.type != "cuda":
-        raise SettingError(f"precision fp16 needs CUDA, not {device}; train in bf16 or fp32")
-
-
-def _as_json(budget: Budget, train: TrainConfig) -> dict[str, float]:
-    """The budget, and the steps that it became."""
-    return {k: v for k, v in vars(budget).items() if v is not None} | {"steps": train.steps}
-
-
-def _validation(about: Mapping[str, Any], train: TrainConfig, symbols: int) -> ValidationConfig:
-    """As run.json says, or as a new run would be judged."""
-    if "validation" in about:
-        return ValidationConfig.from_json(about["validation"])
-    return plan_validation(train, symbols, {})
-
-
-def _longer(
-    last: Checkpoint, about: Mapping[str, Any], budget: Budget, corpus: Corpus
-) -> TrainConfig:
-    symbols, record = len(corpus.train), mean_record_length(corpus.train)
-    if budget.steps is not None:
-        steps = budget.steps
-    elif budget.epochs is not None:
-        steps = epoch_steps(budget.epochs, last.train, symbols, record)
-    else:
-        before = about.get("budget")
-        minutes = before.get("minutes") if isinstance(before, dict) else None
-        known = before.get("steps") if isinstance(before, dict) else None
-        if not (isinstance(minutes, int | float) and minutes > 0 and isinstance(known, int)):
-            raise SettingError(
-                f"this run's budget is {last.train.steps:,} steps, not minutes; make it longer "
-                "with --steps or --epochs"
-            )
-        steps = round(min(known, 10**12) * min((budget.minutes or 0) / minutes, 1e6))
-    if steps < last.train.steps:
-        raise SettingError(
-            f"this run has {last.train.steps:,} steps and can be made longer, not shorter "
-            f"({steps:,}); begin a new run with another --out"
-        )
-    return replace(last.train, steps=steps)
-
-
-def _stretched(last: Checkpoint, train: TrainConfig) -> str:
-    step = 0 if last.progress is None else last.progress.step
-    before, after = (
-        learning_rate(min(step, config.steps - 1), config) for config in (last.train, train)
-    )
-    return (
-        f"{last.train.steps:,} steps become {train.steps:,}: the schedule is stretched over them, "
-        f"so that the learning rate goes from {before:.2g} to {after:.2g} here; the result is not "
-        "that of a run that was so long from its beginning"
-    )
-
-
-def _threads_before(about: Mapping[str, Any]) -> int:
-    """Return the thread count that the run had, or 0 where this machine should not use it."""
-    machine = about.get("machine")
-    before = machine.get("threads") if isinstance(machine, dict) else None
-    if not isinstance(before, int) or "OMP_NUM_THREADS" in os.environ:
-        return 0
-    return before if 1 <= before <= (os.cpu_count() or 1) else 0
-
-
-def _differences(
-    about: Mapping[str, Any], device: torch.device, train: TrainConfig, world: World, now: int = 0
-) -> list[str]:
-    """What keeps the rest of the run from being bit for bit what it would have been, or as fast."""
-    found = []
-    machine, versions = (
-        part if isinstance(part := about.get(name), dict) else {}
-        for name in ("machine", "versions")
-    )
-    threads, fast = machine.get("threads"), machine.get("bfloat16")
-    now = now or torch.get_num_threads()
-    if device.type == "cpu" and isinstance(threads, int) and threads != now:
-        found.append(
-            f"{threads} threads then, {now} now: the last bits will differ (--threads {threads} "
-            "keeps them)"
-        )
-    processes = machine.get("processes", 1)
-    if isinstance(processes, int) and processes != world.size:
-        found.append(
-            f"{processes} processes then, {world.size} now: it goes on from the same weights, but "
-            "not bit for bit as before"
-        )
-    if train.optimizer == "muon" and isinstance(fast, bool) and fast != fast_bfloat16(device):
-        kinds = ("bfloat16", "float32") if fast else ("float32", "bfloat16")
-        found.append(f"muon in {kinds[0]} then, in {kinds[1]} now: the result will differ a little")
-    if train.precision == "bf16" and not has_bfloat16_lstm(device):
-        found.append(
-            "precision bf16, which this CPU has no LSTM in: it is computed in fp32, and the result "
-            "will differ a little"
-        )
-    elif train.precision == "bf16" and fast is True and not fast_bfloat16(device):
-        found.append("precision bf16, which is slow on this machine")
-    was = machine.get("device")
-    if isinstance(was, str) and (was == "cpu") != (device.type == "cpu"):
-        found.append(f"on {was} then, on {device} now: the last bits will differ")
-    version = versions.get("torch")
-    if isinstance(version, str) and version != torch.__version__:
-        found.append(f"PyTorch {version} then, {torch.__version__} now: the last bits may differ")
-    return found

@@ -1,4 +1,4 @@
-"""How fast this machine trains a model, found out on a throw-away copy."""
+"""How fast this machine trains a model, measured on a copy that is thrown away."""
 
 import itertools
 import statistics
@@ -26,16 +26,16 @@ SAVED_PARAMETERS = 20e6  # per second, both checkpoints: assumed, not measured
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that one step takes, one character of a validation, and one save.
+    """Seconds per training step, per character of a validation, and per save.
 
-    `undisturbed` is a step's time while nothing else ran: another process that takes a core for a
-    moment makes a step ten times slower, and must not make the model small.
+    `undisturbed` is the time of a step while nothing else ran: another process that takes a core
+    for a moment makes a step ten times slower, and must not make the model small.
     """
 
     step: float
     validated_character: float
     save: float = 0.0
-    undisturbed: float = 0.0  # as `step`, unless it is given
+    undisturbed: float = 0.0  # equal to `step` unless given
 
     def __post_init__(self) -> None:
         if self.undisturbed == 0:
@@ -43,43 +43,43 @@ class Speed:
 
 
 class SpeedTest:
-    """Measures training on this machine, and how long it has been doing so."""
+    """Measures training on this machine, and the time that the measuring takes."""
 
-    def __init__(self, text: Text, device: torch.device, processes: int = 1) -> None:
-        """Of one of so many processes, which share the lanes."""
+    def __init__(self, text: Text, device: torch.device, world_size: int = 1) -> None:
+        """Measure training on `text`, as one of `world_size` processes that share the lanes."""
         self._text = text
         self._device = device
-        self._processes = processes
+        self._world_size = world_size
         self._start = time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds since the speed_test was made."""
+        """Return the seconds since this object was made."""
         return time.monotonic() - self._start
 
     def measure(
         self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
     ) -> Speed:
-        """Train a copy that is thrown away, for about `seconds` after a warm-up, with so many CPU
-        threads (0: as many as torch is set to)."""
+        """Train a throw-away copy for about `seconds` after a warm-up, with `threads` CPU threads
+        (0: as many as torch is set to)."""
         with thread_count(threads), memory_explained(model, train):
             return self._measure(model, train, seconds)
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:
-        lanes = max(1, train.batch_size // self._processes)
+        lanes = max(1, train.batch_size // self._world_size)
         batches = batches_of(self._text, lanes, train.seq_len, train.seed)
         endless = replace(train, steps=10**9)
         state = TrainState.start(model, endless, batches.batch_size, self._device)
-        replay = self._processes == 1  # as the run will
+        replay = self._world_size == 1  # the run decides likewise
         steps = train_steps(state, batches, endless, sys.maxsize, replay)
         start = time.perf_counter()
         for _ in range(WARM_UP_STEPS):
-            _go_on(steps, state)
+            _advance(steps, state)
             if time.perf_counter() > start + seconds:  # a large model: do not spend its budget here
                 break
         start = time.perf_counter()
         ends = [(start, state.step)]
         while len(ends) == 1 or ends[-1][0] < start + seconds:
-            _go_on(steps, state)  # the losses are read, so the device has finished
+            _advance(steps, state)  # reads the losses, so the device has finished
             ends.append((time.perf_counter(), state.step))
         times = [(end - begin) / (m - n) for (begin, n), (end, m) in itertools.pairwise(ends)]
         some = indices_of(self._text)[:VALIDATION_SYMBOLS]
@@ -90,8 +90,8 @@ class SpeedTest:
         return Speed(statistics.fmean(times), validated, save, _lower_quartile(times))
 
 
-def _go_on(steps: Iterator[Any], state: TrainState) -> None:
-    """Make a step, and with it those that are made together."""
+def _advance(steps: Iterator[Any], state: TrainState) -> None:
+    """Make a step, and those that are made together with it."""
     for report in steps:
         if isinstance(report, StepReport) and report.step == state.step:
             return

@@ -1,0 +1,236 @@
+"""The run in a folder, resumed where it stopped."""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charnn.checkpoint import Checkpoint
+from charnn.config import TrainConfig, ValidationConfig
+from charnn.device import fast_bfloat16, has_bfloat16_lstm
+from charnn.errors import SettingError
+from charnn.files import explained
+from charnn.runs.folder import LAST, PREVIOUS, last_checkpoint, lock_run, read_run_info
+from charnn.runs.info import reopen_corpus, update_run_info
+from charnn.runs.opening import load_or_previous
+from charnn.runs.run import Run, RunContext
+from charnn.text.corpus import Corpus
+from charnn.text.records import mean_record_length
+from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.memory import available_per_process, memory_explained, refuse_too_large
+from charnn.training.optimizer import learning_rate
+from charnn.training.plan import Budget, Plan, check_precision, epoch_steps, plan_validation
+
+log = logging.getLogger(__name__)
+
+MAX_STEPS = 10**12
+
+
+@dataclass(frozen=True)
+class ResumeRequest:
+    """What a user asks of a run that is resumed; everything else is as it was."""
+
+    folder: Path
+    corpus: tuple[str, ...] = ()  # only where the text has moved
+    val: tuple[str, ...] = ()
+    budget: Budget | None = None  # a larger total budget extends the run
+    patience: int | None = None
+    save_every: float | None = None  # seconds
+    threads: int = 0  # 0: as many as the run had
+    force: bool = False  # try it although the memory may not suffice
+
+
+@contextlib.contextmanager
+def resume_run(
+    request: ResumeRequest, device: torch.device, world: World = SINGLE_PROCESS
+) -> Iterator[Run]:
+    """Yield the run in a folder, locked within the block, exactly where it stopped.
+
+    Logs what may make the rest of the run differ from an uninterrupted one.
+    """
+    folder = request.folder
+    last_checkpoint(folder)  # raises before a lock file is made in somebody's folder
+    with lock_run(folder) if world.is_main else contextlib.nullcontext():
+        last = world.broadcast(lambda: _open_last(folder))
+        reopen = functools.partial(reopen_corpus, folder, last, request.corpus, request.val)
+        corpus = world.local_main_first(reopen)
+        del reopen
+        info = read_run_info(folder)
+        threads = request.threads or _threads_before(info)
+        for note in _differences(info, device, last, world, threads):
+            log.warning(note)
+        train = _extended(last, info, request.budget, corpus)
+        plan = Plan(last.model, train, _validation(request, info, last, corpus), "", threads)
+        if train.precision == "fp16":
+            check_precision("fp16", plan.model.cell, device)
+        context = RunContext(folder, corpus, last.text, device, world, request.save_every)
+        run = _make_run(request, context, plan, last)
+        del last  # or its tensors would stay in memory while the run trains
+        _update_info(request, run, plan)
+        yield run
+
+
+def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Checkpoint) -> Run:
+    """Return the run; one whose schedule became longer is saved with it."""
+    extended = plan.train != last.train
+    if extended:
+        log.warning(_extension_note(last, plan.train))
+        last = replace(last, train=plan.train)
+    if not request.force:
+        lanes = max(1, plan.train.batch_size // context.world.size)
+        share, available = replace(plan.train, batch_size=lanes), available_per_process(
+            context.device
+        )
+        refuse_too_large(plan.model, share, available, context.device.type == "cpu")
+    with memory_explained(plan.model, plan.train):
+        run = Run.resume(context, plan, last)
+    if extended:
+        if run.finished:
+            more = 2 * plan.validation.patience
+            log.warning(f"stopped early by `patience`; use `patience={more}` to continue")
+        run.save()  # with the longer schedule, before run.json has the longer budget
+    return run
+
+
+def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:
+    """Note in run.json what the request has changed."""
+    changes: dict[str, Any] = {}
+    if request.budget is not None:
+        changes["budget"] = request.budget.to_json() | {"steps": plan.train.steps}
+    if request.corpus:
+        changes |= {"corpus": run.corpus.sources, "val": run.corpus.val_sources}
+    if request.patience is not None:
+        changes["validation"] = plan.validation.to_json()
+    if changes and run.world.is_main:
+        update_run_info(run.folder, **changes)
+
+
+def _open_last(folder: Path) -> Checkpoint:
+    """Load the checkpoint to resume from; afterwards `last` is whole and the only one."""
+    path = last_checkpoint(folder)
+    last, read = load_or_previous(path)
+    with explained(f"tidying up {folder}", "check the run folder"):
+        if read != path:
+            log.warning(f"{path} could not be read; resuming from the one before it")
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, path.with_name(f"{LAST}.damaged"))
+            os.replace(read, path)
+        path.with_name(PREVIOUS).unlink(missing_ok=True)
+    return last
+
+
+def _validation(
+    request: ResumeRequest, info: Mapping[str, Any], last: Checkpoint, corpus: Corpus
+) -> ValidationConfig:
+    """Return when to validate: as run.json says, or as a new run would."""
+    if "validation" in info:
+        validation = ValidationConfig.from_json(info["validation"])
+    else:
+        validation = plan_validation(last.train, len(corpus.validation), {})
+    if request.patience is not None:
+        validation = replace(validation, patience=request.patience)
+    return validation
+
+
+def _extended(
+    last: Checkpoint, info: Mapping[str, Any], budget: Budget | None, corpus: Corpus
+) -> TrainConfig:
+    """Return the training settings with the steps of a larger budget."""
+    if budget is None:
+        return last.train
+    if budget.steps is not None:
+        steps = budget.steps
+    elif budget.epochs is not None:
+        length = mean_record_length(corpus.train)
+        steps = epoch_steps(budget.epochs, last.train, len(corpus.train), length)
+    else:
+        before = info.get("budget")
+        minutes = before.get("minutes") if isinstance(before, dict) else None
+        planned = before.get("steps") if isinstance(before, dict) else None
+        if not (isinstance(minutes, int | float) and minutes > 0 and isinstance(planned, int)):
+            raise SettingError(
+                f"this run's budget is {last.train.steps:,} steps, not minutes; extend it with "
+                "`steps` or `epochs`"
+            )
+        steps = round(min(planned, MAX_STEPS) * min((budget.minutes or 0) / minutes, 1e6))
+    if steps < last.train.steps:
+        raise SettingError(
+            f"this run has {last.train.steps:,} steps and can be made longer, not shorter "
+            f"({steps:,}); start a new run with another `out`"
+        )
+    return replace(last.train, steps=steps)
+
+
+def _extension_note(last: Checkpoint, train: TrainConfig) -> str:
+    step = 0 if last.progress is None else last.progress.step
+    before, after = (
+        learning_rate(min(step, config.steps - 1), config) for config in (last.train, train)
+    )
+    return (
+        f"{last.train.steps:,} steps become {train.steps:,}: the schedule is stretched over them, "
+        f"so the learning rate goes from {before:.2g} to {after:.2g} here; the result is not that "
+        "of a run planned for this length"
+    )
+
+
+def _threads_before(info: Mapping[str, Any]) -> int:
+    """Return the thread count that the run had, or 0 where this machine should not use it."""
+    machine = info.get("machine")
+    before = machine.get("threads") if isinstance(machine, dict) else None
+    if not isinstance(before, int) or "OMP_NUM_THREADS" in os.environ:
+        return 0
+    return before if 1 <= before <= (os.cpu_count() or 1) else 0
+
+
+def _differences(
+    info: Mapping[str, Any], device: torch.device, last: Checkpoint, world: World, threads: int
+) -> Iterator[str]:
+    """Yield what keeps the rest of the run from being bit for bit what it would have been, or as
+    fast."""
+    machine, versions = (
+        part if isinstance(part := info.get(name), dict) else {}
+        for name in ("machine", "versions")
+    )
+    before, now = machine.get("threads"), threads or torch.get_num_threads()
+    if device.type == "cpu" and isinstance(before, int) and before != now:
+        yield (
+            f"{before} threads before, {now} now: the last bits will differ (`threads={before}` "
+            "keeps them)"
+        )
+    processes = machine.get("processes", 1)
+    if isinstance(processes, int) and processes != world.size:
+        yield (
+            f"{processes} processes before, {world.size} now: the run continues from the same "
+            "weights, but not bit for bit"
+        )
+    yield from _precision_differences(machine.get("bfloat16"), device, last)
+    name = machine.get("device")
+    if isinstance(name, str) and (name == "cpu") != (device.type == "cpu"):
+        yield f"on {name} before, on {device} now: the last bits will differ"
+    version = versions.get("torch")
+    if isinstance(version, str) and version != torch.__version__:
+        yield f"PyTorch {version} before, {torch.__version__} now: the last bits may differ"
+
+
+def _precision_differences(
+    fast_before: object, device: torch.device, last: Checkpoint
+) -> Iterator[str]:
+    """Yield the differences that bfloat16 makes, by whether its products were fast before."""
+    fast = fast_bfloat16(device)
+    if last.train.optimizer == "muon" and isinstance(fast_before, bool) and fast_before != fast:
+        kinds = ("bfloat16", "float32") if fast_before else ("float32", "bfloat16")
+        yield f"muon in {kinds[0]} before, in {kinds[1]} now: the result will differ slightly"
+    if last.train.precision == "bf16":
+        if last.model.cell == "lstm" and not has_bfloat16_lstm(device):
+            yield (
+                "precision bf16, but this CPU has no LSTM in bfloat16: computing in fp32, so the "
+                "result will differ slightly"
+            )
+        elif fast_before is True and not fast:
+            yield "precision bf16, which is slow on this machine"

@@ -1,0 +1,312 @@
+"""Corpus, device and budget become sizes, schedule and steps."""
+
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+
+from charnn.checkpoint import Checkpoint
+from charnn.config import ModelConfig, TrainConfig, ValidationConfig
+from charnn.device import fast_bfloat16, has_bfloat16_lstm
+from charnn.errors import SettingError
+from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
+from charnn.text.corpus import Corpus
+from charnn.text.records import mean_record_length
+from charnn.training import recipe
+from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.memory import available_per_process, parameters, refuse_too_large
+from charnn.training.recipe import SIZES, Candidate, Facts, candidate
+from charnn.training.speed import Speed, SpeedTest
+
+VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
+MAX_VALIDATIONS = 20
+MIN_VALIDATIONS = 10  # rather than fewer, each reads less of a long validation part
+MIN_VALIDATION_SYMBOLS = 2_000  # less would be noise
+FORWARD_COST = 1 / 3  # of a training step: the backward pass costs two forward passes
+MIN_STEPS = 10
+MAX_EPOCHS = 20  # a run of minutes ends here
+PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
+SINGLE_THREAD_GAIN = 1.1  # one thread is taken where it is this much faster than all
+BUSY_FACTOR = 1.5  # steps that take this much longer than undisturbed ones are reported
+# What may be given instead of chosen; the rest follows from corpus and budget.
+PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
+    "vocabulary_size", "steps", "seed", "val_characters",
+}  # fmt: skip
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of the three."""
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        given = self.to_json()
+        if len(given) != 1:
+            raise SettingError("give only one of `minutes`, `epochs` and `steps`")
+        for name, value in given.items():
+            if not (math.isfinite(value) and value > 0):
+                raise SettingError(f"{name} {value} is not above 0")
+
+    @property
+    def seconds(self) -> float:
+        """The budget in seconds; 0 if it is not a time."""
+        return 60 * (self.minutes or 0.0)
+
+    def to_json(self) -> dict[str, float]:
+        """Return the limit that is set."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a user asks of a run's plan; everything else is chosen.
+
+    `given` holds fields of `ModelConfig`, `TrainConfig` and `ValidationConfig` (see `PLANNED`).
+    `threads` 0 chooses the CPU threads. `force` allows more memory than there seems to be.
+    """
+
+    budget: Budget
+    given: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    threads: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.given) - PLANNED):
+            raise SettingError(f"no setting called {', '.join(unknown)}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before step 1, and one line that says why."""
+
+    model: ModelConfig
+    train: TrainConfig
+    validation: ValidationConfig
+    why: str
+    threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
+
+
+class Speedometer(Protocol):
+    """Measures this machine; asked only when the budget is in minutes."""
+
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
+        """Measure the speed of training this model for about `seconds`, with `threads` CPU threads
+        (0: as many as torch is set to)."""
+
+    def elapsed(self) -> float:
+        """Return the seconds of the budget that are used up already."""
+
+
+def plan_run(
+    request: PlanRequest,
+    corpus: Corpus,
+    device: torch.device,
+    init_from: Checkpoint | None = None,
+    world: World = SINGLE_PROCESS,
+) -> Plan:
+    """Plan a run on the corpus; with `init_from` its shape is that of the checkpoint.
+
+    All processes of a world call this together, because each must measure its own speed at the
+    same time; the plan of rank 0 counts.
+
+    Raises:
+        SettingError: a setting does not fit the device or the weights, or the run would need more
+            memory than there is.
+    """
+    given = request.given if init_from is None else _with_shape(request.given, init_from.model)
+    check_precision(given.get("precision", ""), given.get("cell", "lstm"), device)
+    on_cpu = device.type == "cpu"
+    facts = Facts(
+        train_symbols=len(corpus.train),
+        val_symbols=len(corpus.validation),
+        vocabulary_size=corpus.tokenizer.vocabulary_size,
+        seed=secrets.randbits(32) if request.seed is None else request.seed,
+        memory=math.inf if request.force else available_per_process(device),
+        on_cpu=on_cpu,
+        on_cuda=device.type == "cuda",
+        fast_bfloat16=fast_bfloat16(device),
+        record_length=mean_record_length(corpus.train),
+        pretrained=init_from is not None,
+        world_size=world.size,
+        threads=request.threads,
+        may_choose_threads=(
+            on_cpu and world.size == 1 and not request.threads and torch.get_num_threads() > 1
+        ),
+    )
+    speed_test = SpeedTest(corpus.train, device, world.size)
+    plan = make_plan(facts, request.budget, given, speed_test)
+    return world.broadcast(lambda: plan)
+
+
+def _with_shape(given: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:
+    """Return the settings with the shape that trained weights have."""
+    shape = {name: getattr(model, name) for name in SHAPE}
+    for name, fixed in shape.items():
+        if given.get(name, fixed) != fixed:
+            raise SettingError(
+                f"{name} {given[name]} does not fit the weights ({fixed}); leave it out"
+            )
+    return {**given, **shape}
+
+
+def check_precision(precision: str, cell: str, device: torch.device) -> None:
+    """Raise `SettingError` where this device cannot train in that precision."""
+    if precision == "fp16" and device.type != "cuda":  # oneDNN has no LSTM in float16
+        raise SettingError(f"precision fp16 needs CUDA, not {device}; train in bf16 or fp32")
+    if precision == "bf16" and cell == "lstm" and not has_bfloat16_lstm(device):
+        raise SettingError(
+            "precision bf16: this CPU has no LSTM in bfloat16 (it needs AVX-512); train in fp32"
+        )
+
+
+def make_plan(
+    facts: Facts, budget: Budget, given: Mapping[str, Any], speedometer: Speedometer
+) -> Plan:
+    """Choose every setting that is not `given`.
+
+    Equal arguments give equal plans; with a budget in minutes the measured speed is one of them.
+    """
+    sizes = SIZES[:1] if "hidden_size" in given else SIZES
+    candidates = [candidate(size, facts, given) for size in sizes]
+    chosen = candidates[0]
+    if budget.minutes is not None and facts.may_choose_threads:
+        typical = candidates[min(1, len(candidates) - 1)]
+        facts = replace(facts, threads=_choose_threads(typical, facts, budget, speedometer))
+    refuse_too_large(*chosen.per_process(facts.world_size), facts.memory, facts.on_cpu)
+    for size, larger in zip(SIZES[1:], candidates[1:], strict=False):
+        if size.text > facts.train_symbols or not larger.fits(facts):
+            break
+        if _characters_read(larger, facts, budget, speedometer) < size.characters:
+            break
+        chosen = larger
+    model, train = chosen.model, chosen.train
+    steps, busy = _affordable_steps(model, train, facts, budget, speedometer)
+    train = replace(train, steps=steps)
+    symbols = max(1, facts.train_symbols)  # an empty text is refused later
+    epochs = steps * symbols_per_step(train, facts.record_length) / symbols
+    exposure = parameters(model) * epochs / symbols
+    if "dropout" not in given:
+        model = replace(model, dropout=recipe.dropout(exposure))
+    if "weight_decay" not in given and train.optimizer == "muon":
+        train = replace(train, weight_decay=recipe.weight_decay(exposure))
+    validation = plan_validation(train, facts.val_symbols, given, facts.record_length)
+    return Plan(model, train, validation, _why(model, train, facts, budget) + busy, facts.threads)
+
+
+def _choose_threads(
+    typical: Candidate, facts: Facts, budget: Budget, speedometer: Speedometer
+) -> int:
+    """Return the thread count that trains this candidate faster: all (0), or 1.
+
+    Beside another busy process threads wait for each other at every operation, and one alone may
+    be the fastest. Mean step times are compared, because the waiting counts.
+    """
+    probe = min(PROBE_SECONDS, budget.seconds / 50)
+    seconds = {
+        count: speedometer.measure(typical.model, typical.train, probe, count).step
+        for count in (0, 1)
+    }
+    return 1 if seconds[1] * SINGLE_THREAD_GAIN < seconds[0] else facts.threads
+
+
+def _characters_read(
+    some: Candidate, facts: Facts, budget: Budget, speedometer: Speedometer
+) -> float:
+    """Return how many characters the candidate reads within the budget."""
+    if budget.epochs is not None:
+        return budget.epochs * facts.train_symbols
+    window = symbols_per_step(some.train, facts.record_length)
+    if budget.steps is not None:
+        return float(budget.steps * window)
+    probe = min(PROBE_SECONDS, budget.seconds / 50)
+    speed = speedometer.measure(some.model, some.train, probe, facts.threads)
+    return budget.seconds / speed.undisturbed * window
+
+
+def _affordable_steps(
+    model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget, speedometer: Speedometer
+) -> tuple[int, str]:
+    """Return the steps that the budget pays for, and a remark if the machine is busy, or ''."""
+    window = symbols_per_step(train, facts.record_length)
+    if budget.steps is not None:
+        return budget.steps, ""
+    if budget.epochs is not None:
+        return epoch_steps(budget.epochs, train, facts.train_symbols, facts.record_length), ""
+    measured = min(MEASURE_SECONDS, budget.seconds / 20)
+    speed = speedometer.measure(model, train, measured, facts.threads)
+    left = max(0.0, budget.seconds - speedometer.elapsed())
+    rough = max(1, math.ceil(left / speed.step))  # measuring may have used up the budget
+    every, _, read = _validations(rough, window, facts.val_symbols)
+    left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
+    most = math.ceil(MAX_EPOCHS * facts.train_symbols / window)
+    steps = max(MIN_STEPS, min(most, int(left / speed.step)))
+    slower = speed.step / speed.undisturbed
+    busy = f"; the machine is busy, so steps take {slower:.1f} times as long"
+    return steps, busy if slower > BUSY_FACTOR else ""
+
+
+def symbols_per_step(train: TrainConfig, record_length: float | None) -> float:
+    """Return the mean symbols that a step reads: of records, one per lane, or the part of it that
+    fits a window."""
+    if record_length is None:
+        return train.batch_size * train.seq_len
+    return train.batch_size * record_length / math.ceil(record_length / train.seq_len)
+
+
+def epoch_steps(
+    epochs: float, train: TrainConfig, symbols: int, record_length: float | None = None
+) -> int:
+    """Return the steps that make `epochs` passes over a text of `symbols`."""
+    steps = min(epochs * symbols / symbols_per_step(train, record_length), 1e15)
+    return max(1, math.ceil(steps))
+
+
+def plan_validation(
+    train: TrainConfig, symbols: int, given: Mapping[str, Any], record_length: float | None = None
+) -> ValidationConfig:
+    """Return when to validate, on a validation part of `symbols`."""
+    window = symbols_per_step(train, record_length)
+    every, characters, _ = _validations(train.steps, window, symbols)
+    values = {"val_every": every, "val_characters": characters} | dict(given)
+    return ValidationConfig(**{k: v for k, v in values.items() if k in ValidationConfig.names()})
+
+
+def _validations(steps: int, window: float, symbols: int) -> tuple[int, int, int]:
+    """Return the steps between validations, the characters of the validation part that each may
+    use, and the characters that go through the network for it."""
+    affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
+    characters = int(affordable / MIN_VALIDATIONS)
+    characters = max(2, min(max(characters, MIN_VALIDATION_SYMBOLS), LANES_CHARACTERS, symbols))
+    read = lanes_layout(characters).read if symbols > 1 else 0
+    often = int(affordable / read) if read else MAX_VALIDATIONS
+    often = max(1, min(often, MAX_VALIDATIONS, steps // MIN_VALIDATIONS))
+    return math.ceil(steps / often), characters, read
+
+
+def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:
+    epochs = train.steps * symbols_per_step(train, facts.record_length) / max(
+        1, facts.train_symbols
+    )
+    layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
+    lanes = f"{train.batch_size} lane{'s' * (train.batch_size > 1)}"
+    line = (
+        f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "
+        f"{lanes} x {train.seq_len}, {train.steps:,} step{'s' * (train.steps > 1)}, "
+        f"{epochs:.2g} epoch{'s' * (f'{epochs:.2g}' != '1')} of the text"
+    )
+    if budget.minutes is not None:
+        complete = epochs >= 0.99 * MAX_EPOCHS
+        line += ", complete before the time is up" if complete else f" in {budget.minutes:g} min"
+    if facts.threads:
+        line += f", {facts.threads} CPU thread{'s' * (facts.threads > 1)}"
+    return line
