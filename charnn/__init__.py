@@ -16,7 +16,8 @@ from charnn.threads import limit_spinning
 from charnn.version import __version__
 
 if TYPE_CHECKING:
-    from charnn.api import LanguageModel, load, resume, train
+    from charnn.api import load, resume, train
+    from charnn.language_model import LanguageModel
 
 __all__ = ["CharnnError", "LanguageModel", "__version__", "load", "resume", "train"]
 

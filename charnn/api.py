@@ -1,89 +1,47 @@
-"""charnn from Python: load a model, sample, score; train one."""
+"""charnn from Python: train a model, resume a run, load a model."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from charnn.checkpoint import Checkpoint
-from charnn.config import DEFAULT_MINUTES, SampleConfig, TextConfig
-from charnn.device import pick_device
-from charnn.errors import SettingError
-from charnn.model.evaluate import Score, evaluate
-from charnn.runs.folder import BEST, run_name, unused_folder
+from charnn.config import DEFAULT_MINUTES, TextConfig
+from charnn.language_model import LanguageModel
+from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
-from charnn.runs.run import Run
-from charnn.runs.start import PLANNED, begin, create_run_folder, plan_run, resumed
-from charnn.sampling.sampler import Sampler
-from charnn.sampling.stopping import Sample, StopCriteria
-from charnn.text.corpus import open_corpus
-from charnn.text.records import Records, Text, indices_of, split_records
-from charnn.training.loop import Rollback, TrainingWarning
-from charnn.training.plan import Budget
+from charnn.runs.resume import ResumeRequest, resume_run
+from charnn.runs.run import Report, Run
+from charnn.runs.start import RunRequest, start_run
+from charnn.settings import TrainSettings
+from charnn.training.distributed import join_world
+from charnn.training.loop import Rollback, StepReport, TrainingWarning
+from charnn.training.plan import Budget, PlanRequest
+
+log = logging.getLogger(__name__)
+
+Paths = str | Path | Sequence[str | Path]
 
 
-class LanguageModel:
-    """A trained model, ready to write and to judge."""
+def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> LanguageModel:
+    """Load the model in a run folder (its best checkpoint) or in a .safetensors file.
 
-    def __init__(self, loaded: Checkpoint, device: str = "auto") -> None:
-        self.checkpoint = loaded
-        self.tokenizer = loaded.tokenizer
-        self.network = loaded.network(pick_device(device))
-        self._writer = Sampler(self.network, self.tokenizer, records=loaded.text.lines)
+    Args:
+        path: run folder or checkpoint file.
+        device: "auto" (CUDA, then CPU), "cpu", "cuda", "cuda:1" or "mps".
+        precision: of the products when text is generated: "fp32", "int8" (CPU) or "fp16" (GPU).
 
-    def stream(
-        self, prime: str = "", *, stop: str | Sequence[str] = (), **settings: Any
-    ) -> Iterator[str]:
-        """Yield the text after `prime` as it is written, up to one of the texts of `stop`.
+    Raises:
+        CheckpointError: the file is missing, damaged, or no checkpoint of charnn.
 
-        `settings` are those of `SampleConfig`, such as `length`, `temperature`, `top_p`, `seed`.
-        """
-        return self._writer.stream(SampleConfig.from_json(settings), prime, _ending(stop))
-
-    def sample(self, prime: str = "", **settings: Any) -> str:
-        """The text after `prime`, such as `sample("steep", length=200, seed=1)`."""
-        return "".join(self.stream(prime, **settings))
-
-    def samples(
-        self,
-        count: int,
-        prime: str = "",
-        *,
-        stop: str | Sequence[str] = (),
-        best: int | None = None,
-        **settings: Any,
-    ) -> Iterator[Sample]:
-        """Yield `count` texts after `prime`, many written at once, in their order.
-
-        A sample's `seed`, given to `sample`, writes its text again. With `best` each has `choices`:
-        for every symbol its nats and so many alternatives.
-        """
-        config, ending = SampleConfig.from_json(settings), _ending(stop)
-        return self._writer.samples(config, count, prime, ending, best)
-
-    def beam(
-        self, width: int, prime: str = "", *, length: int, stop: str | Sequence[str] = ()
-    ) -> list[Sample]:
-        """The likeliest texts after `prime` that a beam search of that width finds, best first."""
-        config = SampleConfig(length=length)
-        return self._writer.beam(config, width, prime, _ending(stop))
-
-    def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
-        """How well the model predicts `text`, which needs two characters or more; a model of
-        records predicts whole lines."""
-        lines = self.checkpoint.text.lines
-        read: Text = self.tokenizer.fold(text)
-        newline = self.tokenizer.newline_index
-        if lines and newline is not None:
-            indices, _ = split_records([indices_of(read)], newline, self.tokenizer.codes(), 0)
-            read = Records(indices, newline)
-        return evaluate(self.network, read, protocol, window)
-
-
-def load(path: str | Path, device: str = "auto") -> LanguageModel:
-    """The model in a run folder (its best checkpoint) or in a .safetensors file."""
-    return LanguageModel(_open(path), device)
+    Example:
+        >>> model = charnn.load("checkpoints/corpus")  # doctest: +SKIP
+        >>> model.sample("steep", length=80, seed=1)  # doctest: +SKIP
+    """
+    loaded, note = open_model(Path(path))
+    if note:
+        log.warning(note)
+    return LanguageModel(loaded, device, precision=precision)
 
 
 def train(
@@ -92,38 +50,59 @@ def train(
     minutes: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
-    val: str | Path | Sequence[str | Path] = (),
+    val: Paths = (),
     device: str = "auto",
     seed: int | None = None,
+    threads: int = 0,
     init_from: str | Path | None = None,
     save_every: float | None = None,
     force: bool = False,
-    threads: int = 0,
-    **settings: Any,
+    on_report: Callable[[Report], object] | None = None,
+    progress: bool = False,
+    **settings: Unpack[TrainSettings],
 ) -> Path:
-    """Train on texts as `charnn train` does, into a new folder; the best checkpoint's path.
+    """Train a model on texts into a new run folder; return the path of its best checkpoint.
 
-    `settings` are fields of the config classes, such as `hidden_size=256`; what is not given is
-    chosen. `save_every` is in minutes.
+    Args:
+        corpus: files, folders or globs; none: Python's language reference.
+        out: the run folder; chosen under `./checkpoints` if it is left out.
+        minutes, epochs, steps: the budget, one of the three; five minutes if none is given.
+        val: a validation text of its own, instead of the last tenth of the corpus.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        seed: the random seed; drawn if it is left out.
+        threads: CPU threads; 0 chooses.
+        init_from: start with the weights of this run or checkpoint.
+        save_every: minutes between two saves; chosen if it is left out.
+        force: train although the memory may not suffice.
+        on_report: called with each `StepReport`, `Validation`, `Rollback` and `TrainingWarning`.
+        progress: show a progress bar (tqdm, in a terminal or a notebook).
+        settings: see `TrainSettings`, such as `hidden_size=256`; what is left out is chosen.
+
+    Raises:
+        CharnnError: a setting, the text or the folder cannot be used; the message says why.
+
+    What is chosen is logged by the logger "charnn" at level INFO, what is notable as a WARNING.
+
+    Example:
+        >>> charnn.train("corpus.txt", minutes=5, progress=True)  # doctest: +SKIP
+        PosixPath('checkpoints/corpus/best.safetensors')
     """
-    text_settings = {k: settings.pop(k) for k in list(settings) if k in TextConfig.names()}
-    text = TextConfig(**text_settings)
-    unknown = set(settings) - PLANNED
-    if unknown:
-        raise SettingError(f"no setting called {', '.join(sorted(unknown))}")
+    text = {name: value for name, value in settings.items() if name in TextConfig.names()}
+    given = {name: value for name, value in settings.items() if name not in text}
     if minutes is None and epochs is None and steps is None:
         minutes = DEFAULT_MINUTES
-    budget, where = Budget(minutes, epochs, steps), pick_device(device)
-    weights = None if init_from is None else _open(init_from)
-    text = text if weights is None else replace(text, tokenizer=weights.text.tokenizer)
-    parts = [_names(corpus), _names(val)]
-    opened = open_corpus(parts[0], text, val=parts[1])
-    folder = unused_folder(run_name(parts[0])) if out is None else Path(out)
-    with create_run_folder(folder):
-        plan = plan_run(opened, budget, settings, seed, where, weights, force, threads=threads)
-        command, every = "charnn.train in Python", save_every and 60 * save_every
-        run = begin(folder, opened, text, plan, budget, where, command, every, weights)
-        return _finish(run)
+    request = RunRequest(
+        PlanRequest(Budget(minutes, epochs, steps), given, seed, threads, force),
+        _names(corpus),
+        _names(val),
+        TextConfig.from_json(text),
+        None if out is None else Path(out),
+        None if init_from is None else Path(init_from),
+        save_every and 60 * save_every,
+        "charnn.train in Python",
+    )
+    with join_world(device) as (world, where):
+        return _finish(start_run(request, where, world), on_report, progress)
 
 
 def resume(
@@ -132,51 +111,73 @@ def resume(
     minutes: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
-    val: str | Path | Sequence[str | Path] = (),
+    val: Paths = (),
     device: str = "auto",
+    threads: int = 0,
     save_every: float | None = None,
     patience: int | None = None,
     force: bool = False,
-    threads: int = 0,
+    on_report: Callable[[Report], object] | None = None,
+    progress: bool = False,
 ) -> Path:
-    """Go on with the run in a folder as `charnn train --resume` does; the best checkpoint's path.
+    """Resume the run in a folder exactly where it stopped; return its best checkpoint's path.
 
-    `corpus` is needed only where the text has moved; a larger budget makes the run longer.
+    The arguments mean what they mean in `train`. `corpus` is needed only if the text has moved; a
+    larger total budget (`minutes`, `epochs` or `steps`) extends the run.
+
+    Raises:
+        CharnnError: the folder has no run to resume, or the text is not the run's.
+
+    Example:
+        >>> charnn.resume("checkpoints/corpus", minutes=10)  # doctest: +SKIP
+        PosixPath('checkpoints/corpus/best.safetensors')
     """
-    longer = any(value is not None for value in (minutes, epochs, steps))
-    budget = Budget(minutes, epochs, steps) if longer else None
-    with resumed(
-        Path(folder), pick_device(device), texts=_names(corpus), val=_names(val), budget=budget,
-        save_every=save_every and 60 * save_every, patience=patience, force=force,
-        threads=threads,
-    ) as (run, notes):  # fmt: skip
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return _finish(run)
+    extended = any(value is not None for value in (minutes, epochs, steps))
+    request = ResumeRequest(
+        Path(folder),
+        _names(corpus),
+        _names(val),
+        Budget(minutes, epochs, steps) if extended else None,
+        patience,
+        save_every and 60 * save_every,
+        threads,
+        force,
+    )
+    with join_world(device) as (world, where):
+        return _finish(resume_run(request, where, world), on_report, progress)
 
 
-def _finish(run: Run) -> Path:
-    """Train to the end; what the commands tell on stderr becomes a warning."""
-    for report in run.reports():
-        if isinstance(report, Rollback | TrainingWarning):
-            warnings.warn(str(report), stacklevel=3)
-    return run.folder / BEST
+def _finish(
+    running: AbstractContextManager[Run],
+    on_report: Callable[[Report], object] | None,
+    progress: bool,
+) -> Path:
+    """Train to the end; warnings are logged."""
+    with running as run:
+        reports = run.reports()
+        for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
+            if isinstance(report, Rollback | TrainingWarning):
+                log.warning(str(report))
+            if on_report is not None:
+                on_report(report)
+        return run.folder / BEST
 
 
-def _ending(stop: str | Sequence[str]) -> StopCriteria:
-    """What ends a text: one text or several."""
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in stops:
-        raise SettingError("an empty stop would end every text before it begins")
-    return StopCriteria(stops)
+def _with_bar(run: Run, reports: Iterable[Report]) -> Iterator[Report]:
+    """Yield the reports beside a progress bar of their steps."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=run.train.steps, initial=run.state.step, unit="step") as bar:
+        for report in reports:
+            if isinstance(report, StepReport):
+                bar.set_postfix(loss=f"{report.loss:.3f}", refresh=False)
+                bar.update(report.step - bar.n)
+            elif isinstance(report, Rollback):
+                bar.n = report.to
+            yield report
 
 
-def _names(paths: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-
-
-def _open(path: str | Path) -> Checkpoint:
-    loaded, note = open_model(Path(path))
-    if note:
-        warnings.warn(note, stacklevel=3)
-    return loaded
+def _names(paths: Paths) -> tuple[str, ...]:
+    """Return one path or several as text."""
+    some = [paths] if isinstance(paths, str | Path) else paths
+    return tuple(str(path) for path in some)

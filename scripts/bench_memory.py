@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
-from charnn.runs.run import Run
+from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop
 from charnn.training.memory import estimate
+from charnn.training.plan import Plan
 
 # cell, layers, hidden, embedding, vocabulary, lanes, window
 SIZES = [
@@ -60,9 +61,8 @@ def work(model: ModelConfig, train: TrainConfig) -> None:
     tokenizer = CharTokenizer("".join(map(chr, range(0x4E00, 0x4E00 + symbols))))
     corpus = Corpus(text, length - 5_000, tokenizer, "0" * 64)
     with tempfile.TemporaryDirectory() as name:
-        run = Run.start(
-            Path(name), corpus, TextConfig(), model, train, ValidationConfig(3), torch.device("cpu")
-        )
+        context = RunContext(Path(name), corpus, TextConfig(), torch.device("cpu"))
+        run = Run.start(context, Plan(model, train, ValidationConfig(3), ""))
         for _ in run.reports():
             run.save()
 

@@ -11,11 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from charnn.config import TextConfig
 from charnn.device import pick_device
-from charnn.runs.start import begin, create_run_folder, plan_run
-from charnn.text.corpus import open_corpus
-from charnn.training.plan import Budget
+from charnn.runs.start import RunRequest, start_run
+from charnn.training.plan import Budget, PlanRequest
 
 
 def main() -> None:
@@ -25,13 +23,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    text, budget, device = TextConfig(), Budget(options.minutes), pick_device(options.device)
-    corpus = open_corpus([options.corpus], text)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
-        with create_run_folder(folder):
-            plan = plan_run(corpus, budget, {}, 1, device)
-            run = begin(folder, corpus, text, plan, budget, device, "scripts/bench_saving.py")
+        plan = PlanRequest(Budget(options.minutes), seed=1)
+        request = RunRequest(plan, (options.corpus,), out=folder, command="scripts/bench_saving.py")
+        with start_run(request, pick_device(options.device)) as run:
             start = time.monotonic()
             for _ in run.reports():
                 pass
@@ -40,7 +36,8 @@ def main() -> None:
     saving = run.saver.seconds
     print("| model | parameters | minutes | best and last, MB | saving, s | share |")
     print("|---|---|---|---|---|---|")
-    model = f"{plan.model.num_layers}x{plan.model.hidden_size} {plan.model.cell}"
+    config = run.state.network.config
+    model = f"{config.num_layers}x{config.hidden_size} {config.cell}"
     parameters = run.state.network.parameter_count()
     print(
         f"| {model} | {parameters:,} | {seconds / 60:.1f} | {size:.0f} | {saving:.2f} "

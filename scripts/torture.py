@@ -30,7 +30,7 @@ from typing import IO
 
 from charnn import checkpoint
 from charnn.errors import CharnnError
-from charnn.runs.folder import BEST, LAST, METRICS, is_unstarted, newest
+from charnn.runs.folder import BEST, LAST, METRICS, is_unstarted, last_checkpoint
 from charnn.runs.opening import load_or_previous
 
 TRAINING, AT = "training", "at "  # what a child says, see torture_child.py
@@ -255,7 +255,7 @@ def state(folder: Path) -> str:
     if not folder.exists() or is_unstarted(folder):
         return AGAIN
     try:
-        last, _ = load_or_previous(newest(folder))
+        last, _ = load_or_previous(last_checkpoint(folder))
         if (folder / BEST).exists():
             checkpoint.load(folder / BEST)
     except CharnnError as error:

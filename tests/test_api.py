@@ -38,9 +38,9 @@ def test_the_face_and_the_command_write_the_same_text(run_folder: Path) -> None:
 
 def test_errors_are_charnn_errors(text_file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no setting called hiden_size"):
-        charnn.train(text_file, out=tmp_path / "run", steps=1, hiden_size=3)
+        charnn.train(text_file, out=tmp_path / "run", steps=1, hiden_size=3)  # type: ignore[call-arg]
     with pytest.raises(SettingError, match="no setting called vocabulary_size"):
-        charnn.train(text_file, out=tmp_path / "run", steps=1, vocabulary_size=3)
+        charnn.train(text_file, out=tmp_path / "run", steps=1, vocabulary_size=3)  # type: ignore[call-arg]
     with pytest.raises(CharnnError, match="no such file"):
         charnn.load(tmp_path / "none.safetensors")
     assert not (tmp_path / "run").exists()
@@ -50,7 +50,7 @@ def test_without_a_seed_each_text_is_another(run_folder: Path) -> None:
     model = charnn.load(run_folder)
     assert model.sample("st", length=60, seed=None) != model.sample("st", length=60)
     with pytest.raises(SettingError, match="lenght"):
-        model.sample("st", lenght=3)
+        model.sample("st", lenght=3)  # type: ignore[call-arg]
 
 
 def test_the_public_names_are_all_there() -> None:

@@ -12,14 +12,15 @@ import safetensors.torch
 import torch
 
 from charnn import checkpoint
-from charnn.api import LanguageModel
 from charnn.checkpoint import FORMAT, Checkpoint
 from charnn.config import ValidationConfig
 from charnn.errors import CheckpointError
-from charnn.runs.run import Run
+from charnn.language_model import LanguageModel
+from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import open_corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
+from charnn.training.plan import Plan
 from tests.conftest import TINY, charnn
 from tests.hostile import with_fields
 
@@ -190,7 +191,9 @@ def test_a_run_of_every_format_so_far_goes_on(path: Path, tmp_path: Path) -> Non
     last, text = checkpoint.load(path), str(tmp_path / "text.txt")
     corpus = open_corpus([text], last.text, tokenizer=last.tokenizer)
     assert corpus.sha256 == last.corpus.sha256
-    run = Run.resume(tmp_path, last, corpus, ValidationConfig(val_every=30), torch.device("cpu"))
+    context = RunContext(tmp_path, corpus, last.text, torch.device("cpu"))
+    plan = Plan(last.model, last.train, ValidationConfig(val_every=30), "")
+    run = Run.resume(context, plan, last)
     first = next(train_steps(run.state, run.batches, run.train))
     assert isinstance(first, StepReport)
     assert first.step == 331

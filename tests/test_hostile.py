@@ -21,12 +21,13 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
-from charnn.runs.info import write_run_info
-from charnn.runs.run import Run
-from charnn.runs.start import resumed
+from charnn.runs.info import RunInfo, write_run_info
+from charnn.runs.resume import ResumeRequest, resume_run
+from charnn.runs.run import Run, RunContext
 from charnn.sampling.sampler import Sampler
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
+from charnn.training.plan import Plan
 from tests.conftest import words
 from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 
@@ -58,8 +59,8 @@ def made(folder: Path, kind: str) -> list[Victim]:
     model = ModelConfig(corpus.tokenizer.vocabulary_size, 4, 2, 3)
     folder.mkdir()
     train = replace(TRAIN, optimizer=OPTIMIZERS[kind])
-    run = Run.start(folder, corpus, config, model, train, VALIDATION, CPU)
-    write_run_info(folder, corpus, "a test", {}, VALIDATION, CPU)
+    run = Run.start(RunContext(folder, corpus, config, CPU), Plan(model, train, VALIDATION, ""))
+    write_run_info(folder, RunInfo("a test", {}, VALIDATION, CPU), corpus)
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == STOP:
             break
@@ -111,7 +112,7 @@ def use(loaded: Checkpoint) -> None:
 
 def go_on(folder: Path) -> None:
     """What one does with a run: a step, a return to the snapshot, another step, a save."""
-    with resumed(folder, CPU) as (run, _):
+    with resume_run(ResumeRequest(folder), CPU) as run:
         for report in run.reports():
             if isinstance(report, StepReport):
                 break

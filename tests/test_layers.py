@@ -25,7 +25,9 @@ for room, rooms in (
     ("runs", ("training",)),
     ("sampling", ("checkpoint", "device", "cuda_graph")),  # knows nothing of training or runs
     ("insight", ("runs", "sampling")),
-    ("api", ("insight",)),
+    ("settings", ()),
+    ("language_model", ("insight", "settings")),
+    ("api", ("language_model",)),
     ("__init__", ("api", "threads")),
     ("cli", ("__init__",)),
     ("__main__", ("cli",)),

@@ -9,12 +9,11 @@ import torch
 from charnn.errors import TextError
 from charnn.insight.gradients import Reach, measure_reach, refuse_records
 from charnn.model.evaluate import evaluate
-from charnn.runs.start import plan_run
 from charnn.text.batches import batches_of
 from charnn.text.corpus import Corpus
 from charnn.text.records import indices_of
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
-from charnn.training.plan import Budget, Plan
+from charnn.training.plan import Budget, Plan, PlanRequest, plan_run
 from charnn.training.state import TrainState
 
 # Everything but the cell is the same, and nothing is set that is known to favour one of them.
@@ -53,7 +52,8 @@ def plan_trial(cell: str, corpus: Corpus, minutes: float, seed: int, device: tor
     refuse_records(corpus.whole)
     if len(corpus.validation) == 0:
         raise TextError("the text has no validation part to measure on; give another text")
-    return plan_run(corpus, Budget(minutes), SETTINGS | {"cell": cell}, seed, device)
+    request = PlanRequest(Budget(minutes), SETTINGS | {"cell": cell}, seed)
+    return plan_run(request, corpus, device)
 
 
 def run_trial(

@@ -60,7 +60,7 @@ def read_metrics(path: Path) -> Metrics:
     return Metrics([steps[s] for s in sorted(steps)], sorted(validations.items()), rollbacks)
 
 
-class Record:
+class MetricsLog:
     """The metrics of a run that trains: appends lines, and keeps track of the best validation."""
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class Record:
         self.validated = 0  # step of the newest validation
 
     @classmethod
-    def reopen(cls, path: Path, progress: Progress) -> "Record":
+    def reopen(cls, path: Path, progress: Progress) -> "MetricsLog":
         """Open the log of a run that resumes at `progress`, and drop the lines after it."""
         log = cls(path)
         with explained(f"repairing {path}", "check the run folder"):
@@ -99,7 +99,7 @@ class Record:
         self._append({"step": report.step, _ROLLBACK: report.to, "problem": report.problem})
 
     def is_best(self, nats: float | None) -> bool:
-        """Return whether a validation with this result is the best so far; any is without a figure."""
+        """Return whether this validation is the best so far; any is without a figure."""
         if nats is None:
             return True
         return math.isfinite(nats) and (self.best_nats is None or nats < self.best_nats)

@@ -26,6 +26,7 @@ from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, memory_explained, refuse_too_large
 from charnn.training.optimizer import learning_rate
 from charnn.training.plan import Budget, Plan, check_precision, epoch_steps, plan_validation
+from charnn.words import plural
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ def resume_run(
         run = _make_run(request, context, plan, last)
         del last  # or its tensors would stay in memory while the run trains
         _update_info(request, run, plan)
+        log.info(f"run: {folder}, from step {run.state.step:,} of {run.train.steps:,}")
+        if run.finished:
+            log.info(f"{folder}: finished already, after {plural(run.state.step, 'step')}")
         yield run
 
 
@@ -84,8 +88,9 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
         last = replace(last, train=plan.train)
     if not request.force:
         lanes = max(1, plan.train.batch_size // context.world.size)
-        share, available = replace(plan.train, batch_size=lanes), available_per_process(
-            context.device
+        share, available = (
+            replace(plan.train, batch_size=lanes),
+            available_per_process(context.device),
         )
         refuse_too_large(plan.model, share, available, context.device.type == "cpu")
     with memory_explained(plan.model, plan.train):
@@ -194,8 +199,7 @@ def _differences(
     """Yield what keeps the rest of the run from being bit for bit what it would have been, or as
     fast."""
     machine, versions = (
-        part if isinstance(part := info.get(name), dict) else {}
-        for name in ("machine", "versions")
+        part if isinstance(part := info.get(name), dict) else {} for name in ("machine", "versions")
     )
     before, now = machine.get("threads"), threads or torch.get_num_threads()
     if device.type == "cpu" and isinstance(before, int) and before != now:

@@ -182,9 +182,7 @@ class Run:
         if end:
             return
         log_every = max(1, self.train.steps // METRICS_LINES)
-        for report in train_steps(
-            self.state, self.batches, self.train, self.validation.val_every
-        ):
+        for report in train_steps(self.state, self.batches, self.train, self.validation.val_every):
             if self.world.is_main:
                 self._log(report, log_every)
             yield report

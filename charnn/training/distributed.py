@@ -6,6 +6,7 @@ on here. Only the first process writes. A process alone is a world too, in which
 
 import contextlib
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from charnn.device import idle_card, pick_device
 from charnn.errors import SettingError, TrainingError
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -178,3 +182,15 @@ def _loss_explained() -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0][:120]
+
+
+@contextlib.contextmanager
+def join_world(device_name: str) -> Iterator[tuple[World, torch.device]]:
+    """Yield this process's world, as torchrun describes it, and its device; the processes can
+    communicate within the block."""
+    world = world_from_environment()
+    device = pick_device(local_device(device_name))
+    if device_name == "auto" and (note := idle_card()):
+        log.warning(note)
+    with process_group(world, device):
+        yield world, device

@@ -15,6 +15,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError, is_out_of_memory
+from charnn.training.distributed import local_world_size
 
 # Numbers held for each parameter: weight, gradient, two moments, and a snapshot of three of them.
 # (Muon keeps one moment for a matrix, but makes copies of one matrix after the other.)
@@ -48,6 +49,12 @@ def available(device: torch.device) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
     return min(_free(), *(_allowed(*files) for files in CGROUPS))
+
+
+def available_per_process(device: torch.device) -> float:
+    """Return the bytes that this process may use: processes share a machine's memory, but each has
+    a card of its own."""
+    return available(device) / (local_world_size() if device.type == "cpu" else 1)
 
 
 def _free() -> float:

@@ -12,7 +12,7 @@ from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError
-from charnn.model.evaluate import LANES_CHARACTERS, lanes_layout
+from charnn.model.evaluate import MAX_LANES_CHARACTERS, lanes_layout
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
 from charnn.training import recipe
@@ -286,16 +286,16 @@ def _validations(steps: int, window: float, symbols: int) -> tuple[int, int, int
     use, and the characters that go through the network for it."""
     affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
     characters = int(affordable / MIN_VALIDATIONS)
-    characters = max(2, min(max(characters, MIN_VALIDATION_SYMBOLS), LANES_CHARACTERS, symbols))
-    read = lanes_layout(characters).read if symbols > 1 else 0
+    characters = max(2, min(max(characters, MIN_VALIDATION_SYMBOLS), MAX_LANES_CHARACTERS, symbols))
+    read = lanes_layout(characters).characters_read if symbols > 1 else 0
     often = int(affordable / read) if read else MAX_VALIDATIONS
     often = max(1, min(often, MAX_VALIDATIONS, steps // MIN_VALIDATIONS))
     return math.ceil(steps / often), characters, read
 
 
 def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:
-    epochs = train.steps * symbols_per_step(train, facts.record_length) / max(
-        1, facts.train_symbols
+    epochs = (
+        train.steps * symbols_per_step(train, facts.record_length) / max(1, facts.train_symbols)
     )
     layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
     lanes = f"{train.batch_size} lane{'s' * (train.batch_size > 1)}"

@@ -57,8 +57,8 @@ ADAMW_RATE = 3e-3  # for every batching: 6e-3 with 32 lanes did not learn Chines
 FINE_TUNING_RATE, FINE_TUNING_WARMUP = 0.25, 0.1
 MAX_LANES_FACTOR = 16  # more lanes for records that are much shorter than a window
 
-# Overfitting grows with exposure = parameters x epochs / characters; dropout and Muon's weight decay
-# rise with its logarithm from these exposures on. Both harm a text that is read only a few times.
+# Overfitting grows with exposure = parameters x epochs / characters; dropout and Muon's weight
+# decay rise with its logarithm from these exposures on. Both harm a text that is read a few times.
 DECAY_FROM, DECAY_GROWTH, MIN_DECAY, MAX_DECAY = 5.5, 0.15, 0.01, 0.4
 DROPOUT_FROM, DROPOUT_GROWTH, MAX_DROPOUT = 26, 0.17, 0.3
 

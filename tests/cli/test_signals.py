@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from charnn import checkpoint
-from charnn.cli.progress import Stop
+from charnn.cli.signals import StopOnSignal
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run
 from charnn.training.distributed import SINGLE_PROCESS, World
@@ -30,7 +30,7 @@ def run() -> Run:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_remembered_until_the_step_is_done(run: Run, number: signal.Signals) -> None:
     before = [signal.getsignal(s) for s in SIGNALS]
-    with Stop(run) as stop:
+    with StopOnSignal(run) as stop:
         assert not run.stopping
         os.kill(os.getpid(), number)
         assert run.stopping
@@ -39,15 +39,15 @@ def test_a_signal_is_remembered_until_the_step_is_done(run: Run, number: signal.
 
 
 def test_a_second_interrupt_leaves_at_once(run: Run) -> None:
-    with Stop(run):
+    with StopOnSignal(run):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_process_of_a_team_outlives_the_second_signal(run: Run) -> None:
-    run.world = World(0, 2)  # torchrun passes on the interrupt that a terminal gave all of them
-    with Stop(run):
+    run.world = World(0, 2)  # type: ignore[misc]  # torchrun passes on the interrupt that a terminal gave all of them
+    with StopOnSignal(run):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
     assert run.stopping
@@ -56,7 +56,7 @@ def test_a_process_of_a_team_outlives_the_second_signal(run: Run) -> None:
 def test_a_signal_that_was_to_be_ignored_still_is(run: Run) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stop(run) as stop:
+        with StopOnSignal(run) as stop:
             os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.signal
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from charnn.errors import CharnnError
-from charnn.runs.metrics import Record, read_metrics
+from charnn.runs.metrics import MetricsLog, read_metrics
 from charnn.training.loop import Rollback, StepReport
 
 
@@ -16,35 +16,35 @@ def report(step: int, loss: float = 2.0) -> StepReport:
 
 
 def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
-    record = Record(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3):
-        record.step(report(step))
-    record.validation(3, 1.5)
-    metrics = read_metrics(record.path)
+        log.step(report(step))
+    log.validation(3, 1.5)
+    metrics = read_metrics(log.path)
     assert metrics.steps == [report(1), report(2), report(3)]
     assert metrics.validations == [(3, 1.5)]
     assert metrics.rollbacks == 0
 
 
 def test_what_a_rollback_undid_is_left_out_and_what_came_again_counts(tmp_path: Path) -> None:
-    record = Record(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3, 4):
-        record.step(report(step))
-        record.validation(step, 9.0)
-    record.rollback(Rollback(5, 2, "loss nan", 0.1))
-    record.step(report(3, 7.0))
-    record.validation(3, 8.0)
-    metrics = read_metrics(record.path)
+        log.step(report(step))
+        log.validation(step, 9.0)
+    log.rollback(Rollback(5, 2, "loss nan", 0.1))
+    log.step(report(3, 7.0))
+    log.validation(3, 8.0)
+    metrics = read_metrics(log.path)
     assert metrics.steps == [report(1), report(2), report(3, 7.0)]
     assert metrics.validations == [(1, 9.0), (2, 9.0), (3, 8.0)]
     assert metrics.rollbacks == 1
 
 
 def test_of_a_step_that_is_there_twice_the_last_counts(tmp_path: Path) -> None:
-    record = Record(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl")
     for step, loss in ((2, 5.0), (4, 4.0), (2, 3.0)):
-        record.step(report(step, loss))
-    assert read_metrics(record.path).steps == [report(2, 3.0), report(4, 4.0)]
+        log.step(report(step, loss))
+    assert read_metrics(log.path).steps == [report(2, 3.0), report(4, 4.0)]
 
 
 WHOLE: dict[str, Any] = dict(vars(report(1)))

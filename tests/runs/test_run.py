@@ -16,11 +16,12 @@ from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
 from charnn.runs import saver
 from charnn.runs.folder import METRICS
-from charnn.runs.run import Run, Validation
+from charnn.runs.run import Run, RunContext, Validation
 from charnn.runs.saver import Saver
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop
 from charnn.training.loop import StepReport, TrainingWarning
+from charnn.training.plan import Plan
 from tests.conftest import exploding, made_together
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
@@ -44,13 +45,14 @@ def begun(
     folder.mkdir()
     symbols = corpus.tokenizer.vocabulary_size
     model = ModelConfig(symbols, 6, 2, 5, cell=cell, dropout=0.2)
-    return Run.start(folder, corpus, TextConfig(), model, train, validation, CPU)
+    plan = Plan(model, train, validation, "")
+    return Run.start(RunContext(folder, corpus, TextConfig(), CPU), plan)
 
 
 def again(run: Run) -> Run:
     """The run in that folder, from its last save."""
     last = checkpoint.load(run.folder / FILES[1])
-    return Run.resume(run.folder, last, run.corpus, run.validation, CPU)
+    return Run.resume(run.context, Plan(last.model, last.train, run.validation, ""), last)
 
 
 def finish(run: Run) -> None:
@@ -156,7 +158,7 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path, corpus: Cor
     train, patient = replace(TRAIN, steps=500, learning_rate=2.0), replace(EACH, patience=3)
     run = begun(tmp_path / "run", corpus, train, patient)
     finish(run)
-    assert run.state.step == run.record.best_step + 3 < 500
+    assert run.state.step == run.metrics.best_step + 3 < 500
     assert again(run).finished
 
 
@@ -175,8 +177,8 @@ def test_a_model_without_training_state_cannot_be_resumed(tmp_path: Path, corpus
     run = begun(tmp_path / "run", corpus)
     finish(run)
     best = checkpoint.load(tmp_path / "run" / FILES[0])
-    with pytest.raises(CheckpointError, match="nothing to go on from"):
-        Run.resume(run.folder, best, corpus, VALIDATION, CPU)
+    with pytest.raises(CheckpointError, match="no training state to resume from"):
+        Run.resume(run.context, Plan(best.model, best.train, VALIDATION, ""), best)
 
 
 def test_a_run_stopped_where_its_patience_ends_goes_no_further(
@@ -349,7 +351,7 @@ def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
         if isinstance(report, StepReport) and report.step == at:
             run.stopping = True  # comes before the validation of this step
     assert run.state.step == at
-    assert run.record.validated < at
+    assert run.metrics.validated < at
     finish(again(run))
     assert_as_straight(tmp_path)
 
@@ -452,7 +454,7 @@ def test_losing_the_metrics_does_not_lose_the_best_model(
     (tmp_path / "run" / METRICS).unlink()
     before = checkpoint.load(tmp_path / "run" / FILES[0]).figures
     run = again(run)
-    assert run.record.best_nats == before.val_nats_per_char
+    assert run.metrics.best_nats == before.val_nats_per_char
     finish(run)
     after = checkpoint.load(tmp_path / "run" / FILES[0]).figures
     assert after.val_nats_per_char is not None

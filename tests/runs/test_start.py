@@ -19,7 +19,7 @@ from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
 from charnn.runs.folder import lock_run
 from charnn.text.tokenizer import CharTokenizer
-from charnn.training import loop, memory, plan
+from charnn.training import loop, memory, plan, recipe
 from charnn.training.init_from import adapt_weights
 from charnn.training.memory import estimate
 from charnn.training.update import Update
@@ -358,7 +358,7 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(text_file: Path, tmp_path: 
 def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.runs.start.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.training.memory.available", lambda device: 20_000.0)
     out = ("--steps", "2", "--out", tmp_path / "run")
     result = command("train", text_file, *TINY, *out)
     assert result.exit_code == 1
@@ -369,9 +369,9 @@ def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made
 
 
 def test_a_plan_takes_no_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = plan.Facts(10**8, 10**7, 65, 1)
+    facts = recipe.Facts(10**8, 10**7, 65, 1)
     large = plan.make_plan(facts, plan.Budget(epochs=3), {}, NoSpeed())
-    less = plan.Facts(10**8, 10**7, 65, 1, memory=2e8)
+    less = recipe.Facts(10**8, 10**7, 65, 1, memory=2e8)
     small = plan.make_plan(less, plan.Budget(epochs=3), {}, NoSpeed())
     assert small.model.hidden_size < large.model.hidden_size
     assert estimate(small.model, small.train) <= 2e8
@@ -419,7 +419,7 @@ def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
-    monkeypatch.setattr("charnn.runs.start.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.training.memory.available", lambda device: 20_000.0)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
     assert "would need about" in result.stderr

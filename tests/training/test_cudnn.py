@@ -6,7 +6,8 @@ import pytest
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.training.cudnn import Card, unmet_conditions
-from charnn.training.plan import Budget, Facts, make_plan
+from charnn.training.plan import Budget, make_plan
+from charnn.training.recipe import Facts
 from tests.training.test_plan import Machine
 
 CARD = Card("a card", (9, 0), 132, 80 << 30)
@@ -57,8 +58,8 @@ def test_other_cards_have_it_for_no_network(card: Card) -> None:
 @pytest.mark.parametrize("processes", [1, 3, 4])
 def test_a_plan_for_a_card_can_have_it(symbols: int, record: float | None, processes: int) -> None:
     facts = Facts(
-        symbols, symbols // 9, 65, 1, on_cpu=False, on_cuda=True, record=record,
-        processes=processes,
+        symbols, symbols // 9, 65, 1, on_cpu=False, on_cuda=True, record_length=record,
+        world_size=processes,
     )  # fmt: skip
     plan = make_plan(facts, Budget(minutes=10), {}, Machine())
     assert unmet_conditions(plan.model, plan.train, CARD, processes) == []
@@ -66,7 +67,7 @@ def test_a_plan_for_a_card_can_have_it(symbols: int, record: float | None, proce
 
 def test_a_plan_for_several_processes_gives_each_as_many_lanes() -> None:
     for processes in (2, 3, 5):
-        facts = Facts(10**6, 10**5, 65, 1, processes=processes)
+        facts = Facts(10**6, 10**5, 65, 1, world_size=processes)
         lanes = make_plan(facts, Budget(steps=10), {}, Machine()).train.batch_size
         assert lanes % processes == 0
         assert 16 <= lanes < 16 + processes

@@ -16,10 +16,11 @@ import torch
 from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError, TextError
-from charnn.runs.run import Run
+from charnn.runs.run import Run, RunContext
 from charnn.runs.start import check_same_text
 from charnn.text.corpus import open_corpus
 from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.plan import Plan
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
 
@@ -168,9 +169,9 @@ def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path
     corpus, text = open_corpus([str(text_file)], TextConfig()), TextConfig()
     model = ModelConfig(corpus.tokenizer.vocabulary_size, 6, 1, 5)
     train, validation = TrainConfig(2, 3, 8, 1e-3, 1), ValidationConfig(1)
-    device = torch.device("cpu")
-    with pytest.raises(SettingError, match="3 lanes cannot be shared alike by 2 processes"):
-        Run.start(tmp_path, corpus, text, model, train, validation, device, world=World(1, 2))
+    context = RunContext(tmp_path, corpus, text, torch.device("cpu"), World(1, 2))
+    with pytest.raises(SettingError, match="3 lanes cannot be shared equally by 2 processes"):
+        Run.start(context, Plan(model, train, validation, ""))
 
 
 @pytest.mark.parametrize(

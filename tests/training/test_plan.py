@@ -11,7 +11,9 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import lanes_layout
 from charnn.training import plan as module
-from charnn.training.plan import SIZES, Budget, Facts, Plan, make_plan
+from charnn.training import recipe
+from charnn.training.plan import Budget, Plan, make_plan
+from charnn.training.recipe import SIZES, Facts
 from charnn.training.speed import Speed
 
 
@@ -71,7 +73,9 @@ def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps:
     )
     assert small.model.hidden_size <= large.model.hidden_size
     same = small.model.hidden_size == large.model.hidden_size
-    if same and module.reading(symbols, "fp32") == module.reading(int(symbols * more), "fp32"):
+    if same and recipe.default_batching(symbols, "fp32") == recipe.default_batching(
+        int(symbols * more), "fp32"
+    ):
         assert small.model.dropout >= large.model.dropout
 
 
@@ -86,7 +90,7 @@ def test_training_validating_and_saving_fit_the_minutes(
     read = lanes_layout(min(val_symbols, plan.validation.val_characters)).characters_read
     seconds = 2.0 + plan.train.steps * speed.step
     seconds += validations * (read * speed.validated_character + speed.save)
-    if plan.train.steps > module.STEPS_AT_LEAST:
+    if plan.train.steps > module.MIN_STEPS:
         assert seconds <= 60 * minutes + speed.step
 
 
@@ -97,7 +101,7 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     validation = planned(Budget(steps=steps), Facts(10**6, val_symbols, 65, 1)).validation
     assert 1 <= validation.val_every <= steps
     validations = -(-steps // validation.val_every)
-    assert validations <= module.MOST_VALIDATIONS + 1
+    assert validations <= module.MAX_VALIDATIONS + 1
     if validation.val_every < steps:
         forward = lanes_layout(min(val_symbols, validation.val_characters)).characters_read / 3
         assert steps // validation.val_every * forward < 0.1 * steps * 1024
@@ -119,12 +123,15 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
 
 
 def test_a_learning_rate_fits_the_optimizer() -> None:
-    for facts, how in ((FACTS, module.USUAL), (replace(FACTS, fast_bfloat16=True), module.FAST)):
+    for facts, how in (
+        (FACTS, recipe.DEFAULT_BATCHING),
+        (replace(FACTS, fast_bfloat16=True), recipe.BFLOAT16_BATCHING),
+    ):
         adamw, muon = (
             planned(Budget(steps=100), facts, optimizer=name).train.learning_rate
             for name in ("adamw", "muon")
         )
-        assert adamw == module.ADAMW_RATE
+        assert adamw == recipe.ADAMW_RATE
         assert muon == how.learning_rate
     with pytest.raises(SettingError, match="one of adamw, muon"):
         planned(Budget(steps=100), optimizer="sgd")
@@ -134,15 +141,15 @@ def test_a_learning_rate_fits_the_optimizer() -> None:
 def test_what_is_learned_by_heart_more_easily_never_has_less_against_it(
     exposure: float, more: float
 ) -> None:
-    limits = (module.DROPOUT_AT_MOST, module.DECAY_AT_MOST)
-    for choice, most in zip((module.dropout, module.weight_decay), limits, strict=True):
+    limits = (recipe.MAX_DROPOUT, recipe.MAX_DECAY)
+    for choice, most in zip((recipe.dropout, recipe.weight_decay), limits, strict=True):
         assert 0 <= choice(exposure) <= choice(more * exposure) <= most
 
 
 def test_a_text_read_often_has_dropout_and_weight_decay_and_one_read_once_has_neither() -> None:
     often, once = (planned(Budget(epochs=epochs)) for epochs in (1000, 1))
     assert often.model.dropout > once.model.dropout == 0
-    assert often.train.weight_decay > once.train.weight_decay == module.LEAST_DECAY
+    assert often.train.weight_decay > once.train.weight_decay == recipe.MIN_DECAY
     assert planned(Budget(epochs=1000), optimizer="adamw").train.weight_decay == 0.01
 
 
@@ -197,7 +204,7 @@ def test_few_characters_get_few_lanes_and_a_small_model() -> None:
 def test_a_text_is_not_repeated_without_end() -> None:
     plan = planned(Budget(minutes=600), Facts(20_000, 2_000, 60, 1))
     epochs = plan.train.steps * plan.train.batch_size * plan.train.seq_len / 20_000
-    assert epochs <= module.EPOCHS_AT_MOST * 1.01
+    assert epochs <= module.MAX_EPOCHS * 1.01
     assert "enough before the minutes are over" in plan.why
 
 
@@ -215,18 +222,16 @@ def test_with_trained_weights_the_rate_is_a_quarter_and_rises_slower_unless_it_i
     kinds: list[dict[str, Any]] = [{}, {"optimizer": "adamw"}]
     for more in kinds:
         anew = planned(Budget(steps=100), **more).train
-        tuned = planned(Budget(steps=100), replace(FACTS, trained=True), **more).train
+        tuned = planned(Budget(steps=100), replace(FACTS, pretrained=True), **more).train
         assert tuned.learning_rate == anew.learning_rate / 4
         assert tuned.warmup > anew.warmup
     chosen: dict[str, Any] = {"learning_rate": 1e-3, "warmup": 0.02}
-    train = planned(Budget(steps=100), replace(FACTS, trained=True), **chosen).train
+    train = planned(Budget(steps=100), replace(FACTS, pretrained=True), **chosen).train
     assert (train.learning_rate, train.warmup) == (1e-3, 0.02)
 
 
 def test_a_budget_that_the_measuring_has_spent_still_trains_a_little() -> None:
-    assert (
-        make_plan(FACTS, Budget(minutes=0.001), {}, Machine()).train.steps == module.STEPS_AT_LEAST
-    )
+    assert make_plan(FACTS, Budget(minutes=0.001), {}, Machine()).train.steps == module.MIN_STEPS
 
 
 class CrowdedMachine(Machine):
@@ -249,7 +254,7 @@ class CrowdedMachine(Machine):
 @pytest.mark.parametrize(("ratio", "chosen"), [(1.7, 0), (0.95, 0), (0.5, 1), (0.05, 1)])
 def test_one_thread_is_chosen_where_it_is_faster(ratio: float, chosen: int) -> None:
     machine = CrowdedMachine(ratio)
-    plan = make_plan(replace(FACTS, choose_threads=True), Budget(minutes=3), {}, machine)
+    plan = make_plan(replace(FACTS, may_choose_threads=True), Budget(minutes=3), {}, machine)
     assert plan.threads == chosen
     assert set(machine.threads[2:]) == {chosen}, "sizes are measured with the threads of the run"
 

@@ -200,7 +200,6 @@ def _run_trial(
 
 def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "Corpus":
     """Open the corpus to train on: the given texts, the corpus of a run, or the demo text."""
-    from charnn.cli.progress import tell_notes
     from charnn.runs.info import reopen_corpus
     from charnn.text.corpus import open_corpus
 
@@ -211,7 +210,8 @@ def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "C
         path, _ = split_checkpoint(arguments)
         return reopen_corpus(path.parent, open_checkpoint(path))
     corpus = open_corpus(arguments, TextConfig(encoding=encoding or TextConfig().encoding))
-    tell_notes(corpus, quiet)
+    for note in corpus.notes:
+        status(f"note: {note}", quiet)
     return corpus
 
 
