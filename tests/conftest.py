@@ -1,9 +1,11 @@
 """Small real things that many tests use."""
 
 import contextlib
+import logging
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,6 +132,22 @@ def stopped_run(folder: Path, text: Path, step: int, **settings: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "reports", some)
         api.train(text, out=folder, **settings)
+
+
+@contextlib.contextmanager
+def warned(match: str) -> Iterator[None]:
+    """Within the block charnn logs a warning that matches."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
+    logger = logging.getLogger("charnn")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    messages = [record.getMessage() for record in records if record.levelno == logging.WARNING]
+    assert any(re.search(match, message) for message in messages), messages
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def damaged(trained: Checkpoint, path: Path, **changes: object) -> Path:
         ({"format": 2, "version": "9.1"}, "pip install charnn==9.1"),
         ({"model": {}}, "no value for the setting"),
         ({"model": []}, "not a JSON object"),
-        ({"tokenizer": {"kind": "word"}}, "neither of characters nor of bytes"),
+        ({"tokenizer": {"kind": "word"}}, "neither characters nor bytes"),
         ({"tokenizer": {"kind": "byte"}}, "the vocabulary has 256 symbols"),
         ({"corpus": {"sha256": "x"}}, "no value for the setting"),
         ({"crc32": 1}, "does not fit its checksum"),
@@ -155,7 +155,7 @@ def test_weights_that_do_not_fit_the_sizes_are_named(trained: Checkpoint, tmp_pa
 
 
 def test_a_vocabulary_out_of_order_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="distinct characters in order"):
+    with pytest.raises(CheckpointError, match="sorted list of distinct characters"):
         CharTokenizer("ba")
 
 

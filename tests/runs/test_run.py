@@ -322,7 +322,7 @@ def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
         if len(troubles) == 3:
             state.clear()
     assert len(troubles) >= 3
-    assert all("No space left" in problem and "goes on" in problem for problem in troubles)
+    assert all("No space left" in problem and "continues" in problem for problem in troubles)
     assert_as_straight(tmp_path)
 
 

@@ -23,7 +23,7 @@ from charnn.training import loop, memory, plan, recipe
 from charnn.training.init_from import adapt_weights
 from charnn.training.memory import estimate
 from charnn.training.update import Update
-from tests.conftest import TINY, stopped_run, words
+from tests.conftest import TINY, stopped_run, warned, words
 from tests.conftest import charnn as command
 
 SIZES: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_a_larger_budget_lengthens_a_finished_run_and_tells_what_that_means(
 def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_path: Path) -> None:
     for name in ("straight", "run"):
         charnn.train(text_file, out=tmp_path / name, steps=6, **SIZES)
-    with pytest.warns(UserWarning, match="6 steps become"):
+    with warned("6 steps become"):
         charnn.resume(tmp_path / "straight", epochs=0.2)
     from charnn.config import TrainConfig
     from charnn.training.plan import epoch_steps
@@ -103,7 +103,7 @@ def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "train_steps", lambda *_: iter(()))
         patch.setattr("charnn.runs.run.train_steps", lambda *_: iter(()))
-        with pytest.warns(UserWarning, match="6 steps become"):
+        with warned("6 steps become"):
             charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
     charnn.resume(tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
@@ -115,7 +115,7 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
     steps = checkpoint.load(run / FILES[1]).train.steps
     charnn.resume(run, minutes=0.02)
     assert checkpoint.load(run / FILES[1]).train.steps == steps
-    with pytest.warns(UserWarning, match="stretched"):
+    with warned("stretched"):
         charnn.resume(run, minutes=0.03)
     assert checkpoint.load(run / FILES[1]).train.steps == round(1.5 * steps)
 
@@ -123,10 +123,10 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ({"machine": {"threads": 99}}, "99 threads then, 1 now"),
-        ({"machine": {"device": "NVIDIA"}}, "on NVIDIA then, on cpu now"),
+        ({"machine": {"threads": 99}}, "99 threads before, 1 now"),
+        ({"machine": {"device": "NVIDIA"}}, "on NVIDIA before, on cpu now"),
         ({"machine": {"bfloat16": not fast_bfloat16(torch.device("cpu"))}}, "muon in "),
-        ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 then"),
+        ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 before"),
     ],
 )
 def test_what_keeps_a_resumed_run_from_being_exact_is_told(
@@ -142,13 +142,14 @@ def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for fast in (True, False):  # then, now
-        monkeypatch.setattr("charnn.runs.start.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.training.plan.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.runs.resume.fast_bfloat16", lambda _, fast=fast: fast)
         monkeypatch.setattr("charnn.runs.info.fast_bfloat16", lambda _, fast=fast: fast)
         if fast:
             run = stopped(tmp_path / "run", text_file, 3)
             assert checkpoint.load(run / FILES[1]).train.precision == "bf16"
     result = command("train", "--resume", "--out", run)
-    note = "slow on this machine" if has_bfloat16_lstm(torch.device("cpu")) else "computed in fp32"
+    note = "slow on this machine" if has_bfloat16_lstm(torch.device("cpu")) else "computing in fp32"
     assert note in result.stderr
     assert result.exit_code == 0
 
@@ -204,8 +205,8 @@ def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
     last.write_bytes(last.read_bytes()[:1000])
     sampled = command("sample", last, "--length", "5", "--seed", "1")
     assert sampled.exit_code == 0
-    assert "an older one" in sampled.stderr
-    with pytest.warns(UserWarning, match="an older one"):
+    assert "using the older" in sampled.stderr
+    with warned("using the older"):
         charnn.load(last)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 0
@@ -218,7 +219,7 @@ def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
 def test_a_run_whose_last_was_being_renamed_goes_on(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     (run / FILES[1]).rename(run / "last.previous.safetensors")
-    with pytest.warns(UserWarning, match="the one before it"):
+    with warned("the one before it"):
         charnn.resume(run)
     assert checkpoint.load(run / FILES[1]).figures.step == 6
 
@@ -232,7 +233,7 @@ def test_a_folder_that_was_never_begun_says_so_and_is_begun_again(
         (run / name).write_text("{}")
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
-    assert f"begin it again: `charnn train TEXT --out {run}`" in result.stderr
+    assert f"start it again with the same text and --out {run}" in result.stderr
     result = command("sample", run)
     assert result.exit_code == 1
     assert "stopped before its first save" in result.stderr
@@ -293,7 +294,7 @@ def test_init_from_a_run_of_bytes_is_a_run_of_bytes_that_can_be_resumed(
 ) -> None:
     charnn.train(text_file, out=tmp_path / "one", steps=2, **SIZES, tokenizer="byte")
     charnn.train(text_file, out=tmp_path / "two", steps=2, init_from=tmp_path / "one", seed=1)
-    with pytest.warns(UserWarning, match="2 steps become 3"):
+    with warned("2 steps become 3"):
         charnn.resume(tmp_path / "two", steps=3)
     assert checkpoint.load(tmp_path / "two" / FILES[1]).tokenizer.kind == "byte"
 
@@ -441,7 +442,7 @@ def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
 def test_a_cpu_without_a_bf16_lstm_says_so_instead_of_failing(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.runs.start.has_bfloat16_lstm", lambda _: False)
+    monkeypatch.setattr("charnn.training.plan.has_bfloat16_lstm", lambda _: False)
     given = ("train", text_file, "--steps", "2", "--precision", "bf16", "--out", tmp_path / "run")
     result = command(*given)
     assert result.exit_code == 1

@@ -190,7 +190,7 @@ def test_a_busy_machine_trains_the_size_of_a_quiet_one_for_fewer_steps_and_says_
     assert replace(busy.model, dropout=0) == replace(quiet.model, dropout=0)
     assert busy.model.dropout <= quiet.model.dropout
     assert busy.train.steps < quiet.train.steps
-    assert "3.0 times slower" in busy.why
+    assert "3.0 times as long" in busy.why
     assert "slower" not in quiet.why
 
 
@@ -205,7 +205,7 @@ def test_a_text_is_not_repeated_without_end() -> None:
     plan = planned(Budget(minutes=600), Facts(20_000, 2_000, 60, 1))
     epochs = plan.train.steps * plan.train.batch_size * plan.train.seq_len / 20_000
     assert epochs <= module.MAX_EPOCHS * 1.01
-    assert "enough before the minutes are over" in plan.why
+    assert "complete before the time is up" in plan.why
 
 
 def test_without_validation_text_a_plan_is_made_too() -> None:

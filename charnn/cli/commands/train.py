@@ -134,8 +134,13 @@ def command(context: click.Context, /, **options: Any) -> None:
     if options["init_from"]:
         _refuse(context, NOT_WITH_WEIGHTS, "with --init-from it is that run's; leave it out")
 
-    from charnn.training.distributed import join_world
+    from charnn.training.distributed import join_world, world_from_environment
 
+    several = world_from_environment().size > 1
+    if several and "-" in (*options["corpus"], *options["val"]):
+        raise click.UsageError("several processes cannot share standard input; name a file")
+    if options["quiet"]:
+        set_quiet()
     with join_world(options["device"]) as (world, device):
         code = _train(options, device, world)  # a function, so that no run outlives the world
     context.exit(code)
@@ -154,8 +159,6 @@ def _refuse(context: click.Context, names: Iterable[str], why: str) -> None:
 
 def _train(options: dict[str, Any], device: "torch.device", world: "World") -> int:
     """Train or resume, and return the exit code."""
-    if world.size > 1 and "-" in (*options["corpus"], *options["val"]):
-        raise click.UsageError("several processes cannot share standard input; name a file")
     if not world.is_main:
         set_quiet()
     if options["resume"]:
