@@ -210,7 +210,7 @@ def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
         charnn.load(last)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 0
-    assert "could not be read; going on from the one before it" in result.stderr
+    assert "could not be read; resuming from the one before it" in result.stderr
     assert contents(run) == contents(straight)
     assert not previous.exists()
     assert (run / "last.safetensors.damaged").stat().st_size == 1000  # nothing is thrown away

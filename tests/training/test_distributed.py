@@ -128,7 +128,7 @@ def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
     assert AGAIN in said
     result = command("train", "--resume", *out)
     assert result.exit_code == 0
-    assert "2 processes then, 1 now" in result.stderr
+    assert "2 processes before, 1 now" in result.stderr
     said = trained(2, "--resume", *out, "--steps", "210")  # which were one just now
     assert "200 steps become 210" in said
     last = checkpoint.load(tmp_path / "run" / LAST)
