@@ -104,6 +104,13 @@ class Command(click.Command):
             raise click.UsageError(message, ctx) from error
 
 
+def full_help(command: click.Command, name: str) -> str:
+    """Return what `name --help-all` prints in a terminal of 80 columns."""
+    context = click.Context(command, info_name=name, terminal_width=78)
+    context.meta[_FULL] = True
+    return command.get_help(context)
+
+
 def _print_full_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         ctx.meta[_FULL] = True
