@@ -143,7 +143,7 @@ def keep_freed_memory() -> None:
     """Make glibc reuse the large buffers that every step takes and frees.
 
     By default it maps each of them anew and gives it back, and the page faults cost speed, most
-    with many lanes (BENCHMARKS.md). Elsewhere than on glibc nothing happens.
+    with many lanes (docs/recipe/). Elsewhere than on glibc nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
