@@ -1,4 +1,4 @@
-"""Units that are held at a value while a model writes, so that one sees what they do."""
+"""Units whose state is clamped to a value while a model generates, which shows what they do."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,12 +10,15 @@ from torch import Tensor
 from charnn.config import ModelConfig
 from charnn.errors import SettingError
 
-MOST = 1e30  # float32 holds it, and tanh is 1 from 20 on
+MAX_CELL_STATE = 1e30  # float32 holds it, and tanh is 1 from 20 on
 
 
 class Clamp(NamedTuple):
-    """A unit of a layer, both counted from 0, and what its state is after every step: the cell
-    state where the cell has one, so that h = o tanh(value), otherwise the hidden state."""
+    """A unit of a layer, both counted from 0, and the value of its state after every step.
+
+    The state is the cell state where the cell has one, so that h = o tanh(value), otherwise the
+    hidden state.
+    """
 
     layer: int
     unit: int
@@ -23,15 +26,15 @@ class Clamp(NamedTuple):
 
 
 def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
-    """`SettingError` for a unit that the model has not, one that is named twice, or a value that
-    its state cannot have."""
-    most, state = (MOST, "cell") if config.cell == "lstm" else (1.0, "hidden")
+    """Raise `SettingError` for a unit that the model does not have, one that is clamped twice, or a
+    value that its state cannot have."""
+    limit, state = (MAX_CELL_STATE, "cell") if config.cell == "lstm" else (1.0, "hidden")
     for clamp in clamps:
         config.check_unit(clamp.layer, clamp.unit)
-        if not abs(clamp.value) <= most:
+        if not abs(clamp.value) <= limit:
             raise SettingError(
                 f"unit {clamp.layer}:{clamp.unit} = {clamp.value:g}: a {state} state of this model "
-                f"lies between {-most:g} and {most:g}"
+                f"lies between {-limit:g} and {limit:g}"
             )
     units = [clamp[:2] for clamp in clamps]
     for layer, unit in units:
@@ -39,20 +42,23 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
             raise SettingError(f"unit {layer}:{unit} is clamped twice; give it one value")
 
 
-class Held:
-    """The units of one layer that are held, in the form in which a state takes them."""
+class LayerClamps:
+    """The clamped units of one layer, and their values."""
 
-    def __init__(self, clamps: Sequence[Clamp], layer: int) -> None:
-        some = [clamp for clamp in clamps if clamp.layer == layer]
-        self._units = [clamp.unit for clamp in some]
-        self._values = np.array([clamp.value for clamp in some])
+    def __init__(self, clamps: Sequence[Clamp]) -> None:
+        self._units = [clamp.unit for clamp in clamps]
+        self._values = np.array([clamp.value for clamp in clamps])
 
-    def into(self, state: Any) -> bool:
-        """Write the values into a layer's state: torch's [H, B], or numpy's [H] of a single text.
-        Whether there were any."""
-        if self._units:
-            values: Any = self._values
-            if isinstance(state, Tensor):
-                values = torch.from_numpy(values).to(state)[:, None]
-            state[self._units] = values
-        return bool(self._units)
+    def apply(self, state: Any) -> None:
+        """Overwrite the clamped units of a layer's state in place: torch's [H, B], or NumPy's [H]
+        of a single text."""
+        values: Any = self._values
+        if isinstance(state, Tensor):
+            values = torch.from_numpy(values).to(state)[:, None]
+        state[self._units] = values
+
+
+def layer_clamps(clamps: Sequence[Clamp], num_layers: int) -> list[LayerClamps | None]:
+    """Return the clamps of each layer, None where no unit is clamped."""
+    by_layer = ([clamp for clamp in clamps if clamp.layer == n] for n in range(num_layers))
+    return [LayerClamps(some) if some else None for some in by_layer]

@@ -1,12 +1,12 @@
-"""Several symbols of each text at one launch, on CUDA.
+"""Several symbols of each text per launch, on CUDA.
 
-A step is a dozen small kernels, which take longer to launch from Python than to run. So some steps,
-with the drawing of the symbols between them, are recorded once and replayed; only the symbols that
-were drawn come back. The texts are those of `Batch`.
+A step is a dozen small kernels, which take longer to launch from Python than to run. So several
+steps, with the draws between them, are captured once as a CUDA graph and replayed; only the symbols
+come back. The texts are the same as those of `Batch`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,80 +14,92 @@ from torch import Tensor
 
 from charnn.cuda_graph import capture
 from charnn.sampling.batch import Batch
-from charnn.sampling.stepper import Array
+from charnn.sampling.engine import StepEngine, Workspace
+from charnn.sampling.filters import FilterChain
+from charnn.sampling.noise import Array
 
-STEPS = 16  # at one launch; a text that ends is read on to the end of it for nothing
-WORTH = 200  # symbols of a text, from which on a recording has paid (assumed, not measured)
+STEPS = 16  # per launch; a text that ends within them is computed to the end of them in vain
+MIN_LENGTH = 200  # symbols of a text from which on a graph pays (assumed, not measured)
 
 # Shapes: K = STEPS, B batch, V vocabulary.
 
 
 class GraphedBatch(Batch):
-    """A batch whose turns are of several symbols. `RuntimeError` if it cannot be recorded.
+    """A batch that takes several steps at once.
 
-    No filter may look back, and no unit be held. Rows that are done with are carried along until
-    they are half of all, because every number of rows is another recording.
+    No filter may look back, and no unit may be clamped. Finished rows are carried along until they
+    are half of all, because each number of rows needs its own graph. Raises `RuntimeError` if the
+    steps cannot be captured.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """As `Batch`."""
-        super().__init__(*arguments, **named)
-        self._rows = list(range(len(self.logits)))
-        self._record()
+    def __init__(
+        self,
+        engine: StepEngine[Any],
+        primed: Workspace,
+        chain: FilterChain,
+        seeds: Sequence[int],
+        prime: Sequence[int] = (),
+    ) -> None:
+        """See `Batch`."""
+        super().__init__(engine, primed, chain, seeds, prime)
+        self._rows = list(range(len(seeds)))  # the columns of the rows that are not finished
+        self._prepare()
 
     def symbols(self) -> Iterator[Array]:
-        """As `Batch.symbols`."""
+        """See `Batch.symbols`."""
         while True:
-            yield from self.turn()[0]
+            yield from self.draw_steps()[0]
 
-    def turn(self) -> tuple[Array, Tensor]:
-        """As `Batch.turn`, of K symbols that have been read too."""
-        noise = torch.as_tensor(self._noise.several(STEPS))  # [B, K, V]
+    def draw_steps(self) -> tuple[Array, Tensor]:
+        """See `Batch.draw_steps`; K symbols, which have been read already."""
+        noise = torch.as_tensor(self._noise.next_places(STEPS))  # [B, K, V]
         self._added.copy_(noise.transpose(0, 1), non_blocking=True)
-        self._replay()
+        self._run_steps()
         return self._drawn.cpu().numpy()[:, self._rows], self._seen[:, self._rows]
 
-    def advance(self, indices: Array) -> None:
-        """A turn has advanced already."""
+    def advance(self, symbols: Array) -> None:
+        """Do nothing: `draw_steps` has read the symbols."""
 
-    def begin(self, row: int, seed: int) -> None:
-        """As `Batch.begin`."""
-        super().begin(self._rows[row], seed)
+    def restart(self, row: int, seed: int) -> None:
+        """See `Batch.restart`."""
+        super().restart(self._rows[row], seed)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """As `Batch.keep`."""
+    def select(self, rows: Sequence[int]) -> None:
+        """See `Batch.select`."""
         self._rows = [self._rows[row] for row in rows]
         if 2 * len(self._rows) <= len(self.logits):
-            super().keep(self._rows)
+            super().select(self._rows)
             self._rows = list(range(len(self._rows)))
             if self._rows:
-                with contextlib.suppress(RuntimeError):  # then the steps are made one by one
-                    self._record()
+                with contextlib.suppress(RuntimeError):  # the steps then run one by one
+                    self._prepare()
 
     def _steps(self) -> None:
-        """K symbols of each row, from what was added to their logits."""
+        """Draw and read K symbols of each row, from their logits and the noise `_added`."""
         for place in range(STEPS):
             self._seen[place].copy_(self.logits)
-            chances = self.chain(self.logits, self._history) + self._added[place]
-            torch.argmax(chances, -1, out=self._drawn[place])
-            self._stepper.step(self._drawn[place], self._memory)
+            scores = self.chain(self.logits, self._history) + self._added[place]
+            torch.argmax(scores, -1, out=self._drawn[place])
+            self._engine.step(self._drawn[place], self._workspace)
 
-    def _record(self) -> None:
-        """Make room, and a recording where there is CUDA to make it."""
+    def _prepare(self) -> None:
+        """Allocate the buffers, and capture the steps where there is CUDA to do it."""
         rows, device = len(self.logits), self.logits.device
         self._added = self.logits.new_zeros(STEPS, *self.logits.shape)
         self._seen = torch.empty_like(self._added)
         self._drawn = torch.zeros(STEPS, rows, dtype=torch.int64, device=device)
-        self._replay = self._steps
+        self._run_steps: Callable[[], object] = self._steps
         if self._can_capture:
-            self._replay = self._recorded()
+            self._run_steps = self._captured_steps()
 
     @property
     def _can_capture(self) -> bool:
-        return self._memory.is_cuda
+        return self._workspace.columns.is_cuda
 
-    def _recorded(self) -> Any:
-        before = self._memory.clone()
+    def _captured_steps(self) -> Callable[[], object]:
+        """Return the replay of the captured steps, checked against the eager ones."""
+        columns = self._workspace.columns
+        before = columns.clone()
 
         def warm_up() -> Tensor:
             self._steps()
@@ -95,12 +107,10 @@ class GraphedBatch(Batch):
 
         try:
             graph, expected = capture(before.device, warm_up, self._steps)
-            # What the stepper works on: it lets go of it when it is given another batch.
-            self._kept = dict(vars(self._stepper))
-            self._memory.copy_(before)
+            columns.copy_(before)
             graph.replay()
             if not torch.equal(self._drawn, expected):
                 raise RuntimeError("a replay draws other symbols")
         finally:
-            self._memory.copy_(before)
+            columns.copy_(before)
         return graph.replay

@@ -1,4 +1,4 @@
-"""What each row of a batch has read and written, for the filters that look back."""
+"""The symbols of each row of a batch, for the filters that look back."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,14 @@ from torch import Tensor
 
 from charnn.config import SampleConfig
 
+# Shapes: B batch, V vocabulary.
+
 
 class History:
-    """Rows of symbols, kept only as far as the config's filters look at them."""
+    """The symbols of each row, as far back as the filters of a config look; nothing if none does.
+
+    Rows start with the prime.
+    """
 
     def __init__(self, config: SampleConfig, vocabulary_size: int, prime: Sequence[int]) -> None:
         self._penalty = config.repetition_penalty != 1
@@ -21,8 +26,8 @@ class History:
         self._texts: list[list[int]] = []
         self._followers: list[dict[tuple[int, ...], set[int]]] = []
 
-    def begin(self, row: int) -> None:
-        """Row `row`, the next new one or one that is done with, begins with the prime."""
+    def restart(self, row: int) -> None:
+        """Let a new row, or the next text in the place of a finished one, start with the prime."""
         if not self.used:
             return
         if row == len(self._texts):
@@ -33,24 +38,24 @@ class History:
         for index in self._prime:
             self._append(row, index)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows are left, in this order."""
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
         if self.used:
             self._texts = [self._texts[row] for row in rows]
             self._followers = [self._followers[row] for row in rows]
 
     def append(self, indices: Sequence[int]) -> None:
-        """Each row wrote a symbol."""
+        """Add a symbol to each row."""
         if self.used:
             for row, index in enumerate(indices):
                 self._append(row, index)
 
     def recent(self) -> Tensor:
-        """Which symbols [B, V] are among the last `repetition_window` ones of each row."""
+        """Mark the symbols [B, V] among the last `repetition_window` of each row."""
         return self._mask([text[-self._window :] for text in self._texts])
 
     def repeating(self) -> Tensor:
-        """Which symbols [B, V] would end a sequence of `no_repeat` symbols that the row has."""
+        """Mark the symbols [B, V] that would repeat the row's sequences of `no_repeat` symbols."""
         assert self._n is not None
         n = self._n - 1
         keys = (tuple(text[len(text) - n :]) for text in self._texts)
@@ -63,7 +68,7 @@ class History:
             key = tuple(text[len(text) - self._n : -1])
             self._followers[row].setdefault(key, set()).add(index)
         longest = max(self._window, self._n or 0)
-        if len(text) > 2 * longest:  # an endless text must not take endless room
+        if len(text) > 2 * longest:  # an endless text must not take endless memory
             del text[:-longest]
 
     def _mask(self, marked: list[list[int]]) -> Tensor:

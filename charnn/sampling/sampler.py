@@ -1,35 +1,50 @@
-"""A model becomes text: one that streams, or many that are written at once."""
+"""Generate text with a trained network: one text that streams, many at once, or the likeliest."""
 
 import contextlib
+import copy
 import itertools
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from charnn.config import SampleConfig
 from charnn.device import thread_count
-from charnn.errors import CharnnError, SettingError
+from charnn.errors import SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling import beam
-from charnn.sampling.batch import AnyStepper, Batch, row_seed, stepper_of
+from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp, check_clamps
-from charnn.sampling.filters import Chain
-from charnn.sampling.graphed_batch import WORTH, GraphedBatch
+from charnn.sampling.engine import StepEngine
+from charnn.sampling.filters import FilterChain
+from charnn.sampling.generation import Generation
+from charnn.sampling.graphed_batch import MIN_LENGTH, GraphedBatch
+from charnn.sampling.noise import Array, row_seed
+from charnn.sampling.pick_engine import pick_engine
+from charnn.sampling.prime import read_prime, start_of_line
 from charnn.sampling.products import FullProduct, Product
-from charnn.sampling.stepper import Array
-from charnn.sampling.stopping import OpenSample, Sample, StopCriteria, StopScanner
+from charnn.sampling.record_filter import RecordFilter
+from charnn.sampling.sample import Sample, SampleBuilder
+from charnn.sampling.stopping import NO_STOP, StopCriteria, StopScanner
 from charnn.text.tokenizer import Tokenizer
 
-ROWS = 256  # texts that are written at once, unless fewer are wanted
-NO_STOP = StopCriteria()
+# Shapes: B batch, V vocabulary, K steps.
+
+ROWS = 256  # texts that are generated at once, unless fewer are requested
 
 
 class Sampler:
-    """A model that writes; its weights are folded once. With `records` each text is one, and ends
-    before its line end at the latest. `clamps` hold units, while the prime is read too."""
+    """Generates texts with a network, whose weights it copies.
+
+    Threads may share a sampler: all state of a text lies in the iterator that a method returns.
+
+    >>> sampler = Sampler(network, tokenizer)
+    >>> text = "".join(sampler.stream(SampleConfig(length=200, seed=1), "steep"))
+    """
 
     def __init__(
         self,
@@ -40,171 +55,213 @@ class Sampler:
         records: bool = False,
         clamps: Sequence[Clamp] = (),
     ) -> None:
+        """With `records` each text is one record, and ends before its newline at the latest.
+
+        `product` trades precision for speed (charnn/sampling/products.py); `clamps` hold units at a
+        value, also while the prime is read.
+        """
         check_clamps(network.config, clamps)
-        self.yielded = 0  # times that a filter would have left nothing to draw, and yielded
-        self._network = network
+        self.warning = ""  # why texts are generated more slowly than they might be
+        self._network = _evaluating(network)
         self._tokenizer = tokenizer
         self._product = product
-        self._steppers: dict[bool, AnyStepper] = {}
         self._records = records
-        self._clamps = clamps
-        self._replays = network.head.weight.is_cuda
-        self.warning = ""  # what made it slower than it might be
+        self._clamps = tuple(clamps)
+        self._use_graphs = network.head.weight.is_cuda
+        self._engines: dict[bool, StepEngine[Any]] = {}  # by whether they step many texts
+        self._engines_lock = threading.Lock()
 
     def stream(
-        self, config: SampleConfig, prime: str = "", ending: StopCriteria = NO_STOP
-    ) -> Iterator[str]:
-        """The text after `prime`, in pieces as they come; a piece never holds half a character."""
-        decode, stops = self._tokenizer.decoder(), StopScanner(self._ending(ending))
-        batch = self._batch(config, prime, [_seed(config)])
-        for indices in itertools.islice(batch.symbols(), config.length):
-            self.yielded += batch.chain.taken()
-            if text := stops.feed(decode(int(indices[0]))):
-                yield text
-            if stops.met:
-                break
-        if text := stops.rest():
-            yield text
+        self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
+    ) -> Generation[str]:
+        """Return the text after `prime` in pieces as they come; each is of whole characters."""
+        chain = self._chain(config)
+        return Generation(self._pieces(chain, prime, self._criteria(stop)), chain)
 
     def samples(
         self,
         config: SampleConfig,
         count: int,
         prime: str = "",
-        ending: StopCriteria = NO_STOP,
-        best: int | None = None,
+        stop: StopCriteria = NO_STOP,
+        alternatives: int | None = None,
         rows: int = ROWS,
-    ) -> Iterator[Sample]:
-        """Write `count` texts, `rows` at a time, in their order; when one ends, another begins.
+    ) -> Generation[Sample]:
+        """Return `count` texts after `prime` in their order, `rows` of them generated at a time.
 
-        With `best` each has its `choices`, with so many alternatives.
+        When one ends, the next starts in its place. With `alternatives` each sample has `choices`:
+        its symbols, each with so many of the likeliest symbols in its place.
         """
-        seed, waiting, coming = _seed(config), dict[int, Sample](), 0
-        ending = self._ending(ending)
-        drafts = (
-            OpenSample(number, row_seed(seed, number), self._tokenizer, config.length, ending)
+        chain, criteria = self._chain(config), self._criteria(stop)
+        seed = _seed(config)
+        builders = (
+            SampleBuilder(number, row_seed(seed, number), self._tokenizer, config.length, criteria)
             for number in range(count)
         )
-        for draft in self._written(config, drafts, min(rows, count), prime, best):
-            waiting[draft.index] = draft.sample()
-            while coming in waiting:
-                yield waiting.pop(coming)
-                coming += 1
+        finished = self._finished(chain, builders, min(rows, count), prime, alternatives)
+        return Generation(_in_order(finished), chain)
 
-    def beam(
-        self, config: SampleConfig, width: int, prime: str = "", ending: StopCriteria = NO_STOP
-    ) -> list[Sample]:
-        """The likeliest texts that a search finds (`charnn.sampling.beam.search`), by the model's
-        own probabilities: of the config only the length counts."""
-        assert config.length is not None
-        batch = self._batch(SampleConfig(length=0), prime, [0])  # which nothing is drawn from
-        ending = self._ending(ending)
-        found = beam.search(batch, self._tokenizer, width, config.length, ending)
-        return [replace(sample, index=index) for index, sample in enumerate(found)]
-
-    def _written(
+    def records(
         self,
         config: SampleConfig,
-        drafts: Iterator[OpenSample],
+        wanted: RecordFilter,
+        prime: str = "",
+        stop: StopCriteria = NO_STOP,
+        alternatives: int | None = None,
+    ) -> Generation[Sample]:
+        """Return the wanted records that start with `prime`, as many as requested if there are."""
+        rows = min(ROWS, wanted.counts.requested)
+        samples = self.samples(config, wanted.max_tries, prime, stop, alternatives, rows)
+        return samples.through(lambda some: wanted.apply(some, prime))
+
+    def beam(
+        self, config: SampleConfig, width: int, prime: str = "", stop: StopCriteria = NO_STOP
+    ) -> list[Sample]:
+        """Return the likeliest texts that a beam search of this width finds, the best first.
+
+        Only the length of the config counts. Likeliest is by the fewest nats per symbol, the stop's
+        included.
+        """
+        if config.length is None:
+            raise SettingError("a beam search needs a finite `length`")
+        chain = self._chain(SampleConfig(length=0))  # nothing is drawn
+        batch = self._batch(chain, prime, [0])
+        found = beam.search(batch, self._tokenizer, width, config.length, self._criteria(stop))
+        return [replace(sample, index=index) for index, sample in enumerate(found)]
+
+    def _pieces(self, chain: FilterChain, prime: str, criteria: StopCriteria) -> Iterator[str]:
+        decode, scanner = self._tokenizer.decoder(), StopScanner(criteria)
+        batch = self._batch(chain, prime, [_seed(chain.config)])
+        for symbols in itertools.islice(batch.symbols(), chain.config.length):
+            if text := scanner.feed(decode(int(symbols[0]))):
+                yield text
+            if scanner.met:
+                break
+        if text := scanner.rest():
+            yield text
+
+    def _finished(
+        self,
+        chain: FilterChain,
+        builders: Iterator[SampleBuilder],
         rows: int,
         prime: str,
-        best: int | None,
-    ) -> Iterator[OpenSample]:
-        """The drafts as they end."""
-        if config.length == 0:
-            yield from drafts
+        alternatives: int | None,
+    ) -> Iterator[Sample]:
+        """Yield the samples as they end."""
+        if chain.config.length == 0:
+            yield from (builder.build() for builder in builders)
             return
-        going = [next(drafts) for _ in range(rows)]
-        batch = self._batch(config, prime, [draft.seed for draft in going])
-        while going:
-            indices, logits = batch.turn()
-            self.yielded += batch.chain.taken()
-            _append(going, logits, indices, best)
-            batch.advance(indices[-1])
-            left = []
-            for row, draft in enumerate(going):
-                if draft.ended:
-                    yield draft
-                    if (another := next(drafts, None)) is None:
+        active = [next(builders) for _ in range(rows)]
+        batch = self._batch(chain, prime, [builder.seed for builder in active])
+        while active:
+            symbols, logits = batch.draw_steps()
+            _append_steps(active, symbols, logits, alternatives)
+            batch.advance(symbols[-1])
+            remaining = []
+            for row, builder in enumerate(active):
+                if builder.ended:
+                    yield builder.build()
+                    if (following := next(builders, None)) is None:
                         continue
-                    going[row] = another
-                    batch.begin(row, another.seed)
-                left.append(row)
-            if len(left) < len(going):
-                going = [going[row] for row in left]
-                batch.keep(left)
+                    active[row] = following
+                    batch.restart(row, following.seed)
+                remaining.append(row)
+            if len(remaining) < len(active):
+                active = [active[row] for row in remaining]
+                batch.select(remaining)
 
-    def _ending(self, ending: StopCriteria) -> StopCriteria:
-        return replace(ending, line=True) if self._records else ending
+    def _criteria(self, stop: StopCriteria) -> StopCriteria:
+        return replace(stop, at_line_end=True) if self._records else stop
 
-    def _batch(self, config: SampleConfig, prime: str, seeds: Sequence[int]) -> Batch:
-        tokenizer = self._tokenizer
-        read = tokenizer.encode(prime).tolist()
+    def _chain(self, config: SampleConfig) -> FilterChain:
+        return FilterChain(config, self._tokenizer.unknown_index)
+
+    def _batch(self, chain: FilterChain, prime: str, seeds: Sequence[int]) -> Batch:
         if self._records and "\n" in prime:
-            raise SettingError("a record has no line end, and its prime has none")
-        start = start_of_line(tokenizer) if self._records or not read else []
-        unknown = tokenizer.unknown_index
-        many = len(seeds) > 1
-        if many not in self._steppers:  # each has a copy of the weights
-            self._steppers[many] = stepper_of(self._network, len(seeds), self._product)
-            self._steppers[many].hold(self._clamps)
-        arguments = self._network, config, read, seeds, unknown, self._steppers[many], start
-        if self._replays and self._worth_a_recording(config):
+            raise SettingError("a record has no newline, so its `prime` cannot have one")
+        symbols = self._tokenizer.encode(prime).tolist()
+        # Filters do not look back at the start of the line.
+        start = start_of_line(self._tokenizer) if self._records or not symbols else []
+        engine = self._engine(len(seeds) > 1)
+        primed = read_prime(self._network, engine, [*start, *symbols])
+        if self._use_graphs and self._graph_pays(chain):
             try:
-                return GraphedBatch(*arguments)
+                return GraphedBatch(engine, primed, chain, seeds, symbols)
             except RuntimeError as error:
-                self._replays = False
+                self._use_graphs = False
                 line = str(error).partition("\n")[0][:200]
-                self.warning = f"CUDA cannot replay steps, and makes each anew, slower: {line}"
-        return Batch(*arguments)
+                self.warning = f"CUDA graphs cannot be used, so sampling is slower: {line}"
+        return Batch(engine, primed, chain, seeds, symbols)
 
-    def _worth_a_recording(self, config: SampleConfig) -> bool:
-        long = config.length is None or config.length >= WORTH
-        return long and not (self._clamps or Chain(config).looks_back)
+    def _engine(self, many: bool) -> StepEngine[Any]:
+        """Return the engine for one text or for many; each has its own copy of the weights, so it
+        is made when it is first needed."""
+        with self._engines_lock:
+            if many not in self._engines:
+                rows = 2 if many else 1
+                self._engines[many] = pick_engine(self._network, rows, self._product, self._clamps)
+            return self._engines[many]
+
+    def _graph_pays(self, chain: FilterChain) -> bool:
+        length = chain.config.length
+        long = length is None or length >= MIN_LENGTH
+        return long and not (self._clamps or chain.looks_back)
 
 
 def stream(
     network: CharNetwork, tokenizer: Tokenizer, config: SampleConfig, prime: str = ""
 ) -> Iterator[str]:
-    """`Sampler.stream` of a network that writes once."""
+    """Yield one text of a network as `Sampler.stream` does."""
     return Sampler(network, tokenizer).stream(config, prime)
 
 
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
-    """Two threads at most within the block; what more would bring was not measured."""
+    """Let torch use at most two CPU threads within the block, as many as speed up a single text.
+
+    More were not measured. The setting is that of the whole process.
+    """
     with thread_count(min(torch.get_num_threads(), 2)):
         yield
 
 
-def start_of_line(tokenizer: Tokenizer) -> list[int]:
-    """What is read before the first character when there is no prime: the end of a line."""
-    for character in "\n ":
-        try:
-            return [int(index) for index in tokenizer.encode(character)]
-        except CharnnError:
-            continue
-    return [0]
+def _evaluating(network: CharNetwork) -> CharNetwork:
+    """Return a network with the same parameters that is always in evaluation mode, whatever another
+    thread does with the given one."""
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    return copy.deepcopy(network, shared).eval()
 
 
 def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _append(drafts: Sequence[OpenSample], logits: Tensor, indices: Array, best: int | None) -> None:
-    """Give each draft its symbols [K, B] up to its end, with the nats that the model has for them,
-    by their logits [K, B, V]."""
+def _in_order(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """Yield samples by their index, as soon as all before them have come."""
+    waiting, next_index = dict[int, Sample](), 0
+    for sample in samples:
+        waiting[sample.index] = sample
+        while next_index in waiting:
+            yield waiting.pop(next_index)
+            next_index += 1
+
+
+def _append_steps(
+    builders: Sequence[SampleBuilder], symbols: Array, logits: Tensor, alternatives: int | None
+) -> None:
+    """Append symbols [K, B] to each text up to its end, with their nats by the logits [K, B, V]."""
     nats = -logits.log_softmax(-1)
-    symbols = torch.as_tensor(indices, device=nats.device)
-    drawn = nats.gather(-1, symbols[..., None]).squeeze(-1).tolist()
-    likeliest: list[list[list[tuple[int, float]] | None]] = [[None] * len(drafts)] * len(drawn)
-    if best is not None:
-        values, symbols = nats.topk(min(best, nats.shape[-1]), largest=False)
+    indices = torch.as_tensor(symbols, device=nats.device)
+    drawn = nats.gather(-1, indices[..., None]).squeeze(-1).tolist()
+    likeliest: list[list[list[tuple[int, float]] | None]] = [[None] * len(builders)] * len(drawn)
+    if alternatives is not None:
+        values, indices = nats.topk(min(alternatives, nats.shape[-1]), largest=False)
         likeliest = [
             [list(zip(*pair, strict=True)) for pair in zip(*step, strict=True)]
-            for step in zip(symbols.tolist(), values.tolist(), strict=True)
+            for step in zip(indices.tolist(), values.tolist(), strict=True)
         ]
-    for step in zip(indices.tolist(), drawn, likeliest, strict=True):
-        for draft, *choice in zip(drafts, *step, strict=True):
-            if not draft.ended:
-                draft.append(*choice)
+    for step in zip(symbols.tolist(), drawn, likeliest, strict=True):
+        for builder, *choice in zip(builders, *step, strict=True):
+            if not builder.ended:
+                builder.append(*choice)

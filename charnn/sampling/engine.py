@@ -1,0 +1,66 @@
+"""The step engine: reads one symbol of each text and returns the logits of the next.
+
+An engine holds weights and never changes after its construction, so threads may share it. All that
+a step changes lies in a workspace, which belongs to one batch of texts.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charnn.sampling.clamp import Clamp
+
+# Shapes: B batch, H hidden, L layers, V vocabulary, S tensors in a cell's state, R rows of a
+# workspace.
+
+Symbols = Tensor | NDArray[Any]  # indices [B]
+
+
+class Workspace:
+    """Recurrent state, scratch buffers and their views for a batch of texts.
+
+    `columns` [R, B] is all that lasts from one step to the next, a column per text. Columns do not
+    depend on each other and may be overwritten by those of another workspace of the same engine.
+    `logits` [B, V], of each text's next symbol, is a view of it, which the next step overwrites.
+    """
+
+    def __init__(self, columns: Tensor, logits: Tensor) -> None:
+        self.columns = columns
+        self.logits = logits
+
+
+W = TypeVar("W", bound=Workspace)
+
+
+class StepEngine(Protocol[W]):
+    """Compute the same function as a `CharNetwork`, one symbol per call.
+
+    The weights are copied: later training does not change them.
+    """
+
+    clamps: Sequence[Clamp]  # applied in every step; `start` takes a state as it is
+
+    def start(self, state: Tensor) -> W:
+        """Return the workspace of texts that were read up to `state` [S, B, L, H]."""
+        ...
+
+    def step(self, symbols: Symbols, workspace: W) -> Tensor:
+        """Read one symbol of each text [B]; return `workspace.logits` [B, V], now of the next."""
+        ...
+
+    def state(self, workspace: W) -> Tensor:
+        """Return a copy of the recurrent state [S, B, L, H]."""
+        ...
+
+    def select(self, workspace: W, rows: Sequence[int]) -> W:
+        """Return a new workspace with copies of these texts, in this order; one may be repeated."""
+        ...
+
+
+def selected_columns(workspace: Workspace, rows: Sequence[int]) -> Tensor:
+    """Return copies of the columns of these texts."""
+    columns = workspace.columns
+    return columns.index_select(1, columns.new_tensor(rows, dtype=torch.int64))

@@ -1,0 +1,32 @@
+"""Generated texts as they come."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from charnn.sampling.filters import FilterChain
+
+T = TypeVar("T")
+
+
+class Generation(Iterator[T]):
+    """An iterator of generated texts, or of the pieces of one.
+
+    `relaxed` is the number of symbols so far for which `no_repeat` was dropped, because it would
+    have left nothing to draw.
+    """
+
+    def __init__(self, items: Iterator[T], chain: FilterChain) -> None:
+        self._items, self._chain = items, chain
+
+    @property
+    def relaxed(self) -> int:
+        """The number of symbols for which a filter was dropped."""
+        return self._chain.relaxed
+
+    def __next__(self) -> T:
+        """Return the next text or piece."""
+        return next(self._items)
+
+    def through(self, step: Callable[["Generation[T]"], Iterator[T]]) -> "Generation[T]":
+        """Return the generation of what `step` yields from this one."""
+        return Generation(step(self), self._chain)

@@ -1,0 +1,178 @@
+"""The records among many generated ones that are unique, new, matching and valid, with counts."""
+
+import itertools
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from charnn.errors import CharnnError, SettingError
+from charnn.words import plural
+
+if TYPE_CHECKING:
+    from charnn.checkpoint import Checkpoint
+    from charnn.sampling.sample import Sample
+
+TRIES_PER_RECORD = 20  # records to generate for each requested one, at most
+VALIDATOR_BATCH = 256  # records per call of a validator
+VALIDATOR_SECONDS = 60.0  # for which a command may run per call
+
+Validator = Callable[[list[str]], Sequence[bool]]
+
+
+@dataclass
+class RecordCounts:
+    """The numbers of records: requested, generated, and of those generated how many were kept, were
+    complete (not cut off by `length`), valid, unique among themselves, and unique and novel."""
+
+    requested: int
+    generated: int = 0
+    kept: int = 0
+    complete: int = 0
+    valid: int = 0
+    unique: int = 0
+    novel: int = 0
+    characters: int = 0
+
+    @property
+    def mean_length(self) -> float:
+        """The mean number of characters of a generated record."""
+        return self.characters / max(1, self.generated)
+
+
+class RecordFilter:
+    """Lets the wanted records among generated ones pass, and counts them all. It is used once.
+
+    >>> wanted = RecordFilter(20, unique=True, keep="^st", validator="python is_valid.py")
+    >>> records = [sample.text for sample in sampler.records(SampleConfig(seed=1), wanted)]
+    >>> wanted.counts.generated, wanted.counts.kept
+    (33, 20)
+    """
+
+    def __init__(
+        self,
+        requested: int,
+        *,
+        unique: bool = False,
+        keep: str | re.Pattern[str] | None = None,
+        validator: str | Validator | None = None,
+        is_known: Callable[[str], bool] | None = None,
+        novel: bool = False,
+        max_tries: int | None = None,
+    ) -> None:
+        """Ask for `requested` records among `max_tries` generated ones, by default 20 for each.
+
+        With `unique` no record passes twice, with `novel` none that `is_known`
+        (`known_records(checkpoint)`), with `keep` only those in which the regular expression is
+        found, with `validator` only those that it answers True for. A validator is a function of a
+        list of records, or a command: it reads records from stdin, one a line, and prints 1 or 0
+        for each.
+        """
+        if novel and is_known is None:
+            raise SettingError("`novel` needs `is_known`, which tells the training records")
+        self.counts = RecordCounts(requested)
+        self.max_tries = max_tries or TRIES_PER_RECORD * requested
+        self.validates = validator is not None
+        self._validator = _CommandValidator(validator) if isinstance(validator, str) else validator
+        self._unique, self._novel = unique, novel
+        self._keep = re.compile(keep) if isinstance(keep, str) else keep
+        self._is_known = is_known
+        self._seen: set[str] = set()
+
+    def apply(self, samples: Iterable["Sample"], prime: str = "") -> Iterator["Sample"]:
+        """Yield the wanted ones among samples, whose records start with the prime, until there are
+        as many as requested."""
+        size = 1 if self._validator is None else VALIDATOR_BATCH
+        for batch in _batched(samples, size):
+            answers = self._validate([prime + sample.text for sample in batch])
+            for sample, valid in zip(batch, answers, strict=True):
+                if self._passes(sample, prime + sample.text, valid):
+                    yield sample
+                    if self.counts.kept == self.counts.requested:
+                        return
+
+    def _validate(self, records: list[str]) -> Sequence[bool]:
+        if self._validator is None:
+            return [True] * len(records)
+        answers = self._validator(records)
+        if len(answers) != len(records):
+            raise CharnnError(
+                f"the `validator` gave {plural(len(answers), 'answer')} for "
+                f"{plural(len(records), 'record')}; it must give one for each"
+            )
+        return answers
+
+    def _passes(self, sample: "Sample", record: str, valid: bool) -> bool:
+        complete = sample.stop == "stop"
+        unique = record not in self._seen
+        novel = self._is_known is None or not self._is_known(record)
+        self._seen.add(record)
+        passes = (
+            complete
+            and valid
+            and (unique or not self._unique)
+            and (novel or not self._novel)
+            and (self._keep is None or bool(self._keep.search(record)))
+        )
+        counts = self.counts
+        counts.generated += 1
+        counts.kept += passes
+        counts.complete += complete
+        counts.valid += valid
+        counts.unique += unique
+        counts.novel += unique and novel
+        counts.characters += len(record)
+        return passes
+
+
+def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:
+    """Return a function that tells whether a record is one that the model was trained on.
+
+    It is approximate: a small share of other records, `checkpoint.known.false_positives`, is taken
+    for known too.
+    """
+    known, codes_of = checkpoint.known, checkpoint.tokenizer.codes_of
+    if known is None:
+        raise SettingError("this model was not trained on records, so none is known")
+    return lambda record: known.has(codes_of(record))
+
+
+class _CommandValidator:
+    """A validator that runs a command."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def __call__(self, records: list[str]) -> list[bool]:
+        called = f"the `validator` {self._command!r}"
+        try:
+            done = subprocess.run(
+                shlex.split(self._command), input="".join(record + "\n" for record in records),
+                capture_output=True, text=True, encoding="utf-8", timeout=VALIDATOR_SECONDS,
+                check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise CharnnError(
+                f"{called} took more than {VALIDATOR_SECONDS:g} s for "
+                f"{plural(len(records), 'record')}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise CharnnError(f"{called} cannot be run: {error}") from error
+        if done.returncode != 0:
+            message = (done.stderr.strip().splitlines() or ["no message on stderr"])[-1]
+            raise CharnnError(f"{called} failed with exit code {done.returncode}: {message[:200]}")
+        answers = done.stdout.split()
+        if len(answers) != len(records) or not set(answers) <= {"0", "1"}:
+            raise CharnnError(
+                f"{called} printed {plural(len(answers), 'answer')} for "
+                f"{plural(len(records), 'record')}; it must print 1 or 0 for each"
+            )
+        return [answer == "1" for answer in answers]
+
+
+def _batched(samples: Iterable["Sample"], size: int) -> Iterator[list["Sample"]]:
+    rest = iter(samples)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
