@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from charnn.config import DEFAULT_MINUTES, TextConfig
+from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
 from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
@@ -32,16 +33,29 @@ def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> 
         precision: of the products when text is generated: "fp32", "int8" (CPU) or "fp16" (GPU).
 
     Raises:
-        CheckpointError: the file is missing, damaged, or no checkpoint of charnn.
+        CheckpointError: the file is missing (then also a `FileNotFoundError`), damaged, or no
+            checkpoint of charnn.
 
     Example:
-        >>> model = charnn.load("checkpoints/corpus")  # doctest: +SKIP
-        >>> model.sample("steep", length=80, seed=1)  # doctest: +SKIP
+        >>> model = charnn.load("checkpoints/corpus")
+        >>> text = model.sample("st", length=80, seed=1)
     """
-    loaded, note = open_model(Path(path))
+    place = Path(path)
+    loaded, note = open_model(place)
     if note:
         log.warning(note)
-    return LanguageModel(loaded, device, precision=precision)
+    folder = place if place.is_dir() else place.parent
+    return LanguageModel(loaded, device, precision=precision, folder=folder)
+
+
+def curves(run: str | Path) -> Curves:
+    """Return the learning curves of a run: its logged steps and validations.
+
+    Example:
+        >>> found = charnn.curves("checkpoints/corpus")
+        >>> step, nats_per_char = found.metrics.validations[-1]
+    """
+    return read_curves(Path(run), Path(run).name)
 
 
 def train(
@@ -84,8 +98,9 @@ def train(
     What is chosen is logged by the logger "charnn" at level INFO, what is notable as a WARNING.
 
     Example:
-        >>> charnn.train("corpus.txt", minutes=5, progress=True)  # doctest: +SKIP
-        PosixPath('checkpoints/corpus/best.safetensors')
+        >>> best = charnn.train("corpus.txt", steps=4, hidden_size=8, out="checkpoints/small")
+        >>> best.name
+        'best.safetensors'
     """
     text = {name: value for name, value in settings.items() if name in TextConfig.names()}
     given = {name: value for name, value in settings.items() if name not in text}
@@ -129,8 +144,7 @@ def resume(
         CharnnError: the folder has no run to resume, or the text is not the run's.
 
     Example:
-        >>> charnn.resume("checkpoints/corpus", minutes=10)  # doctest: +SKIP
-        PosixPath('checkpoints/corpus/best.safetensors')
+        >>> best = charnn.resume("checkpoints/corpus", steps=8)
     """
     extended = any(value is not None for value in (minutes, epochs, steps))
     request = ResumeRequest(

@@ -1,38 +1,71 @@
 """A trained model in Python: generate text, score it, look inside."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Unpack
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import SampleConfig
 from charnn.device import pick_device
 from charnn.errors import SettingError
+from charnn.insight.gradients import Reach, measure_reach
+from charnn.insight.properties import PROPERTIES, Property
+from charnn.insight.trace import Trace, trace_text
+from charnn.insight.units import UnitSearch, find_units, text_to_search
 from charnn.model.evaluate import Score, evaluate
+from charnn.runs.evaluation_text import evaluation_text
+from charnn.sampling.clamp import Clamp
+from charnn.sampling.generation import Generation
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product
+from charnn.sampling.record_filter import RecordCounts, RecordFilter, Validator, known_records
+from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
-from charnn.sampling.stopping import Sample, StopCriteria
+from charnn.sampling.stopping import StopCriteria
 from charnn.settings import SampleSettings
 from charnn.text.records import Records, Text, indices_of, split_records
 
+Stop = str | Sequence[str]
 PRODUCTS: dict[str, type[Product]] = {
     "fp32": FullProduct, "int8": Int8Product, "fp16": HalfProduct,
 }  # fmt: skip
 
 
+class RecordSamples(Iterator[Sample]):
+    """The wanted records as they are generated, and the counts of all that were."""
+
+    def __init__(self, samples: Iterable[Sample], counts: RecordCounts) -> None:
+        self._samples = iter(samples)
+        self.counts = counts
+
+    def __next__(self) -> Sample:
+        """Return the next wanted record."""
+        return next(self._samples)
+
+
 class LanguageModel:
-    """A trained model. Threads may share it."""
+    """A trained model, as `charnn.load` returns it. Threads may share it."""
 
     def __init__(
-        self, loaded: Checkpoint, device: str = "auto", *, precision: str = "fp32"
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        *,
+        precision: str = "fp32",
+        clamps: Sequence[Clamp] = (),
+        folder: Path | None = None,
     ) -> None:
         if precision not in PRODUCTS:
             raise SettingError(f"precision {precision!r} is none of {', '.join(PRODUCTS)}")
-        self.checkpoint = loaded
-        self.tokenizer = loaded.tokenizer
-        self.network = loaded.network(pick_device(device))
+        self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
+        self.network = checkpoint.network(pick_device(device))
+        self.folder = folder
+        self._device, self._precision = device, precision
         self._sampler = Sampler(
-            self.network, self.tokenizer, product=PRODUCTS[precision], records=loaded.text.lines
-        )
+            self.network, self.tokenizer, product=PRODUCTS[precision],
+            records=checkpoint.text.lines, clamps=clamps,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         model, figures = self.checkpoint.model, self.checkpoint.figures
@@ -44,18 +77,30 @@ class LanguageModel:
         )
 
     def stream(
-        self, prime: str = "", *, stop: str | Sequence[str] = (), **settings: Unpack[SampleSettings]
-    ) -> Iterator[str]:
-        """Yield the text after `prime` as it is generated, up to one of the texts of `stop`.
+        self, prime: str = "", *, stop: Stop = (), **settings: Unpack[SampleSettings]
+    ) -> Generation[str]:
+        """Yield the text after `prime` piece by piece, up to one of the texts of `stop`.
 
-        `settings` are those of `SampleConfig`, such as `length`, `temperature`, `top_p`, `seed`.
+        The settings are those of `SampleSettings`, such as `length`, `temperature` and `seed`.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> for piece in model.stream("st", length=20, stop="\\n"):
+            ...     print(piece, end="", flush=True)  # doctest: +SKIP
         """
         return self._sampler.stream(SampleConfig.from_json(settings), prime, _criteria(stop))
 
     def sample(
-        self, prime: str = "", *, stop: str | Sequence[str] = (), **settings: Unpack[SampleSettings]
+        self, prime: str = "", *, stop: Stop = (), **settings: Unpack[SampleSettings]
     ) -> str:
-        """Return the text after `prime`, such as `sample("steep", length=200, seed=1)`."""
+        """Return the text after `prime`, without the prime.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> text = model.sample("st", length=20, temperature=0.7, seed=1)
+            >>> len(text)
+            20
+        """
         return "".join(self.stream(prime, stop=stop, **settings))
 
     def samples(
@@ -63,41 +108,166 @@ class LanguageModel:
         count: int,
         prime: str = "",
         *,
-        stop: str | Sequence[str] = (),
-        best: int | None = None,
+        stop: Stop = (),
+        alternatives: int | None = None,
         **settings: Unpack[SampleSettings],
-    ) -> Iterator[Sample]:
-        """Yield `count` texts after `prime`, many generated at once, in their order.
+    ) -> Generation[Sample]:
+        """Yield `count` texts after `prime` in their order, many generated at once.
 
-        A sample's `seed`, given to `sample`, generates its text again. With `best` each sample has
-        `choices`: for every symbol its nats and so many alternatives.
+        The `seed` of a sample, given to `sample`, generates its text again. With `alternatives`
+        each sample has `choices`: for every symbol its nats and so many likely alternatives.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> samples = list(model.samples(3, "st", length=20, seed=1))
+            >>> samples[2].text == model.sample("st", length=20, seed=samples[2].seed)
+            True
         """
         config = SampleConfig.from_json(settings)
-        return self._sampler.samples(config, count, prime, _criteria(stop), best)
+        return self._sampler.samples(config, count, prime, _criteria(stop), alternatives)
 
-    def beam(
-        self, width: int, prime: str = "", *, length: int, stop: str | Sequence[str] = ()
-    ) -> list[Sample]:
+    def records(
+        self,
+        count: int,
+        prime: str = "",
+        *,
+        unique: bool = False,
+        novel: bool = False,
+        keep: str | re.Pattern[str] | None = None,
+        validator: str | Validator | None = None,
+        max_tries: int | None = None,
+        **settings: Unpack[SampleSettings],
+    ) -> RecordSamples:
+        """Yield `count` records that are wanted, of a model that was trained with `lines=True`.
+
+        Args:
+            unique: no record twice.
+            novel: no record of the training list; a Bloom filter in the checkpoint knows them.
+            keep: a regular expression that must be found in the record.
+            validator: a function of a list of records that returns a bool for each, or a command
+                that reads a record per line and prints 1 or 0 for each.
+            max_tries: records to generate at most; 20 for each requested one if left out.
+
+        Fewer than `count` come if `max_tries` are used up; `counts` of the result tells.
+
+        Example:
+            >>> names = charnn.load("checkpoints/names")
+            >>> found = names.records(5, unique=True, keep="^.{2,}$", seed=1)
+            >>> len([sample.text for sample in found]), found.counts.requested
+            (5, 5)
+        """
+        if not self.checkpoint.text.lines:
+            raise SettingError("this model was not trained on records; train one with `lines=True`")
+        wanted = RecordFilter(
+            count, unique=unique, novel=novel, keep=keep, validator=validator,
+            is_known=known_records(self.checkpoint), max_tries=max_tries,
+        )  # fmt: skip
+        samples = self._sampler.records(SampleConfig.from_json(settings), wanted, prime)
+        return RecordSamples(samples, wanted.counts)
+
+    def beam(self, width: int, prime: str = "", *, length: int, stop: Stop = ()) -> list[Sample]:
         """Return the likeliest texts after `prime` that a beam search of that width finds, the
-        best first."""
+        best first.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> best, *others = model.beam(4, "st", length=10)
+        """
         return self._sampler.beam(SampleConfig(length=length), width, prime, _criteria(stop))
 
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
         """Return how well the model predicts `text`, which needs two characters or more.
 
-        A model of records predicts whole lines.
+        A model of records predicts whole lines. `protocol` is "stream" (one pass) or "window"
+        (cold windows of `window` characters).
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> score = model.score("a test")
+            >>> score.characters
+            5
         """
-        read: Text = self.tokenizer.fold(text)
+        return evaluate(self.network, self._read(text), protocol, window)
+
+    def inspect(self, text: str) -> Trace:
+        """Return the gates and states [T, L, H] after each symbol of `text`, and the logits.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> trace = model.inspect("steep")
+            >>> trace.values["forget"].shape[0]
+            5
+        """
+        return trace_text(self.network, self.tokenizer, text, self.checkpoint.text.lines)
+
+    def find_units(
+        self,
+        text: str | None = None,
+        properties: Mapping[str, Property] = PROPERTIES,
+        best: int = 3,
+    ) -> UnitSearch:
+        """Return the units that track each property best, ranked on one half of the text and
+        checked on the other.
+
+        Without `text` the validation part of the run's own corpus is read.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> search = model.find_units(properties={"space": charnn.PROPERTIES["space"]}, best=1)
+            >>> [found.property for found in search.found]
+            ['space']
+        """
+        read = text_to_search(self.checkpoint, self._run_folder(text), text)
+        return find_units(self.network, self.tokenizer, read, properties, best)
+
+    def gradients(
+        self, text: str | None = None, *, distance: int = 200, positions: int = 256
+    ) -> Reach:
+        """Return how strongly the loss depends on the state up to `distance` characters before, at
+        `positions` places of a text.
+
+        Without `text` the validation part of the run's own corpus is read.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> reach = model.gradients(distance=20, positions=4)
+            >>> reach.positions
+            4
+        """
+        if text is None:
+            read = evaluation_text(self.checkpoint, self._run_folder(text)).text
+        else:
+            read = self._read(text)
+        return measure_reach(self.network, read, distance, positions)
+
+    def with_clamps(self, *clamps: Clamp) -> "LanguageModel":
+        """Return the model with units held at a value while it reads and generates.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> held = model.with_clamps(charnn.Clamp(layer=0, unit=3, value=1.0))
+            >>> text = held.sample("st", length=20, seed=1)
+        """
+        return LanguageModel(
+            self.checkpoint, self._device, precision=self._precision, clamps=clamps,
+            folder=self.folder,
+        )  # fmt: skip
+
+    def _read(self, text: str) -> Text:
+        """Return the indices of a text; of a model of records those of its lines."""
+        read = self.tokenizer.fold(text)
         newline = self.tokenizer.newline_index
-        if self.checkpoint.text.lines and newline is not None:
-            indices, _ = split_records([indices_of(read)], newline, self.tokenizer.codes(), 0)
-            read = Records(indices, newline)
-        return evaluate(self.network, read, protocol, window)
+        if not self.checkpoint.text.lines or newline is None:
+            return read
+        indices, _ = split_records([indices_of(read)], newline, self.tokenizer.codes(), 0)
+        return Records(indices, newline)
+
+    def _run_folder(self, text: str | None) -> Path:
+        if text is None and self.folder is None:
+            raise SettingError("this model has no run folder to take a text from; give `text`")
+        return self.folder or Path()
 
 
-def _criteria(stop: str | Sequence[str]) -> StopCriteria:
+def _criteria(stop: Stop) -> StopCriteria:
     """Return what ends a text: one text or several."""
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in stops:
-        raise SettingError("an empty `stop` would end every text before it begins")
-    return StopCriteria(stops)
+    return StopCriteria((stop,) if isinstance(stop, str) else tuple(stop))

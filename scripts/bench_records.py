@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import charnn
-from charnn.cli.records import TRIES, RecordFilter
 from charnn.config import SampleConfig
+from charnn.sampling.record_filter import RecordFilter, known_records
 from charnn.sampling.sampler import Sampler, single_stream_threads
 
 
@@ -30,26 +30,23 @@ def main() -> None:
         path = charnn.train(options.list, out=out, minutes=options.minutes, seed=1, lines=True)
         loaded = charnn.load(path)
     trained = loaded.checkpoint
-    corpus, known, codes_of = trained.corpus, trained.known, loaded.tokenizer.codes_of
+    corpus = trained.corpus
     assert corpus.records is not None
-    assert known is not None
-    wanted = RecordFilter(
-        options.n, unique=True, novel=True, is_known=lambda record: known.has(codes_of(record))
-    )
+    wanted = RecordFilter(options.n, unique=True, novel=True, is_known=known_records(trained))
     start = time.perf_counter()
     with single_stream_threads():
-        writer = Sampler(loaded.network, loaded.tokenizer, records=True)
-        samples = writer.samples(SampleConfig(seed=1), TRIES * options.n)
-        kept = sum(1 for _ in wanted.among(samples, ""))
+        sampler = Sampler(loaded.network, loaded.tokenizer, records=True)
+        kept = sum(1 for _ in sampler.records(SampleConfig(seed=1), wanted))
     seconds, counts = time.perf_counter() - start, wanted.counts
-    shares = [f"{counts[name] / counts['written']:.1%}" for name in ("whole", "unique", "novel")]
-    print("| model | records | nats/char | kept | kept/s | whole | unique | novel too | length |")
+    found = (counts.complete, counts.unique, counts.novel)
+    shares = [f"{count / counts.generated:.1%}" for count in found]
+    print("| model | records | nats/char | kept | kept/s | complete | unique | novel | length |")
     print("|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {trained.model.num_layers}x{trained.model.hidden_size} {trained.model.cell} "
         f"| {corpus.records:,} | {trained.figures.val_nats_per_char:.4f} | {kept:,} "
         f"| {kept / seconds:,.0f} | {' | '.join(shares)} "
-        f"| {counts['characters'] / counts['written']:.1f}; the list's "
+        f"| {counts.mean_length:.1f}; the list's "
         f"{corpus.train_characters / corpus.records - 1:.1f} |"
     )
 

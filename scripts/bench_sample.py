@@ -20,10 +20,11 @@ from torch import nn
 
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
-from charnn.sampling.batch import Batch, stepper_of
+from charnn.sampling.batch import Batch
+from charnn.sampling.folded_engine import FoldedEngine
 from charnn.sampling.graphed_batch import GraphedBatch
+from charnn.sampling.pick_engine import pick_engine
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
-from charnn.sampling.stepper import Stepper
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
@@ -96,9 +97,10 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     V, H = model.vocabulary_size, hidden
     weights = 4 * H * H + (layers - 1) * 8 * H * H + H * V
     read = 4 * (weights + 4 * H)
-    single, batch = (Batch(network, SampleConfig(), [0], range(n)).symbols() for n in (1, ROWS))
-    stepper = Stepper(network, Int8Product)
-    int8 = Batch(network, SampleConfig(), [0], [0], stepper=stepper).symbols()
+    config = SampleConfig()
+    single, batch = (Batch.of_network(network, config, [0], range(n)).symbols() for n in (1, ROWS))
+    engine = FoldedEngine(network, Int8Product)
+    int8 = Batch.of_network(network, config, [0], [0], engine).symbols()
     plain = plain_loop(PlainModel(layers, hidden).eval())
     rounds = []
     for _ in range(ROUNDS):
@@ -123,10 +125,11 @@ def print_streams(device: torch.device) -> None:
             for kind, product in (
                 (Batch, FullProduct), (GraphedBatch, FullProduct), (GraphedBatch, HalfProduct)
             ):  # fmt: skip
-                stepper = stepper_of(network, rows, product)
-                batch = kind(network, SampleConfig(), [0], range(rows), stepper=stepper).symbols()
-                next(batch)  # the first one is slow
-                rates.append(statistics.median(rows * rate(batch) for _ in range(STREAM_ROUNDS)))
+                engine = pick_engine(network, rows, product)
+                batch = kind.of_network(network, SampleConfig(), [0], range(rows), engine)
+                symbols = batch.symbols()
+                next(symbols)  # the first one is slow
+                rates.append(statistics.median(rows * rate(symbols) for _ in range(STREAM_ROUNDS)))
             print(f"| {layers}x{hidden} | {rows} | {' | '.join(f'{r:,.0f}' for r in rates)} |")
 
 

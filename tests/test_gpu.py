@@ -10,7 +10,7 @@ import torch
 from charnn import api, checkpoint
 from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
-from charnn.sampling.batch import stepper_of
+from charnn.sampling.pick_engine import pick_engine
 from charnn.sampling.products import FullProduct, HalfProduct, Product
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
@@ -74,7 +74,7 @@ def test_replayed_steps_are_the_steps_launched_one_by_one(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_network_and_stepper_agree_across_devices(cell: str) -> None:
+def test_network_and_step_engine_agree_across_devices(cell: str) -> None:
     torch.manual_seed(1)
     config = ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=9, cell=cell)
     network = CharNetwork(config).double()
@@ -84,9 +84,9 @@ def test_network_and_stepper_agree_across_devices(cell: str) -> None:
         network.cuda()
         logits, _ = network(indices.cuda(), network.zero_state(3))
     torch.testing.assert_close(logits.cpu(), expected, atol=1e-10, rtol=0)
-    stepper = stepper_of(network, 3)
-    memory = stepper.begin(network.zero_state(3))
-    stepped = torch.stack([stepper.step(symbols, memory).clone() for symbols in indices.cuda()])
+    engine = pick_engine(network, 3)
+    workspace = engine.start(network.zero_state(3))
+    stepped = torch.stack([engine.step(symbols, workspace).clone() for symbols in indices.cuda()])
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
 
 
@@ -124,16 +124,18 @@ def _long(folder: Path) -> Path:
 
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("product", [FullProduct, HalfProduct])
-def test_replayed_steps_write_what_steps_one_by_one_do(product: type[Product], rows: int) -> None:
+def test_replayed_steps_generate_the_texts_of_eager_steps(
+    product: type[Product], rows: int, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.manual_seed(1)
     network = CharNetwork(ModelConfig(7, 128, 2, 9)).cuda()
     config, texts = SampleConfig(length=300, seed=1, top_p=0.9), []
-    for replays in (True, False):
-        writer = Sampler(network, CharTokenizer("\nabcdef"), product=product)
-        writer._replays = replays
-        samples = writer.samples(config, 9, "ab", StopCriteria(("fc",)), rows=rows)
+    for use_graphs in (True, False):
+        sampler = Sampler(network, CharTokenizer("\nabcdef"), product=product)
+        sampler._use_graphs = use_graphs
+        samples = sampler.samples(config, 9, "ab", StopCriteria(("fc",)), rows=rows)
         texts.append([sample.text for sample in samples])
-        assert not writer.warning
+        assert not caplog.messages
     assert texts[0] == texts[1]
 
 
@@ -145,8 +147,8 @@ def test_many_texts_are_the_same_on_every_device(cell: str) -> None:
     network, tokenizer = CharNetwork(config).double(), CharTokenizer("\nabcdef")
     texts = []
     for device in ("cpu", "cuda"):
-        writer = Sampler(network.to(device), tokenizer)
-        samples = writer.samples(
+        sampler = Sampler(network.to(device), tokenizer)
+        samples = sampler.samples(
             SampleConfig(length=50, seed=1, top_p=0.9), 20, "ab", StopCriteria(("c",)), rows=6
         )
         texts.append([sample.text for sample in samples])

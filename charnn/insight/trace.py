@@ -12,7 +12,7 @@ from charnn.errors import TextError
 from charnn.insight.characters import split_characters
 from charnn.model.cells import CELLS, network_cells, read
 from charnn.model.network import CharNetwork, predicting
-from charnn.sampling.sampler import start_of_line
+from charnn.sampling.prime import start_of_line
 from charnn.text.tokenizer import Tokenizer
 
 # Shapes: T symbols of the text, L layers, H hidden, V vocabulary, S tensors in a cell's state.

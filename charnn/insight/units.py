@@ -21,7 +21,7 @@ from charnn.insight.properties import PROPERTIES, Property, Values
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.runs.evaluation_text import evaluation_text
-from charnn.sampling.batch import stepper_of
+from charnn.sampling.pick_engine import pick_engine
 from charnn.text.records import Records, Text, indices_of
 from charnn.text.tokenizer import Tokenizer
 
@@ -239,9 +239,10 @@ def _read_states(
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield the states [B, T, C] after the counted symbols, in blocks, each with the offset of its
     first symbol in the lanes."""
-    stepper = stepper_of(network, lanes.count)
-    memory = stepper.begin(network.zero_state(lanes.count))
-    fresh = memory.clone()
+    engine = pick_engine(network, lanes.count)
+    workspace = engine.start(network.zero_state(lanes.count))
+    columns = workspace.columns
+    fresh = columns.clone()
     numbers = len(_state_names(network)) * network.config.num_layers * network.config.hidden_size
     block = max(1, BLOCK_NUMBERS // (lanes.count * numbers))
     steps: list[Tensor] = []
@@ -250,11 +251,11 @@ def _read_states(
     for place in range(end):
         symbols = indices[lanes.starts + place].astype(np.int64)
         if isinstance(text, Records):  # a newline ends one record and begins the next
-            again = torch.from_numpy(symbols == text.newline).to(memory.device)
-            memory[:, again] = fresh[:, again]
-        stepper.step(symbols, memory)
+            again = torch.from_numpy(symbols == text.newline).to(columns.device)
+            columns[:, again] = fresh[:, again]
+        engine.step(symbols, workspace)
         if place >= lanes.warm_up:
-            state = stepper.state(memory)  # h [1, B, L, H], or h and c
+            state = engine.state(workspace)  # h [1, B, L, H], or h and c
             steps.append(torch.cat((state, state[1:].tanh())))
         if len(steps) == block or (steps and place == end - 1):
             states = torch.stack(steps).permute(2, 0, 1, 3, 4).flatten(2)

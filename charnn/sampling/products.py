@@ -114,7 +114,7 @@ def check_half(device: torch.device) -> None:
 def check_int8(device: torch.device) -> None:
     """Raise `SettingError` where there are no 8-bit products."""
     if device.type != "cpu":
-        raise SettingError(f"`int8` is for the CPU, not {device}; use `device=cpu` with it")
+        raise SettingError(f"`int8` is for the CPU, not {device}; use it with `device='cpu'`")
     there = hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32")
     if not there or torch.backends.quantized.engine not in _ENGINES:
         raise SettingError(

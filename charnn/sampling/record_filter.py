@@ -130,7 +130,7 @@ class RecordFilter:
 def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:
     """Return a function that tells whether a record is one that the model was trained on.
 
-    It is approximate: a small share of other records, `checkpoint.known.false_positives`, is taken
+    It is approximate: a share `checkpoint.known.false_positive_rate` of other records is taken
     for known too.
     """
     known, codes_of = checkpoint.known, checkpoint.tokenizer.codes_of

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import itertools
+import logging
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ from charnn.text.tokenizer import Tokenizer
 
 # Shapes: B batch, V vocabulary, K steps.
 
+_LOGGER = logging.getLogger(__name__)
+
 ROWS = 256  # texts that are generated at once, unless fewer are requested
 
 
@@ -61,7 +64,6 @@ class Sampler:
         value, also while the prime is read.
         """
         check_clamps(network.config, clamps)
-        self.warning = ""  # why texts are generated more slowly than they might be
         self._network = _evaluating(network)
         self._tokenizer = tokenizer
         self._product = product
@@ -191,7 +193,7 @@ class Sampler:
             except RuntimeError as error:
                 self._use_graphs = False
                 line = str(error).partition("\n")[0][:200]
-                self.warning = f"CUDA graphs cannot be used, so sampling is slower: {line}"
+                _LOGGER.warning("CUDA graphs cannot be used, so sampling is slower: %s", line)
         return Batch(engine, primed, chain, seeds, symbols)
 
     def _engine(self, many: bool) -> StepEngine[Any]:

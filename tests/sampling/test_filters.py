@@ -1,4 +1,4 @@
-"""Each filter is its definition, said slowly; what is kept keeps its odds."""
+"""Each filter equals a slow, literal version of its definition, and keeps the odds of the rest."""
 
 import itertools
 import math
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from charnn.config import SampleConfig
 from charnn.sampling import filters
-from charnn.sampling.filters import Chain
+from charnn.sampling.filters import FilterChain
 from charnn.sampling.history import History
 
 Row = list[float]
 
 SHARES = st.floats(0.01, 1)
-EXACT = 1e-9  # nearer to a limit than this, rounding may decide
+EXACT = 1e-9  # closer to a limit than this, rounding may decide
 
 
 def probabilities(row: Row) -> Row:
@@ -30,7 +30,7 @@ def kept(out: torch.Tensor) -> set[int]:
 
 
 def fewest(p: Row, order: list[int], mass: float) -> set[int]:
-    """Symbols in this order until they have so much together."""
+    """Return the first symbols in this order whose probabilities sum to `mass`."""
     some, together = set(), 0.0
     for i in order:
         assume(abs(together - mass) > EXACT)
@@ -89,7 +89,7 @@ def slow_typical(row: Row, mass: float) -> set[int]:
     ),
     value=SHARES,
 )
-def test_a_filter_keeps_what_its_slow_twin_keeps(
+def test_a_filter_keeps_what_its_slow_version_keeps(
     fast: Callable[[torch.Tensor, float], torch.Tensor],
     slow: Callable[[Row, float], set[int]],
     rows: list[Row],
@@ -99,9 +99,9 @@ def test_a_filter_keeps_what_its_slow_twin_keeps(
     before = logits.clone()
     out = fast(logits, value)
     assert torch.equal(logits, before)
-    for row, said, given_ in zip(rows, out, logits, strict=True):
-        assert kept(said) == slow(row, value)
-        assert torch.equal(said[said.isfinite()], given_[said.isfinite()])
+    for row, out_row, given_ in zip(rows, out, logits, strict=True):
+        assert kept(out_row) == slow(row, value)
+        assert torch.equal(out_row[out_row.isfinite()], given_[out_row.isfinite()])
 
 
 def test_top_k_keeps_exactly_k_among_equals() -> None:
@@ -109,7 +109,7 @@ def test_top_k_keeps_exactly_k_among_equals() -> None:
 
 
 @pytest.mark.parametrize("filter_", [filters.top_p, filters.min_p, filters.typical])
-def test_what_is_impossible_already_stays_so(filter_: Callable[..., torch.Tensor]) -> None:
+def test_an_impossible_symbol_stays_impossible(filter_: Callable[..., torch.Tensor]) -> None:
     logits = torch.tensor([[0.0, -math.inf, 1.0, -math.inf]])
     for value in (0.001, 0.5, 1.0):
         out = filter_(logits, value)
@@ -133,24 +133,24 @@ def test_a_penalty_divides_the_odds_of_what_was_seen() -> None:
     assert after[1] == after[2]
 
 
-def test_a_row_with_nothing_left_yields_and_is_counted() -> None:
+def test_no_repeat_is_relaxed_and_counted_where_nothing_would_be_left() -> None:
     marked = torch.tensor([[True, True], [True, False]])
-    out, empty = filters.forbidden(torch.zeros(2, 2), marked)
-    assert empty == 1
+    out, relaxed = filters.forbidden(torch.zeros(2, 2), marked)
+    assert relaxed == 1
     assert out.tolist() == [[0.0, 0.0], [-math.inf, 0.0]]
 
 
 def chain(logits: Row, prime: list[int] | None = None, **settings: object) -> torch.Tensor:
     config = SampleConfig.from_json(settings)
     history = History(config, len(logits), prime or [])
-    history.begin(0)
-    return Chain(config)(torch.tensor([logits], dtype=torch.float64), history)[0]
+    history.restart(0)
+    return FilterChain(config)(torch.tensor([logits], dtype=torch.float64), history)[0]
 
 
 LOGITS = [math.log(p) for p in (0.4, 0.3, 0.2, 0.1)]
 
 
-def test_the_filters_are_in_the_order_that_the_help_tells() -> None:
+def test_the_filters_apply_in_the_order_that_the_help_states() -> None:
     # top-p after top-k: of .4 and .3 the first has 4/7 of the probability, which is .55 and more
     assert kept(chain(LOGITS, top_k=2, top_p=0.55, temperature=1.0)) == {0}
     assert kept(chain(LOGITS, top_p=0.55, temperature=1.0)) == {0, 1}
@@ -163,14 +163,14 @@ def test_the_filters_are_in_the_order_that_the_help_tells() -> None:
     assert kept(chain(LOGITS, [0], top_k=1, repetition_penalty=2.0)) == {1}
 
 
-def test_no_repeat_forbids_what_would_end_a_sequence_a_second_time() -> None:
+def test_no_repeat_forbids_symbols_that_would_repeat_a_sequence() -> None:
     assert kept(chain(LOGITS, [0, 1, 2, 0, 1], no_repeat=3)) == {0, 1, 3}
     assert kept(chain(LOGITS, [0, 1, 2, 0, 1], no_repeat=2)) == {0, 1, 3}
     assert kept(chain(LOGITS, [3, 1], no_repeat=1)) == {0, 2}
     assert kept(chain(LOGITS, [], no_repeat=3)) == {0, 1, 2, 3}
 
 
-def test_the_repetition_window_is_as_long_as_it_says() -> None:
+def test_the_repetition_penalty_looks_back_as_far_as_its_window() -> None:
     for window, same in ((1, {1, 2, 3}), (2, {2, 3}), (9, {2, 3})):
         out = chain(LOGITS, [0, 1, 0], repetition_penalty=5.0, repetition_window=window)
         assert {i for i in range(4) if out[i] == LOGITS[i]} == same

@@ -1,8 +1,10 @@
-"""A stop ends a text wherever its pieces are cut."""
+"""A stop ends a text however the text is cut into pieces."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charnn.errors import SettingError
 from charnn.sampling.stopping import StopCriteria, StopScanner
 
 TEXT = st.text("ab", max_size=30)
@@ -13,29 +15,34 @@ TEXT = st.text("ab", max_size=30)
     st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
     st.booleans(),
 )
-def test_a_text_ends_at_the_stop_that_is_complete_first(
+def test_a_text_ends_at_the_first_complete_stop(
     pieces: list[str], stops: list[str], keep: bool
 ) -> None:
-    passing, shown = StopScanner(StopCriteria(tuple(stops), keep)), ""
+    scanner, shown = StopScanner(StopCriteria(tuple(stops), keep)), ""
     for piece in pieces:
-        shown += passing.feed(piece)
-        if passing.met:
+        shown += scanner.feed(piece)
+        if scanner.met:
             break
-    shown += passing.rest()
+    shown += scanner.rest()
     text = "".join(pieces)
     ends = [(text.index(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
-    assert passing.met == bool(ends)
+    assert scanner.met == bool(ends)
     end, minus = min(ends, default=(len(text), 0))
     assert shown == text[: end if keep else end + minus]
 
 
 @given(TEXT, st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=3))
-def test_no_more_is_held_back_than_may_begin_a_stop(text: str, stops: list[str]) -> None:
-    passing, shown, fed = StopScanner(StopCriteria(tuple(stops))), "", ""
+def test_no_more_is_held_back_than_may_start_a_stop(text: str, stops: list[str]) -> None:
+    scanner, shown, fed = StopScanner(StopCriteria(tuple(stops))), "", ""
     for character in text:
-        shown, fed = shown + passing.feed(character), fed + character
-        if passing.met:
+        shown, fed = shown + scanner.feed(character), fed + character
+        if scanner.met:
             return
-        held = fed.removeprefix(shown)
-        assert shown + held == fed
-        assert any(stop.startswith(held) and held != stop for stop in stops)
+        held_back = fed.removeprefix(shown)
+        assert shown + held_back == fed
+        assert any(stop.startswith(held_back) and held_back != stop for stop in stops)
+
+
+def test_an_empty_stop_is_refused() -> None:
+    with pytest.raises(SettingError, match="an empty `stop` would end every text"):
+        StopCriteria(("a", ""))

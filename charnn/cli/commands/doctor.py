@@ -135,7 +135,7 @@ def _speeds(device: "torch.device") -> Iterator[tuple[str, float]]:
         yield f"training in {precision}", lanes * 64 / speed.undisturbed
     network = CharNetwork(ModelConfig(65, 512, 2, 512)).to(device)
     with single_stream_threads(), torch.inference_mode():
-        batch = Batch(network, SampleConfig(), [0], [1])
+        batch = Batch.of_network(network, SampleConfig(), [0], [1])
         start, generated = time.perf_counter(), 0
         while time.perf_counter() < start + SECONDS:
             batch.advance(batch.draw())

@@ -57,8 +57,8 @@ def command(
     from charnn.device import pick_device
     from charnn.model.evaluate import evaluate
     from charnn.runs.evaluation_text import evaluation_text
+    from charnn.sampling.folded_engine import SteppedNetwork
     from charnn.sampling.products import Int8Product
-    from charnn.sampling.stepper import SteppedNetwork
     from charnn.text.records import indices_of
 
     loaded = open_checkpoint(path)

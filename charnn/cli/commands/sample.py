@@ -13,15 +13,19 @@ from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, quiet_option, settings
 from charnn.cli.output import Output, counted, output
-from charnn.cli.records import NAMES, TRIES, RecordFilter, tell_table, wanted_records
+from charnn.cli.records import NAMES, record_filter, show_table
 from charnn.cli.terminal import LOGGER, status
 from charnn.cli.types import Checkpoint, Clamped, Regex, TextFile
 from charnn.config import SampleConfig
+from charnn.sampling.record_filter import TRIES_PER_RECORD
 from charnn.words import plural
 
 if TYPE_CHECKING:
+    from charnn.sampling.generation import Generation
+    from charnn.sampling.record_filter import RecordFilter
+    from charnn.sampling.sample import Sample
     from charnn.sampling.sampler import Sampler
-    from charnn.sampling.stopping import Sample, StopCriteria
+    from charnn.sampling.stopping import StopCriteria
     from charnn.text.tokenizer import Tokenizer
 
 DRAWING = ("temperature", "top_k", "top_p", "seed")
@@ -90,7 +94,7 @@ IGNORED = {
 @option(
     "--max-tries", type=click.IntRange(min=1), metavar="N", group="Records", rare=True,
     help="Maximum number of records to generate.",
-    notes=f"default: {TRIES} for each requested one",
+    notes=f"default: {TRIES_PER_RECORD} for each requested one",
 )  # fmt: skip
 @option(
     "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", group="Output",
@@ -169,7 +173,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     criteria = StopCriteria(options["stop"], options["keep_stop"])
     _warn_unreachable(criteria, loaded.tokenizer)
     network = loaded.network(pick_device(options["device"]))
-    wanted = wanted_records(loaded, options, typed)
+    wanted = record_filter(loaded, options, typed)
     product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
     if options["fp16"]:
         check_half(network.head.weight.device)
@@ -184,20 +188,15 @@ def command(context: click.Context, /, **options: Any) -> None:
             _write_samples(samples, prime, loaded.tokenizer, out, options)
         else:
             out.write(prime)
-            pieces = counted(
-                sampler.stream(config, prime, criteria), config.length, "char", out, quiet
-            )
+            generation = sampler.stream(config, prime, criteria)
+            pieces = counted(generation, config.length, "char", out, quiet)
             with single_stream_threads():
                 for piece in pieces:
                     out.write(piece)
             out.write("\n")
-    if sampler.warning:
-        LOGGER.warning(sampler.warning)
-    if sampler.yielded:
-        times = plural(sampler.yielded, "time")
-        LOGGER.warning(f"--no-repeat was relaxed {times}, as it left no character to choose")
+            _note_relaxed(generation)
     if wanted is not None:
-        tell_table(wanted, loaded, quiet)
+        show_table(wanted, loaded)
 
 
 def _is_typed(context: click.Context, name: str) -> bool:
@@ -241,31 +240,34 @@ def _samples(
     config: SampleConfig,
     prime: str,
     criteria: "StopCriteria",
-    wanted: RecordFilter | None,
+    wanted: "RecordFilter | None",
     options: dict[str, Any],
 ) -> Iterator["Sample"]:
     """Yield the requested texts, and print a status line about a chosen one."""
-    from charnn.sampling.sampler import ROWS
-
     if options["beam"]:
         found = sampler.beam(config, options["beam"], prime, criteria)[:1]
         status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char")
         yield from found
         return
-    alternatives = options["logprobs"]
-    if count := options["best_of"]:
-        several = sampler.samples(config, count, prime, criteria, alternatives)
-        best = min(several, key=lambda sample: sample.nats_per_char)
+    count, alternatives = options["best_of"] or options["num_samples"], options["logprobs"]
+    if wanted is None:
+        generation = sampler.samples(config, count, prime, criteria, alternatives)
+    else:
+        generation = sampler.records(config, wanted, prime, criteria, alternatives)
+    if options["best_of"]:
+        best = min(generation, key=lambda sample: sample.nats_per_char)
         status(f"best of {count}: {best.nats_per_char:.4f} nats/char, seed {best.seed}")
         yield best
-        return
-    count = options["num_samples"]
-    if wanted is None:
-        yield from sampler.samples(config, count, prime, criteria, alternatives)
     else:
-        tries, rows = options["max_tries"] or TRIES * count, min(ROWS, count)
-        generated = sampler.samples(config, tries, prime, criteria, alternatives, rows)
-        yield from wanted.among(generated, prime)
+        yield from generation
+    _note_relaxed(generation)
+
+
+def _note_relaxed(generation: "Generation[Any]") -> None:
+    """Warn if --no-repeat had to be ignored."""
+    if generation.relaxed:
+        symbols = plural(generation.relaxed, "character")
+        LOGGER.warning(f"--no-repeat was ignored for {symbols}, where it left nothing to draw")
 
 
 def _write_samples(
@@ -305,7 +307,7 @@ def _row(
             {
                 unit: named(choice.symbol),
                 "nats": choice.nats,
-                "best": [[named(symbol), nats] for symbol, nats in choice.best],
+                "best": [[named(symbol), nats] for symbol, nats in choice.alternatives],
             }
             for choice in sample.choices
         ]
