@@ -26,6 +26,7 @@ from charnn.errors import (
     CharnnError,
     CheckpointError,
     DamagedError,
+    MissingCheckpointError,
     SettingError,
     VocabularyError,
 )
@@ -165,7 +166,7 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
                 raise CheckpointError(f"{path}: a safetensors file, but not one that charnn wrote")
             return _checked(path, file, text, weights)
     except FileNotFoundError as error:
-        raise DamagedError(f"{path}: no such file; `charnn runs` lists what there is") from error
+        raise MissingCheckpointError(f"{path}: no such file; check the name") from error
     except (OSError, safetensors.SafetensorError) as error:
         passing = isinstance(error, OSError) and error.errno not in (None, errno.EIO)
         kind = CheckpointError if passing else DamagedError

@@ -15,6 +15,10 @@ class TextError(CharnnError):
     """A text that is missing, empty, too short, or cannot be read as asked."""
 
 
+class MissingTextError(TextError, FileNotFoundError):
+    """A text that is not there."""
+
+
 class VocabularyError(CharnnError):
     """Characters that a model has no index for."""
 
@@ -25,6 +29,10 @@ class CheckpointError(CharnnError):
 
 class DamagedError(CheckpointError):
     """A checkpoint that is not there or not whole, so that an older one is worth a look."""
+
+
+class MissingCheckpointError(DamagedError, FileNotFoundError):
+    """A checkpoint that is not there."""
 
 
 class TrainingError(CharnnError):

@@ -161,6 +161,8 @@ def explained(action: str, advice: str) -> Iterator[None]:
     """Turn an `OSError` in the block into a `CharnnError`: the action, the failure, the advice."""
     try:
         yield
+    except CharnnError:  # some are an OSError too
+        raise
     except OSError as error:
         raise CharnnError(f"{action}: {error.strerror or error}; {advice}") from error
 

@@ -214,7 +214,7 @@ class LanguageModel:
         Example:
             >>> model = charnn.load("checkpoints/corpus")
             >>> search = model.find_units(properties={"space": charnn.PROPERTIES["space"]}, best=1)
-            >>> [found.property for found in search.found]
+            >>> [found.property for found in search.properties]
             ['space']
         """
         read = text_to_search(self.checkpoint, self._run_folder(text), text)

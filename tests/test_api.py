@@ -1,5 +1,7 @@
-"""The Python face does what the commands do."""
+"""Python does what the commands do."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import charnn
 from charnn.errors import CharnnError, SettingError
 from tests.conftest import charnn as command
+from tests.conftest import words
 
 
 def test_train_load_sample_and_score(text_file: Path, tmp_path: Path) -> None:
@@ -22,7 +25,7 @@ def test_train_load_sample_and_score(text_file: Path, tmp_path: Path) -> None:
     assert 0 < model.score("aein\nst").nats_per_char < 10
 
 
-def test_the_face_and_the_command_make_the_same_checkpoint(
+def test_python_and_the_command_make_the_same_checkpoint(
     text_file: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     sizes: dict[str, Any] = {"hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 8}
@@ -31,7 +34,7 @@ def test_the_face_and_the_command_make_the_same_checkpoint(
     assert best.read_bytes() == (run_folder / "best.safetensors").read_bytes()
 
 
-def test_the_face_and_the_command_write_the_same_text(run_folder: Path) -> None:
+def test_python_and_the_command_generate_the_same_text(run_folder: Path) -> None:
     written = command("sample", run_folder, "--prime", "st", "--length", "20", "--seed", "3").stdout
     assert "st" + charnn.load(run_folder).sample("st", length=20, seed=3) + "\n" == written
 
@@ -58,3 +61,71 @@ def test_the_public_names_are_all_there() -> None:
         assert getattr(charnn, name) is not None
     with pytest.raises(AttributeError, match="tarin"):
         charnn.tarin  # noqa: B018
+
+
+def test_threads_that_share_a_loaded_model_get_the_texts_of_one_thread(run_folder: Path) -> None:
+    model = charnn.load(run_folder)
+    expected = [model.sample("st", length=40, seed=seed) for seed in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        texts = pool.map(lambda seed: model.sample("st", length=40, seed=seed), range(200))
+    assert list(texts) == expected
+
+
+def test_a_run_can_be_followed_from_python(text_file: Path, tmp_path: Path) -> None:
+    reports: list[object] = []
+    charnn.train(
+        text_file, out=tmp_path / "run", steps=4, val_every=2, seed=1, hidden_size=6,
+        on_report=reports.append, progress=True,
+    )  # fmt: skip
+    steps = [report.step for report in reports if isinstance(report, charnn.StepReport)]
+    validations = [report.step for report in reports if isinstance(report, charnn.Validation)]
+    assert (steps, validations) == ([1, 2, 3, 4], [2, 4])
+
+
+def test_records_are_filtered_from_python(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(words(2000).replace(" ", "\n"))
+    charnn.train(tmp_path / "names.txt", lines=True, steps=30, seed=1, out=tmp_path / "run")
+    model = charnn.load(tmp_path / "run")
+    found = model.records(10, unique=True, keep="^.{2,5}$", validator=_short_first, seed=1)
+    texts = [sample.text for sample in found]
+    assert len(set(texts)) == len(texts) == found.counts.kept == 10
+    assert all(2 <= len(text) <= 5 and text[0] != "s" for text in texts)
+    with pytest.raises(SettingError, match="lines=True"):
+        charnn.load(_other(tmp_path)).records(3)
+
+
+def _short_first(records: list[str]) -> list[bool]:
+    return [not record.startswith("s") for record in records]
+
+
+def _other(folder: Path) -> Path:
+    (folder / "text.txt").write_text(words(900))
+    return charnn.train(folder / "text.txt", steps=2, hidden_size=6, out=folder / "other")
+
+
+def test_a_model_and_its_results_say_what_they_are(run_folder: Path) -> None:
+    model = charnn.load(run_folder)
+    assert re.fullmatch(
+        r"<LanguageModel 1x6 lstm, 8 symbols, [\d,]+ parameters, \d\.\d{4} nats/char>", repr(model)
+    )
+    assert "nats_per_char=" in repr(model.score("stein"))
+    assert "text=" in repr(next(model.samples(1, length=5)))
+
+
+def test_the_look_inside_works_from_python(run_folder: Path) -> None:
+    model = charnn.load(run_folder)
+    trace = model.inspect("stein")
+    assert trace.values["forget"].shape == (5, 1, 6)
+    search = model.find_units(words(3000), {"space": charnn.PROPERTIES["space"]}, best=2)
+    assert [len(found.units) for found in search.properties] == [2]
+    assert model.gradients(words(3000), distance=9, positions=3).positions == 3
+    assert charnn.curves(run_folder).metrics.validations
+    clamped = model.with_clamps(charnn.Clamp(0, 3, 1.0))
+    assert clamped.sample("st", length=60, seed=1) != model.sample("st", length=60, seed=1)
+
+
+def test_a_missing_file_is_also_a_file_not_found_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        charnn.load(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        charnn.train(tmp_path / "none.txt", steps=1, out=tmp_path / "run")

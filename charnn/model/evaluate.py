@@ -31,6 +31,12 @@ class Score:
     nats: float
     characters: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<Score nats_per_char={self.nats_per_char:.4f} bits_per_char={self.bits_per_char:.4f} "
+            f"characters={self.characters:,}>"
+        )
+
     @property
     def nats_per_char(self) -> float:
         """Mean cross-entropy with the natural logarithm."""

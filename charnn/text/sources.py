@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from charnn.config import TextConfig
-from charnn.errors import TextError
+from charnn.errors import MissingTextError, TextError
 from charnn.files import cache_folder, explained
 
 Piece = bytes | str
@@ -85,7 +85,7 @@ def _files(argument: str) -> list[Path]:
     matches = (_walk(match) if match.is_dir() else [match] for match in _matches(path))
     files = [file for found in matches for file in found if file.is_file()]
     if not files:
-        raise TextError(f"{path}: no such file or folder; check the name")
+        raise MissingTextError(f"{path}: no such file or folder; check the name")
     return list(dict.fromkeys(files))  # `**` matches both a folder and the files in it
 
 

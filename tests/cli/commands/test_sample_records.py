@@ -40,9 +40,9 @@ def test_each_line_that_is_written_is_a_record(names_run: Path) -> None:
     lines = result.stdout.splitlines()
     assert len(lines) == 300
     assert set("".join(lines)) <= set("aeinst")
-    assert "asked 300, written" in result.stderr
+    assert "requested 300, generated" in result.stderr
     assert "unique" in result.stderr
-    assert "the corpus's" in result.stderr
+    assert "in the corpus" in result.stderr
 
 
 def test_unique_and_novel_records_are(names_run: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_not_found_ends_with_3_and_what_there_is(names_run: Path, tmp_pa
         "--out", out, "--temperature", "1",
     )  # fmt: skip
     assert result.exit_code == 3
-    assert "of 40 records were found among 200; a higher --max-tries" in result.stderr
+    assert "of 40 records among 200 generated; try a higher --max-tries" in result.stderr
     assert all(set(line) <= set("ae") for line in out.read_text().splitlines())
 
 
@@ -86,14 +86,14 @@ def test_what_is_not_found_ends_with_3_and_what_there_is(names_run: Path, tmp_pa
     ("code", "said"),
     [
         ("raise SystemExit(4)", "failed with exit code 4"),
-        ("print(1)", "answered 1 lines to 256 records"),
+        ("print(1)", "printed 1 answer for 256 records"),
         ("import time; time.sleep(9)", "took more than"),
     ],
 )
 def test_a_validator_that_fails_is_told_in_a_line(
     names_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    monkeypatch.setattr("charnn.cli.records.SECONDS", 0.5)
+    monkeypatch.setattr("charnn.sampling.record_filter.VALIDATOR_SECONDS", 0.5)
     (tmp_path / "script.py").write_text(code)
     command = f"{sys.executable} {tmp_path / 'script.py'}"
     result = charnn("sample", names_run, "-n", "300", "--validator", command)
@@ -155,7 +155,7 @@ def test_a_prime_from_a_file_ends_where_its_line_does(names_run: Path, tmp_path:
     assert primed.stdout == charnn(*options, "--prime", "st").stdout
     refused = charnn(*options, "--prime", "s\nt")
     assert refused.exit_code == 1
-    assert "a record has no line end" in refused.stderr
+    assert "a record has no newline" in refused.stderr
 
 
 def test_the_line_end_before_a_record_is_no_repetition(names_run: Path) -> None:
