@@ -35,12 +35,12 @@ def split_checkpoint(
     of texts: one that exists is no run's name, and one that does not may be a misspelt run.
     """
     for other in arguments[1:]:
-        if _meant(other) if paths else _at(Path(other)):
+        if _checkpoint_or_text(other) if paths else _at(Path(other)):
             raise click.UsageError(f"expected one checkpoint, as the first argument: {other}")
     if not arguments:
         return _newest(), ()
     first = arguments[0]
-    if found := _meant(first) if paths else find_checkpoint(first):
+    if found := _checkpoint_or_text(first) if paths else find_checkpoint(first):
         return _checked(found, first), tuple(arguments[1:])
     if paths and not _exists(Path(first)) and (like := _alike(first)):
         raise CheckpointError(f"no checkpoint or text named {first}; did you mean {like}?")
@@ -85,7 +85,21 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     return loaded
 
 
-def _meant(argument: str) -> Path | None:
+def names_checkpoint(argument: str) -> bool:
+    """Return True if an argument, which may also be the path of a text, names a checkpoint."""
+    return _checkpoint_or_text(argument) is not None
+
+
+def newest_run() -> Path:
+    """Return the folder of the newest run."""
+    runs = find_runs()
+    if not runs:
+        raise _no_runs("", "run")
+    status(f"run: {runs[0]}")
+    return runs[0]
+
+
+def _checkpoint_or_text(argument: str) -> Path | None:
     """Return the checkpoint that an argument stands for, which may also be the path of a text."""
     return _at(Path(argument)) if _exists(Path(argument)) else find_checkpoint(argument)
 
@@ -100,8 +114,8 @@ def _newest(named: str = "") -> Path:
     return path
 
 
-def _no_runs(named: str) -> CheckpointError:
-    what = f"no checkpoint named {named}" if named else "no checkpoint given"
+def _no_runs(named: str, kind: str = "checkpoint") -> CheckpointError:
+    what = f"no {kind} named {named}" if named else f"no {kind} given"
     return CheckpointError(f"{what}, and ./{RUNS} is empty; start with `charnn train TEXT`")
 
 

@@ -106,14 +106,13 @@ def device_option(command: Decorated) -> Decorated:
 def quiet_option(command: Decorated) -> Decorated:
     """Add --quiet, which leaves only errors on stderr."""
 
-    def callback(context: click.Context, param: click.Parameter, value: bool) -> bool:
+    def callback(context: click.Context, param: click.Parameter, value: bool) -> None:
         if value:
             set_quiet()
-        return value
 
     return option(
-        "-q", "--quiet", is_flag=True, is_eager=True, callback=callback, group="General",
-        help="Print only errors.",
+        "-q", "--quiet", is_flag=True, is_eager=True, expose_value=False, callback=callback,
+        group="General", help="Print only errors.",
     )(command)  # fmt: skip
 
 

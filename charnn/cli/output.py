@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from charnn.cli.terminal import STDERR, visible
+from charnn.cli.terminal import STDERR, is_quiet, visible
 from charnn.errors import SettingError
 from charnn.files import explained, replacing
 
@@ -59,11 +59,9 @@ def output(path: Path | None, raw: bool = False) -> Iterator[Output]:
         raise failed
 
 
-def counted(
-    items: Iterable[Item], total: int | None, unit: str, out: Output, quiet: bool
-) -> Iterator[Item]:
+def counted(items: Iterable[Item], total: int | None, unit: str, out: Output) -> Iterator[Item]:
     """Yield the items, with a progress bar on stderr unless the terminal shows the items."""
     from tqdm import tqdm
 
-    hidden = quiet or out.terminal or not sys.stderr.isatty()
+    hidden = is_quiet() or out.terminal or not sys.stderr.isatty()
     yield from tqdm(items, total=total, unit=unit, disable=hidden, file=STDERR, dynamic_ncols=True)

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from charnn.cli.signals import StopOnSignal
-from charnn.cli.terminal import STDERR, for_stream, show, status
+from charnn.cli.terminal import STDERR, for_stream, is_quiet, show, status
 from charnn.config import SampleConfig
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
@@ -23,13 +23,13 @@ SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
 
 
-def follow(run: Run, quiet: bool) -> int:
+def follow(run: Run) -> int:
     """Train `run` to its end and show its progress; print the path of its best checkpoint.
 
     Returns the exit code.
     """
     window = run.batches.symbols_per_window
-    with StopOnSignal(run) as stop, _bar(run, window, quiet) as bar:
+    with StopOnSignal(run) as stop, _bar(run, window) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():
             match report:
@@ -38,7 +38,7 @@ def follow(run: Run, quiet: bool) -> int:
                     nats, bits = pace.loss, pace.loss / math.log(2)
                     bar.set_postfix_str(f"loss {nats:.3f}, {bits:.3f} bits/char", False)
                     bar.update(window)
-                case Validation() if not quiet:
+                case Validation() if not is_quiet():
                     _write(bar, _validation_line(report, run, pace, window))
                     _write(bar, _sample_line(report, run))
                 case Rollback():
@@ -49,26 +49,26 @@ def follow(run: Run, quiet: bool) -> int:
     number = stop.signal or (signal.SIGTERM if run.stopping else 0)  # another process got one
     if not run.world.is_main:
         return 128 + number if number else 0
-    return _show_end(run, number, quiet)
+    return _show_end(run, number)
 
 
-def _show_end(run: Run, stopped_by: int, quiet: bool) -> int:
+def _show_end(run: Run, stopped_by: int) -> int:
     folder = shlex.quote(str(run.folder))
     if stopped_by and not run.finished:
         text = "TEXT " if STDIN_NAME in (*run.corpus.sources, *run.corpus.val_sources) else ""
-        status(f"stopped after step {run.state.step:,} and saved; continue with:", quiet)
+        status(f"stopped after step {run.state.step:,} and saved; continue with:")
         size = run.world.size
         command = f"torchrun --nproc-per-node {size} -m charnn" if size > 1 else "charnn"
-        status(f"  {command} train {text}--out {folder} --resume", quiet)
+        status(f"  {command} train {text}--out {folder} --resume")
         return 128 + stopped_by
     metrics = run.metrics
     if run.state.step < run.train.steps:
         patience = f"no better validation in {run.validation.patience}"
-        status(f"stopped early, after step {run.state.step:,}: {patience}", quiet)
-    status(f"best: {_figure(metrics.best_nats)} at step {metrics.best_step:,}; next:", quiet)
-    status(f"  charnn sample {folder}", quiet)
+        status(f"stopped early, after step {run.state.step:,}: {patience}")
+    status(f"best: {_figure(metrics.best_nats)} at step {metrics.best_step:,}; next:")
+    status(f"  charnn sample {folder}")
     if metrics.best_nats is not None and STDIN_NAME not in run.corpus.sources:
-        status(f"  charnn eval {folder}", quiet)
+        status(f"  charnn eval {folder}")
     show(str(run.folder / BEST))
     return 0
 
@@ -110,13 +110,13 @@ class Pace:
         return (time.monotonic() - self._start) / max(1, self._step - self._first)
 
 
-def _bar(run: Run, window: float, quiet: bool) -> "tqdm[Any]":
+def _bar(run: Run, window: float) -> "tqdm[Any]":
     return tqdm(
         total=run.train.steps * window,
         initial=run.state.step * window,
         unit="char",
         unit_scale=True,
-        disable=quiet or not sys.stderr.isatty(),
+        disable=is_quiet() or not sys.stderr.isatty(),
         dynamic_ncols=True,
         bar_format="{percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
         file=STDERR,

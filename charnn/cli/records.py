@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.options import flag
-from charnn.cli.terminal import status
+from charnn.cli.terminal import LOGGER, status
 from charnn.errors import SettingError
 from charnn.sampling.record_filter import RecordFilter, known_records
 
@@ -40,12 +40,12 @@ def show_table(wanted: RecordFilter, loaded: "Checkpoint") -> None:
     status(_table(wanted, loaded))
     if counts.kept < counts.requested:
         cut_off = counts.complete < counts.generated / 2
-        status(
+        longer = "--length, so that more of them are complete"
+        LOGGER.error(
             f"found only {counts.kept:,} of {counts.requested:,} records among "
             f"{counts.generated:,} generated; try a higher "
-            + ("--length, so that more of them are complete" if cut_off else
-               "--max-tries or --temperature")
-        )  # fmt: skip
+            f"{longer if cut_off else '--max-tries or --temperature'}"
+        )
         raise click.exceptions.Exit(3)
 
 

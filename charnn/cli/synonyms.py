@@ -1,4 +1,4 @@
-"""What other tools call the options of charnn, so that a familiar word finds its option."""
+"""Names that other tools have for the options of charnn, so that a familiar word finds its own."""
 
 from collections.abc import Collection
 

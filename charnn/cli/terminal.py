@@ -82,15 +82,19 @@ def show(line: str) -> None:
     click.echo(for_stream(line, sys.stdout))
 
 
-def status(message: str, quiet: bool = False) -> None:
-    """Print one status line on stderr, unless `quiet` or --quiet says otherwise."""
-    if not quiet:
-        LOGGER.info(message)
+def status(message: str) -> None:
+    """Print one status line on stderr."""
+    LOGGER.info(message)
 
 
 def set_quiet() -> None:
     """Print only errors from here on."""
     LOGGER.setLevel(logging.ERROR)
+
+
+def is_quiet() -> bool:
+    """Return True if only errors are printed, so that no progress is shown either."""
+    return not LOGGER.isEnabledFor(logging.INFO)
 
 
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")

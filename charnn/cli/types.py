@@ -1,4 +1,4 @@
-"""What an option or an argument may be, and what the shell completes it to."""
+"""Types of options and arguments: how a value is read, and what the shell completes it to."""
 
 import math
 import re

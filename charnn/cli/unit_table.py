@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.terminal import show, status
+from charnn.cli.terminal import LOGGER, show, status
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -26,12 +26,11 @@ def show_found(
     from charnn.insight.properties import PROPERTIES, pattern
     from charnn.insight.units import MAX_CHARACTERS, find_units, text_to_search
 
-    quiet = options["quiet"]
     searched = text_to_search(loaded, path.parent, text)
     if text is None:
-        status(f"reading {len(searched):,} characters of the run's validation part", quiet)
+        status(f"reading {len(searched):,} characters of the run's validation part")
     elif len(text) > MAX_CHARACTERS:
-        status(f"reading the first {MAX_CHARACTERS:,} of {len(text):,} characters", quiet)
+        status(f"reading the first {MAX_CHARACTERS:,} of {len(text):,} characters")
     if options["pattern"] is not None:
         properties = {"pattern": pattern(options["pattern"])}
     else:
@@ -39,13 +38,13 @@ def show_found(
     best = BEST if len(properties) == 1 else BEST_OF_ALL
     found = find_units(network, loaded.tokenizer, searched, properties, best)
     for name, reason in found.not_ranked.items():
-        status(f"note: {name}: {reason}; not ranked", quiet)
+        LOGGER.warning(f"{name}: {reason}; not ranked")
     if options["as_json"]:
         click.echo(json.dumps({"checkpoint": str(path), **found.to_json()}))
         return
     for row in _table(found):
         show(row)
-    status(_next_commands(path, found, loaded.model.cell), quiet)
+    status(_next_commands(path, found, loaded.model.cell))
 
 
 def _table(found: "UnitSearch") -> list[str]:

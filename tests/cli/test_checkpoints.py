@@ -117,12 +117,14 @@ def test_without_a_run_the_first_command_is_suggested(
     advice = "and ./checkpoints is empty; start with `charnn train TEXT`"
     assert f"error: no checkpoint named novel1, {advice}\n" == charnn("sample", "novel1").stderr
     assert f"error: no checkpoint given, {advice}\n" == charnn("info").stderr
+    assert f"error: no run given, {advice}\n" == charnn("plot").stderr
 
 
 def test_other_commands_take_names_too(desk: Path) -> None:
     assert charnn("info", "novel1").exit_code == 0
     assert charnn("plot", "novel1", "--text").exit_code == 0
     assert "did you mean novel1?" in charnn("plot", "novel").stderr
+    assert charnn("plot", "--text").stderr.startswith("run: checkpoints/poem-2\n")
     refused = charnn("train", "--init-from", "novel", "--steps", "1")
     assert refused.exit_code == 1
     assert "no run named novel; did you mean novel1?" in refused.stderr

@@ -39,7 +39,6 @@ def command(
     int8: bool,
     device: str,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Measure how well a model predicts a text, in nats and bits per character.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
+from charnn.cli.checkpoints import names_checkpoint, open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import (
     device_option,
@@ -17,10 +17,10 @@ from charnn.cli.options import (
     quiet_option,
     settings,
 )
-from charnn.cli.terminal import show, status
+from charnn.cli.terminal import LOGGER, is_quiet, show, status
 from charnn.cli.types import Checkpoint
 from charnn.config import TextConfig, TrainConfig
-from charnn.runs.folder import METRICS, find_runs, is_run
+from charnn.runs.folder import METRICS, find_runs
 from charnn.words import plural
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ def command(arguments: tuple[str, ...], picture: Path | None, force: bool, **opt
 
 def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str, Any]) -> None:
     """Measure one model and print the result."""
-    quiet = options["quiet"]
     path, texts = split_checkpoint(arguments)
 
     from charnn.device import pick_device
@@ -111,17 +110,17 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
         loaded, path.parent, texts, options["encoding"], options["skip_unknown"]
     )
     for note in chosen.notes:
-        status(f"note: {note}", quiet)
+        LOGGER.warning(note)
     network = loaded.network(pick_device(options["device"]))
     reach = measure_reach(network, chosen.text, options["distance"], options["positions"])
     metrics = read_metrics(path.parent / METRICS)
     clipping = Clipping.from_metrics(metrics, loaded.train.clip) if metrics.steps else None
     status(f"gradients were truncated after {loaded.train.seq_len} characters in training "
-         "(--seq-len)", quiet)  # fmt: skip
-    _note_not_finite(reach, quiet)
+         "(--seq-len)")  # fmt: skip
+    _note_not_finite(reach)
     if picture is not None:
         draw_reach(picture, reach)
-        status(f"picture: {picture}", quiet)
+        status(f"picture: {picture}")
     if options["as_json"]:
         result = {"checkpoint": str(path), **reach.to_json()}
         click.echo(json.dumps(result | {"clipping": clipping and clipping.to_json()}))
@@ -140,18 +139,18 @@ def _compare(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     from charnn.insight.plot import draw_trials
     from charnn.model.cells import CELLS
 
-    quiet = options["quiet"]
-    corpus = _corpus(arguments, options["encoding"], quiet)
+    corpus = _corpus(arguments, options["encoding"])
     device = pick_device(options["device"])
     if options["seed"] is None:
         options["seed"] = secrets.randbits(32)
-        status(f"seed: {options['seed']}", quiet)
+        status(f"seed: {options['seed']}")
     trials = [_run_trial(cell, corpus, device, options) for cell in CELLS]
-    status("note: an LSTM starts with open forget gates (bias 1), which helps it to reach far even "
-         "untrained", quiet)  # fmt: skip
+    LOGGER.warning(
+        "an LSTM starts with open forget gates (bias 1), which helps it to reach far even untrained"
+    )
     if picture is not None:
         draw_trials(picture, trials)
-        status(f"picture: {picture}", quiet)
+        status(f"picture: {picture}")
     if options["as_json"]:
         click.echo(json.dumps({
             "sources": corpus.sources, "seed": options["seed"],
@@ -179,12 +178,11 @@ def _run_trial(
     from charnn.insight.compare import Trial, plan_trial, run_trial
     from charnn.training.loop import StepReport
 
-    quiet = options["quiet"]
     minutes = options["minutes"] or COMPARE_MINUTES
     plan = plan_trial(cell, corpus, minutes, options["seed"], device)
-    status(f"plan: {plan.why}", quiet)
+    status(f"plan: {plan.why}")
     reports = run_trial(corpus, plan, device, options["distance"], options["positions"])
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = is_quiet() or not sys.stderr.isatty()
     with tqdm(total=plan.train.steps, desc=cell, disable=hidden, leave=False) as bar:
         for report in reports:
             if isinstance(report, Trial):
@@ -192,18 +190,18 @@ def _run_trial(
             elif isinstance(report, StepReport):
                 bar.update()
             else:
-                status(f"warning: {report}", quiet)
+                LOGGER.warning(str(report))
     for reach in (trial.untrained, trial.trained):
-        _note_not_finite(reach, quiet)
+        _note_not_finite(reach)
     return trial
 
 
-def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "Corpus":
+def _corpus(arguments: tuple[str, ...], encoding: str | None) -> "Corpus":
     """Open the corpus to train on: the given texts, the corpus of a run, or the demo text."""
     from charnn.runs.info import reopen_corpus
     from charnn.text.corpus import open_corpus
 
-    named = bool(arguments) and _is_checkpoint(arguments[0])
+    named = bool(arguments) and names_checkpoint(arguments[0])
     if named and len(arguments) > 1:
         raise click.UsageError("--compare takes either a run, to train on its corpus, or texts")
     if named or (not arguments and find_runs()):
@@ -211,18 +209,14 @@ def _corpus(arguments: tuple[str, ...], encoding: str | None, quiet: bool) -> "C
         return reopen_corpus(path.parent, open_checkpoint(path))
     corpus = open_corpus(arguments, TextConfig(encoding=encoding or TextConfig().encoding))
     for note in corpus.notes:
-        status(f"note: {note}", quiet)
+        LOGGER.warning(note)
     return corpus
 
 
-def _is_checkpoint(argument: str) -> bool:
-    return argument.endswith(".safetensors") or is_run(Path(argument))
-
-
-def _note_not_finite(reach: "Reach", quiet: bool) -> None:
+def _note_not_finite(reach: "Reach") -> None:
     if reach.not_finite:
         left_out = plural(reach.not_finite, "position")
-        status(f"note: left out {left_out} with a loss or gradient that is not finite", quiet)
+        LOGGER.warning(f"left out {left_out} with a loss or gradient that is not finite")
 
 
 def _distance(reach: "Reach", share: float) -> str:

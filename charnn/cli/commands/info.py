@@ -19,7 +19,7 @@ from charnn.words import plural
 @click.argument("checkpoint", nargs=-1, metavar="[CHECKPOINT]", type=Checkpoint())
 @json_option
 @quiet_option
-def command(checkpoint: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+def command(checkpoint: tuple[str, ...], as_json: bool) -> None:
     """Show what is in a checkpoint: sizes, settings, results, and the command that made it.
 
     CHECKPOINT is a run's name, a run folder or a .safetensors file; without it, the

@@ -10,7 +10,7 @@ import click
 from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, json_option, quiet_option
-from charnn.cli.terminal import show, status, use_color
+from charnn.cli.terminal import LOGGER, show, status, use_color
 from charnn.cli.types import Checkpoint as CheckpointType
 from charnn.cli.types import Regex, TextFile, Unit
 from charnn.cli.unit_table import TRACKED, show_found
@@ -149,13 +149,13 @@ def _show_trace(
     from charnn.cli import view
     from charnn.insight.trace import trace_text
 
-    text, quiet = DEFAULT if text is None else text, options["quiet"]
+    text = DEFAULT if text is None else text
     most = MOST if options["unit"] is None else MOST_OF_A_UNIT
     if len(text) > most:
-        status(f"inspecting the first {most:,} of {len(text):,} characters", quiet)
+        status(f"inspecting the first {most:,} of {len(text):,} characters")
     trace = trace_text(network, loaded.tokenizer, text[:most], loaded.text.lines)
     if unknown := trace.symbols.count(loaded.tokenizer.unknown_index):
-        status(f"note: {plural(unknown, 'character')} read as the unknown symbol", quiet)
+        LOGGER.warning(f"{plural(unknown, 'character')} read as the unknown symbol")
     layer = loaded.model.num_layers - 1 if options["layer"] is None else options["layer"]
     if options["unit"] is not None:
         _show_unit(path, trace.unit(loaded.tokenizer, *options["unit"]), options["as_json"])

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from charnn.cli.checkpoints import newest_run
 from charnn.cli.help import Command, option
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, status, visible
 from charnn.cli.types import Run
 from charnn.errors import CheckpointError
-from charnn.runs.folder import METRICS, RUNS, find_runs, is_run
+from charnn.runs.folder import METRICS, is_run
 
 
 @click.command("plot", cls=Command)
@@ -25,9 +26,7 @@ from charnn.runs.folder import METRICS, RUNS, find_runs, is_run
     help="Draw the losses in the terminal instead.",
 )  # fmt: skip
 @quiet_option
-def command(
-    runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool, quiet: bool
-) -> None:
+def command(runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool) -> None:
     """Draw the learning curves of one or more runs: training and validation loss in nats
     and bits per character, learning rate, and gradient norm before clipping.
 
@@ -41,7 +40,7 @@ def command(
     """
     if as_text and (out is not None or force):
         raise click.UsageError("--text cannot be combined with --out or --force")
-    folders = [_folder(path) for path in runs] or [_newest(quiet)]
+    folders = [_folder(path) for path in runs] or [newest_run()]
 
     from charnn.insight import curves, plot
 
@@ -54,7 +53,7 @@ def command(
         plot.draw_curves(picture, found)
         show(str(picture))
         return
-    status("nats/char by step; line: training (running mean), o: validation", quiet)
+    status("nats/char by step; line: training (running mean), o: validation")
     for line in curves.as_text(found):
         show(line)
 
@@ -68,14 +67,6 @@ def _folder(path: Path) -> Path:
     if not (is_run(folder) or (folder / METRICS).exists()):
         raise CheckpointError(f"{path}: not a run folder; `charnn runs` lists the runs")
     return folder
-
-
-def _newest(quiet: bool) -> Path:
-    runs = find_runs()
-    if not runs:
-        raise CheckpointError(f"no run given, none under ./{RUNS}; train one with `charnn train`")
-    status(f"run: {runs[0]}", quiet)
-    return runs[0]
 
 
 def _named(folders: list[Path]) -> dict[Path, str]:

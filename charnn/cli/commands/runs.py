@@ -15,7 +15,7 @@ from charnn.runs.folder import LAST, RUNS, best_checkpoint, find_runs
 
 @click.command("runs", cls=Command)
 @quiet_option
-def command(quiet: bool) -> None:
+def command() -> None:
     """List the runs under ./checkpoints, newest first.
 
     Each line shows when the run was last saved, its model, how far it has come and its

@@ -159,7 +159,6 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.sampling.stopping import StopCriteria
     from charnn.text.sources import read_text
 
-    quiet = options["quiet"]
     loaded = open_checkpoint(path)
     prime = options["prime"] or ""
     if options["prime_file"] is not None:
@@ -189,7 +188,7 @@ def command(context: click.Context, /, **options: Any) -> None:
         else:
             out.write(prime)
             generation = sampler.stream(config, prime, criteria)
-            pieces = counted(generation, config.length, "char", out, quiet)
+            pieces = counted(generation, config.length, "char", out)
             with single_stream_threads():
                 for piece in pieces:
                     out.write(piece)
@@ -276,7 +275,7 @@ def _write_samples(
 ) -> None:  # fmt: skip
     """Write the texts as lines or as JSON; on a terminal, a heading separates them."""
     total = options["num_samples"]
-    for sample in counted(samples, total, "text", out, options["quiet"]):
+    for sample in counted(samples, total, "text", out):
         if options["kind"] == "jsonl":
             out.write(json.dumps(_row(sample, prime, tokenizer, options)) + "\n")
             continue

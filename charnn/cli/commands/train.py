@@ -1,4 +1,4 @@
-"""`charnn train`: a text becomes a model."""
+"""`charnn train`: train a model on a text."""
 
 import math
 import shlex
@@ -35,7 +35,7 @@ VALIDATION = ("val_every", "patience")
 TEXT = ("lines", "tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
-    *BUDGET, "corpus", "val", "out", "resume", "device", "quiet", "save_every", "patience",
+    *BUDGET, "corpus", "val", "out", "resume", "device", "save_every", "patience",
     "force", "threads",
 )  # fmt: skip
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
@@ -139,8 +139,6 @@ def command(context: click.Context, /, **options: Any) -> None:
     several = world_from_environment().size > 1
     if several and "-" in (*options["corpus"], *options["val"]):
         raise click.UsageError("several processes cannot share standard input; name a file")
-    if options["quiet"]:
-        set_quiet()
     with join_world(options["device"]) as (world, device):
         code = _train(options, device, world)  # a function, so that no run outlives the world
     context.exit(code)
@@ -177,7 +175,7 @@ def _train(options: dict[str, Any], device: "torch.device", world: "World") -> i
     from charnn.cli.progress import follow
 
     with running as run:
-        return follow(run, options["quiet"] or not world.is_main)
+        return follow(run)
 
 
 def _run_request(options: dict[str, Any]) -> "RunRequest":
