@@ -13,7 +13,6 @@ PACKAGE = Path(__file__).parent.parent / "charnn"
 LATER: tuple[str, ...] = (
     "api.py",
     "checkpoint.py",
-    "cli/records.py",
     "cuda_graph.py",
     "device.py",
     "errors.py",
