@@ -203,13 +203,14 @@ class LanguageModel:
     def find_units(
         self,
         text: str | None = None,
-        properties: Mapping[str, Property] = PROPERTIES,
+        properties: Mapping[str, Property] | None = None,
         best: int = 3,
     ) -> UnitSearch:
         """Return the units that track each property best, ranked on one half of the text and
         checked on the other.
 
-        Without `text` the validation part of the run's own corpus is read.
+        Without `properties` all of `charnn.PROPERTIES` are tracked; without `text` the validation
+        part of the run's own corpus is read.
 
         Example:
             >>> model = charnn.load("checkpoints/corpus")
@@ -218,7 +219,8 @@ class LanguageModel:
             ['space']
         """
         read = text_to_search(self.checkpoint, self._run_folder(text), text)
-        return find_units(self.network, self.tokenizer, read, properties, best)
+        tracked = PROPERTIES if properties is None else properties
+        return find_units(self.network, self.tokenizer, read, tracked, best)
 
     def gradients(
         self, text: str | None = None, *, distance: int = 200, positions: int = 256

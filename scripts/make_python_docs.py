@@ -5,10 +5,21 @@ python scripts/make_python_docs.py
 
 import inspect
 import re
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import charnn
+import charnn.settings
+from charnn.cli.options import CHOSEN
+from charnn.config import (
+    ModelConfig,
+    SampleConfig,
+    Settings,
+    TextConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "python.md"
 INTRODUCTION = """\
@@ -26,6 +37,10 @@ Import charnn before torch where you can: beside other busy programs it then kee
 from spinning in vain. Threads may share a model. Do not fork a process that has used torch (its
 thread pools do not survive that); start others with `multiprocessing.get_context("spawn")`.
 """
+SETTINGS = {
+    "TrainSettings": (TextConfig, ModelConfig, TrainConfig, ValidationConfig),
+    "SampleSettings": (SampleConfig,),
+}
 FUNCTIONS = ("train", "resume", "load", "curves")
 CLASSES = ("LanguageModel",)
 
@@ -41,13 +56,33 @@ def document() -> str:
         for method, function in vars(kind).items():
             if not method.startswith("_") and callable(function):
                 parts.append(_entry(method, function, "###"))
+    parts += [_table(name, kinds) for name, kinds in SETTINGS.items()]
     return "\n".join(parts)
+
+
+def _table(name: str, configs: tuple[type[Settings], ...]) -> str:
+    """Return the settings of a `TypedDict` with their types, defaults and help."""
+    rows = [f"## `{name}`", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
+    allowed = get_type_hints(getattr(charnn.settings, name))
+    for config in configs:
+        for field in fields(config):  # type: ignore[arg-type]
+            if field.name in allowed:
+                kind = getattr(allowed[field.name], "__name__", str(allowed[field.name]))
+                chosen = name == "TrainSettings" and (
+                    field.default is MISSING or field.name in CHOSEN
+                )
+                default = "chosen" if chosen else f"`{field.default!r}`"
+                meaning = field.metadata["help"].replace("|", "\\|")
+                kind = kind.replace("|", "\\|")
+                rows.append(f"| `{field.name}` | {kind} | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
 
 
 def _entry(name: str, function: Any, level: str) -> str:
     """Return a heading, the signature and the docstring of a function."""
     signature = str(inspect.signature(function)).replace("self, ", "").replace("(self)", "()")
     signature = re.sub(r"(?:[a-z_]+\.)+([A-Za-z])", r"\1", signature)
+    signature = re.sub(r"\*<class '(\w+)'>", r"Unpack[\1]", signature)
     return f"{level} `{name}`\n\n```\n{name}{_wrapped(signature)}\n```\n\n{_text(function)}\n"
 
 

@@ -1,11 +1,17 @@
-"""Documents are up to date, and what they name exists."""
+"""Documents are up to date, what they name exists, and the examples of the docstrings run."""
 
+import doctest
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import charnn
+from charnn import api, language_model
+from tests.conftest import words
 from tests.documented import ROOT, document
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -41,3 +47,42 @@ def test_the_index_lists_every_document() -> None:
     linked = re.findall(r"\]\(([^)]+)\)", document("docs/index.md"))
     listed = {(ROOT / "docs" / target).resolve() for target in linked}
     assert listed >= {*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "index.md"}
+
+
+def test_docs_python_md_is_what_the_docstrings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = importlib.import_module("make_python_docs")
+    written = script.DOCUMENT.read_text(encoding="utf-8")
+    assert written == script.document(), "run python scripts/make_python_docs.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs that the examples name."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "corpus.txt").write_text(words(20_000) + "p")
+    (folder / "names.txt").write_text(words(2000).replace(" ", "\n"))
+    sizes: Any = {"hidden_size": 6, "num_layers": 1, "embedding_size": 5, "seed": 1}
+    runs = folder / "checkpoints"
+    charnn.train(folder / "corpus.txt", steps=4, out=runs / "corpus", **sizes)
+    charnn.train(folder / "names.txt", steps=4, lines=True, out=runs / "names", **sizes)
+    return folder
+
+
+def examples() -> Iterator[Any]:
+    finder = doctest.DocTestFinder(recurse=False)
+    documented = [getattr(api, name) for name in ("train", "resume", "load", "curves")]
+    methods = vars(language_model.LanguageModel).items()
+    documented += [f for name, f in methods if not name.startswith("_") and callable(f)]
+    for function in documented:
+        for test in finder.find(function, function.__qualname__, globs={"charnn": charnn}):
+            yield pytest.param(test, id=test.name)
+
+
+@pytest.mark.parametrize("example", list(examples()))
+def test_examples_run(
+    example: doctest.DocTest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert example.examples, "a public function without an example"
+    doctest.DebugRunner().run(example, clear_globs=False)

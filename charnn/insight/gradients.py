@@ -1,4 +1,4 @@
-"""How far back learning reaches: the norm of the loss gradient by distance.
+"""The reach of learning: the norm of the loss gradient by distance.
 
 The loss at a character is differentiated with respect to the recurrent state k characters before
 it. Where the gradient vanishes with growing k, training cannot learn what that state should have
@@ -155,7 +155,7 @@ def gradient_norms(network: CharNetwork, rows: Indices, distance: int) -> tuple[
 
 @dataclass(frozen=True)
 class Clipping:
-    """How often and how strongly gradients were clipped in training."""
+    """The frequency and the strength of gradient clipping in training."""
 
     clip: float
     steps: int  # recorded steps with a finite gradient norm

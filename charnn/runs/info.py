@@ -24,7 +24,7 @@ from charnn.version import __version__
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What may differ between runs that learn the same."""
+    """The facts about a run that do not change what it learns."""
 
     command: str
     budget: Mapping[str, float]

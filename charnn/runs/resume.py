@@ -35,7 +35,7 @@ MAX_STEPS = 10**12
 
 @dataclass(frozen=True)
 class ResumeRequest:
-    """What a user asks of a run that is resumed; everything else is as it was."""
+    """The changes that a user asks of a resumed run; everything else is as it was."""
 
     folder: Path
     corpus: tuple[str, ...] = ()  # only where the text has moved

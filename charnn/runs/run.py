@@ -149,7 +149,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made and validated, or patience has ended the run.
+        """True if all steps are made and validated, or if patience has ended the run.
 
         Only rank 0 knows.
         """

@@ -26,7 +26,7 @@ class Saver:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save `last`."""
+        """True if it is time to save `last`."""
         every = self._every
         if every is None:
             every = max(SAVE_SECONDS, self._quickest / SAVE_SHARE)

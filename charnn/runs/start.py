@@ -57,7 +57,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class Material:
-    """What a request names, opened."""
+    """The texts and the checkpoint that a request names, opened."""
 
     corpus: Corpus
     text: TextConfig
@@ -181,7 +181,7 @@ def _describe_card(run: Run) -> str:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would be and need, per process."""
+    """The plan of a run and its needs, per process."""
 
     plan: Plan
     parameters: int

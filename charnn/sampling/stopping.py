@@ -7,7 +7,7 @@ from charnn.errors import SettingError
 
 @dataclass(frozen=True)
 class StopCriteria:
-    """What ends a text, besides its length: the first of several texts, or the end of its line.
+    """The criteria that end a text besides its length: the first of several texts, or a newline.
 
     A text ends before the stop, or with `keep_stop` after it. The newline of `at_line_end` never
     belongs to the text.

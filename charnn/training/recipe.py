@@ -40,7 +40,7 @@ MAX_EMBEDDING_SIZE = 512
 
 @dataclass(frozen=True)
 class Batching:
-    """How a text is read: lanes, characters between updates, and Muon's learning rate for it."""
+    """The lanes, the characters between updates, and Muon's learning rate that goes with them."""
 
     lanes: int
     window: int

@@ -1,4 +1,4 @@
-"""How fast this machine trains a model, measured on a copy that is thrown away."""
+"""The speed at which this machine trains a model, measured on a copy that is thrown away."""
 
 import itertools
 import statistics
