@@ -1,6 +1,6 @@
 """How fast is sampling, against the memory's bandwidth and against a plain nn.LSTM loop?
 
-Prints a Markdown row per size and number of threads. `shard`: of the rate at which a float32
+Prints a Markdown row per size and number of threads. `share`: of the rate at which a float32
 matrix-vector product of as many bytes as a step's weights runs in the same round. `ratio`: to the
 usual loop, an `nn.LSTM` call and a `torch.multinomial` per character. `int8`: a single stream by
 products of 8-bit integers, and its ratio to the first. `of peak`: the operations of many streams'

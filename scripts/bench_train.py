@@ -1,7 +1,7 @@
 """How fast does training run, and what share of this machine's matrix-product peak is that?
 
 Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
-product reaches in the same run. `shard` counts the multiplications of the model as it is written
+product reaches in the same run. `share` counts the multiplications of the model as it is written
 (layers that read an embedding) and the optimizer's; `done` counts those that are made: with few
 symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
 on a CPU the share may then pass what is done. `optimizer` is its part of them. The peak is that of
