@@ -108,5 +108,5 @@ def test_mypy_finds_the_types_of_an_installed_wheel(installed: Path, tmp_path: P
     (tmp_path / "mypy.ini").write_text(settings)
     mypy = (sys.executable, "-m", "mypy", "--cache-dir", tmp_path / "cache")
     found = run(*mypy, "--python-executable", installed, "user.py", folder=tmp_path)
-    assert 'Revealed type is "charnn.api.LanguageModel"' in found
+    assert 'Revealed type is "charnn.language_model.LanguageModel"' in found
     assert 'Revealed type is "pathlib.Path"' in found
