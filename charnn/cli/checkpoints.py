@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charnn.cli.terminal import LOGGER, status
-from charnn.errors import CheckpointError
+from charnn.errors import CheckpointError, MissingCheckpointError
 from charnn.runs.folder import RUN_INFO, RUNS, best_checkpoint, find_runs, is_run, restart_advice
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def split_checkpoint(
         return _newest(), ()
     first = arguments[0]
     if found := _checkpoint_or_text(first) if paths else find_checkpoint(first):
-        return _checked(found, first), tuple(arguments[1:])
+        return _reported(found, first), tuple(arguments[1:])
     if paths and not _exists(Path(first)) and (like := _alike(first)):
         raise CheckpointError(f"no checkpoint or text named {first}; did you mean {like}?")
     return _newest(first), tuple(arguments)
@@ -55,7 +55,7 @@ def one_checkpoint(arguments: Sequence[str], hint: str = "") -> Path:
         return _newest()
     name = arguments[0]
     if found := find_checkpoint(name):
-        return _checked(found, name)
+        return _reported(found, name)
     like = _alike(name)
     if not like and not find_runs():
         raise _no_runs(name)
@@ -79,7 +79,12 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     """Open a run folder or a checkpoint file, with a note if only an older one could be read."""
     from charnn.runs.opening import open_model
 
-    loaded, note = open_model(path)
+    try:
+        loaded, note = open_model(path)
+    except MissingCheckpointError as error:
+        like = _alike(str(path))
+        advice = f"did you mean {like}?" if like else "`charnn runs` lists the runs"
+        raise CheckpointError(f"{path}: no such file; {advice}") from error
     if note:
         LOGGER.warning(note)
     return loaded
@@ -119,11 +124,9 @@ def _no_runs(named: str, kind: str = "checkpoint") -> CheckpointError:
     return CheckpointError(f"{what}, and ./{RUNS} is empty; start with `charnn train TEXT`")
 
 
-def _checked(path: Path, name: str) -> Path:
-    """Return `path`, the checkpoint that was found for `name`; suggest another if it is missing."""
-    if not _exists(path) and (like := _alike(name)):
-        raise CheckpointError(f"{path}: no such file; did you mean {like}?")
-    if not path.is_relative_to(name):  # found by the name of its run
+def _reported(path: Path, name: str) -> Path:
+    """Return `path`, the checkpoint found for `name`; report it unless `name` is its path."""
+    if not path.is_relative_to(name):
         status(f"checkpoint: {path}")
     return path
 

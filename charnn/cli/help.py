@@ -17,6 +17,7 @@ MORE = "\f"  # on a line of a command's docstring: only --help-all shows what fo
 TERM_WIDTH = 26  # columns of an option and its metavar; a longer one gets a line of its own
 _JOIN = "\u00a0"  # a space at which no line is broken; `get_help` makes it a plain one
 _FULL = "charnn.full_help"  # key of the click context's `meta`
+HELP_NAMES = ["-h", "--help"]
 _HELP = [
     ("-h, --help", "Show this help and exit."),
     ("--help-all", "Show every option, with all details, and exit."),
@@ -106,7 +107,9 @@ class Command(click.Command):
 
 def full_help(command: click.Command, name: str) -> str:
     """Return what `name --help-all` prints in a terminal of 80 columns."""
-    context = click.Context(command, info_name=name, terminal_width=78)
+    context = click.Context(
+        command, info_name=name, terminal_width=78, help_option_names=HELP_NAMES
+    )
     context.meta[_FULL] = True
     return command.get_help(context)
 

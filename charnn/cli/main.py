@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from charnn.cli.help import Command, Option
+from charnn.cli.help import HELP_NAMES, Command, Option
 from charnn.cli.terminal import LOGGER, logging_to_stderr
 from charnn.errors import CharnnError, is_out_of_memory
 from charnn.threads import limit_spinning
@@ -115,7 +115,7 @@ def _discard_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": HELP_NAMES})
 @click.version_option(__version__, prog_name="charnn", cls=Option, help="Print the version.")
 def main() -> None:
     """Train character-level language models, generate text with them, and measure them.

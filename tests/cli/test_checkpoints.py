@@ -82,8 +82,17 @@ def test_a_near_miss_is_suggested(desk: Path, name: str, like: str) -> None:
 
 
 def test_a_misspelt_file_is_suggested(desk: Path) -> None:
-    with pytest.raises(CheckpointError, match="did you mean checkpoints/novel1/last"):
-        one_checkpoint(["checkpoints/novel1/lst.safetensors"])
+    result = charnn("info", "checkpoints/novel1/lst.safetensors")
+    assert result.exit_code == 1
+    assert "no such file; did you mean checkpoints/novel1/last.safetensors?" in result.stderr
+
+
+def test_a_missing_last_checkpoint_is_replaced_by_the_one_before_it(desk: Path) -> None:
+    last = Path("checkpoints/novel1/last.safetensors")
+    last.rename(last.with_name("last.previous.safetensors"))
+    result = charnn("info", last)
+    assert result.exit_code == 0
+    assert "using the older" in result.stderr
 
 
 def test_a_text_is_not_taken_for_a_run_of_the_same_name(desk: Path) -> None:
