@@ -43,12 +43,12 @@ def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
 
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwork) -> None:
-    config, writer = replace(CONFIG, length=12, temperature=0.0), Sampler(network, TOKENIZER)
-    one, *_ = writer.beam(config, 1, "ab")
-    (greedy,) = writer.samples(config, 1, "ab")
+    config, sampler = replace(CONFIG, length=12, temperature=0.0), Sampler(network, TOKENIZER)
+    one, *_ = sampler.beam(config, 1, "ab")
+    (greedy,) = sampler.samples(config, 1, "ab")
     assert one.text == greedy.text
     assert one.nats == pytest.approx(greedy.nats)
-    assert writer.beam(config, 50, "ab")[0].nats <= one.nats
+    assert sampler.beam(config, 50, "ab")[0].nats <= one.nats
 
 
 def test_what_meets_a_stop_leaves_the_beam(network: CharNetwork) -> None:

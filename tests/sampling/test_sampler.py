@@ -1,4 +1,4 @@
-"""What is drawn follows the model, the seed and the filters."""
+"""Texts follow the model, the seed and the filters, whatever else is generated beside them."""
 
 import itertools
 import math

@@ -163,7 +163,7 @@ def test_the_line_end_before_a_record_is_no_repetition(names_run: Path) -> None:
     result = charnn(*options)
     lines = result.stdout.splitlines()
     assert all(len(set(line)) == len(line) for line in lines)
-    assert "left nothing to write" not in result.stderr
+    assert "--no-repeat was ignored" not in result.stderr
 
 
 def test_records_longer_than_a_validation_is_are_validated(
