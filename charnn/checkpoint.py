@@ -1,10 +1,12 @@
-"""One safetensors file: weights, config, vocabulary, figures, and what is needed to go on.
+"""Read and write checkpoints: weights, configs, vocabulary and training state in one file.
 
-Nothing in it can run: tensors, and JSON under the single metadata key `charnn` (with several keys
-safetensors' file is not byte-stable, their order being random per process). No clock, host, path
-or command is in it, so that equal runs make equal files. What is loaded is doubted: a size limit
-before anything is parsed, a checksum over all of it, every field checked against the config
-classes, every weight against the sizes, and nothing that is not finite.
+A checkpoint is a safetensors file: it holds tensors, and JSON under the metadata key `charnn`, but
+nothing executable. There is only one metadata key, because safetensors writes several in random
+order. The file contains no time, host, path or command, so that equal runs write equal bytes.
+
+Reading does not trust the file. The header's size is limited before anything is parsed, a checksum
+covers the content, every field is checked by its config class, every tensor's name, type and shape
+against the model, and every number must be finite.
 """
 
 import errno
@@ -12,7 +14,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,14 +39,12 @@ from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.version import __version__
 
 FORMAT = 1
-HEADER_AT_MOST = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
+MAX_HEADER = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
 _KEY = "charnn"
-_WEIGHTS = "model."
-_TRAINING = "training."
-_KNOWN = "records.known"
+_WEIGHTS, _TRAINING, _KNOWN = "model.", "training.", "records.known"  # tensor names
 _NAME = re.compile(r"(model|training)\.[a-z0-9_.]+|records\.known")
 _DTYPES = {"F32", "U8"}
-_DIMENSIONS = 4  # the lanes' states have most
+_MAX_DIMENSIONS = 4  # of the recurrent states
 FIELDS = {
     "format", "version", "model", "text", "train", "tokenizer", "corpus", "figures", "progress",
     "crc32",
@@ -57,13 +57,13 @@ def _count(help: str) -> Any:
 
 @dataclass(frozen=True)
 class CorpusFacts(Settings):
-    """What a checkpoint remembers of its corpus: enough to recognise it, not where it lay."""
+    """Facts about the corpus that identify it without saying where it was stored."""
 
-    sha256: str = setting("Of the text.")
-    characters: int = _count("Of the whole text.")
-    train_characters: int = _count("Of the part to learn from.")
+    sha256: str = setting("SHA-256 of the text.")
+    characters: int = _count("Characters of the whole text.")
+    train_characters: int = _count("Characters of the training part.")
     records: int | None = setting(
-        "Records to learn from, in a text of records.", default=None, low=1, high=2**63 - 1
+        "Training records, if the text consists of records.", default=None, low=1, high=2**63 - 1
     )
 
     def __post_init__(self) -> None:
@@ -74,29 +74,29 @@ class CorpusFacts(Settings):
 
 @dataclass(frozen=True)
 class Figures(Settings):
-    """What a model's training came to."""
+    """The results of training."""
 
     step: int = _count("Updates made.")
-    parameters: int = _count("Numbers that were learned.")
-    val_nats_per_char: float | None = setting("Of the best validation.", default=None)
+    parameters: int = _count("Weights of the network.")
+    val_nats_per_char: float | None = setting("Loss of the best validation.", default=None)
 
 
 @dataclass(frozen=True)
 class Progress(Settings):
-    """How far a run has come, and where a rollback would take it."""
+    """The position of a run in its training, and of the snapshot it would roll back to."""
 
     step: int = _count("Updates made.")
-    epoch: int = _count("Readings of the text that are over.")
-    window: int = _count("Windows of this reading that are over.")
-    rollbacks: int = setting("Returns to a snapshot so far.", low=0, high=1000)
+    epoch: int = _count("Complete passes over the text.")
+    window: int = _count("Windows read of the present pass.")
+    rollbacks: int = setting("Rollbacks so far.", low=0, high=1000)
     snapshot_step: int = _count("Updates made when the snapshot was taken.")
-    snapshot_epoch: int = _count("Readings then.")
-    snapshot_window: int = _count("Windows then.")
+    snapshot_epoch: int = _count("Complete passes when the snapshot was taken.")
+    snapshot_window: int = _count("Windows read when the snapshot was taken.")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model and how it came to be; with `progress` and `training_tensors`, also how to go on."""
+    """A model and how it was trained; with `progress` and `training_tensors` it can be resumed."""
 
     model: ModelConfig
     text: TextConfig
@@ -106,20 +106,21 @@ class Checkpoint:
     figures: Figures
     weights: Mapping[str, Tensor]
     progress: Progress | None = None
-    training_tensors: Mapping[str, Tensor] = field(default_factory=dict)  # optimizer, state, random
-    known: BloomFilter | None = None  # the records it learned from, if it did from records
+    # Optimizer state, recurrent states and random generators; see `TrainState.tensors`.
+    training_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    known: BloomFilter | None = None  # the training records, if the text consists of records
 
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
-        """The network, rebuilt by its constructor, ready to predict."""
+        """Return the network with its weights, in evaluation mode on `device`."""
         network = CharNetwork(self.model)
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
-    """Write `checkpoint` to `path`, whole or not at all.
+    """Write `checkpoint` to `path`, either completely or not at all.
 
-    With `previous` the old file is kept under that name until the new one has been read back.
+    With `previous`, the old file keeps that name until the new one has been read back.
     """
     about = {
         "format": FORMAT,
@@ -148,18 +149,21 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
 
 
 def load(path: Path, *, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint, onto the CPU wherever it was trained; `CheckpointError` if it is none,
-    and `DamagedError` if it may have been one.
+    """Read a checkpoint; its tensors are on the CPU, wherever it was trained.
 
-    Without `weights` the tensors are left out: what the file says of itself, quickly.
+    With `weights=False` only the metadata is read and returned, which is fast. Raises
+    `DamagedError` if the file is missing or damaged, otherwise `CheckpointError` if it is not a
+    checkpoint of this format.
     """
     try:
         if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path}: not a checkpoint (no regular file); name a run folder")
+            raise CheckpointError(
+                f"{path}: not a checkpoint (not a regular file); name a run folder"
+            )
         with path.open("rb") as plain:
-            header = int.from_bytes(plain.read(8), "little")
-        if header > HEADER_AT_MOST:
-            raise DamagedError(f"{path}: not a checkpoint (a header of {header:,} bytes)")
+            header_size = int.from_bytes(plain.read(8), "little")
+        if header_size > MAX_HEADER:
+            raise DamagedError(f"{path}: not a checkpoint (a header of {header_size:,} bytes)")
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(_KEY)
             if text is None:
@@ -168,48 +172,49 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
     except FileNotFoundError as error:
         raise MissingCheckpointError(f"{path}: no such file; check the name") from error
     except (OSError, safetensors.SafetensorError) as error:
-        passing = isinstance(error, OSError) and error.errno not in (None, errno.EIO)
-        kind = CheckpointError if passing else DamagedError
+        # Of the system's errors, only a failing disk says something about the file's content.
+        intact = isinstance(error, OSError) and error.errno not in (None, errno.EIO)
+        kind = CheckpointError if intact else DamagedError
         raise kind(f"{path}: not a checkpoint ({_line(error)}); name a run folder") from error
 
 
 def _checked(path: Path, file: Any, text: str, weights: bool) -> Checkpoint:
-    """What the open file holds, or an error that names the file."""
+    """Return the checkpoint in an open file; every error names the file."""
     try:
         about = json.loads(text)
-        other = _other_format(about)
-        if not other:
+        problem = _format_problem(about)
+        if not problem:
             return _read(file, about, weights)
     except CharnnError as error:
         raise DamagedError(f"{path}: {_line(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        problem = f"the checkpoint's metadata is damaged ({type(error).__name__})"
-        raise DamagedError(f"{path}: {problem}; use another checkpoint") from error
-    raise CheckpointError(f"{path}: {other}")
+        problem = f"the metadata is damaged ({type(error).__name__}); use another checkpoint"
+        raise DamagedError(f"{path}: {problem}") from error
+    raise CheckpointError(f"{path}: {problem}")
 
 
 def _line(error: Exception) -> str:
-    """What an error says, fit for one line whatever the file put into it."""
+    """Return an error's message as one short printable line, whatever the file put into it."""
     line = "".join(c if c.isprintable() else "\ufffd" for c in str(error))
     return line if len(line) <= 300 else f"{line[:300]}…"
 
 
 def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
-    """The checkpoint in an open file whose metadata is `about`, checked field by field."""
+    """Return the checkpoint in an open file whose metadata is `about`, checked field by field."""
     if not isinstance(about, dict):
-        raise CheckpointError("the metadata is not a table; use another checkpoint")
+        raise CheckpointError("the metadata is not a JSON object; use another checkpoint")
     if about.keys() != FIELDS or type(about["format"]) is not int:
-        raise CheckpointError("the metadata has other fields than this format")
+        raise CheckpointError("the metadata does not have the fields of this format")
     model = ModelConfig.from_json(about["model"])
     tokenizer = from_json(about["tokenizer"])
     if tokenizer.vocabulary_size != model.vocabulary_size:
-        symbols = tokenizer.vocabulary_size
-        raise CheckpointError(
-            f"the vocabulary has {symbols} symbols, the model {model.vocabulary_size}"
-        )
+        symbols, expected = tokenizer.vocabulary_size, model.vocabulary_size
+        raise CheckpointError(f"the vocabulary has {symbols} symbols, but the model {expected}")
     text, progress = TextConfig.from_json(about["text"]), about["progress"]
     if text.tokenizer != tokenizer.kind:
-        raise CheckpointError(f"a {tokenizer.kind} vocabulary for a text of {text.tokenizer}s")
+        raise CheckpointError(
+            f"the vocabulary is one of {tokenizer.kind}s, but the text of {text.tokenizer}s"
+        )
     loaded = Checkpoint(
         model,
         text,
@@ -227,43 +232,45 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
     tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     crc = about.pop("crc32")
     if crc != _crc32(about, tensors):
-        raise CheckpointError("its content does not fit its checksum: the file is damaged")
+        raise CheckpointError("the content does not match its checksum: the file is damaged")
     check_finite(tensors)
-    parts = [
+    model_tensors, training_tensors = (
         {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
         for p in (_WEIGHTS, _TRAINING)
-    ]
+    )
     count, bits = loaded.corpus.records, tensors.get(_KNOWN)
     known = None if bits is None or count is None else BloomFilter(bits.numpy(), count)
-    return Checkpoint(
-        **vars(loaded) | {"weights": parts[0], "training_tensors": parts[1], "known": known}
-    )
+    return replace(loaded, weights=model_tensors, training_tensors=training_tensors, known=known)
 
 
-def _other_format(about: Any) -> str:
-    """What to say of a file in another format, or nothing."""
+def _format_problem(about: Any) -> str:
+    """Return what to do about a file in another format, or "" if it is in this one."""
     number = about.get("format") if isinstance(about, dict) else None
     if type(number) is not int or number == FORMAT:
         return ""
     version = str(about.get("version"))
     if not re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", version):
-        return f"in format {number}, and this charnn reads {FORMAT}; a newer one may read it"
+        return f"in format {number}, but this charnn reads format {FORMAT}; try a newer version"
     return (
-        f"written by charnn {version} in format {number}, and this charnn reads format {FORMAT}; "
-        f"`pip install charnn=={version}`"
+        f"written by charnn {version} in format {number}, but this charnn reads format {FORMAT}; "
+        f"`pip install charnn=={version}` to read it"
     )
 
 
 def _check_sizes(file: Any, model: ModelConfig) -> None:
-    """Hold the tensors' names, types and shapes against the model, before any memory is taken."""
+    """Check the tensors' names, types and shapes against the model before allocating memory."""
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     met = {name: tuple(part.get_shape()) for name, part in slices.items()}
-    odd = [n for n, shape in met.items() if not _NAME.fullmatch(n) or len(shape) > _DIMENSIONS]
-    odd += [n for n, part in slices.items() if part.get_dtype() not in _DTYPES]
-    odd += [n for n in met if n.startswith(_WEIGHTS) and slices[n].get_dtype() != "F32"]
-    if odd:
-        raise CheckpointError(f"a tensor of no use here: {min(odd)[:80]!r}")
-    if model.num_layers > len(met):  # a network of so many layers need not even be thought of
+    unknown = [
+        n for n, shape in met.items() if not _NAME.fullmatch(n) or len(shape) > _MAX_DIMENSIONS
+    ]
+    unknown += [n for n, part in slices.items() if part.get_dtype() not in _DTYPES]
+    unknown += [n for n in met if n.startswith(_WEIGHTS) and slices[n].get_dtype() != "F32"]
+    if unknown:
+        raise CheckpointError(f"unexpected tensor {min(unknown)[:80]!r}")
+    if model.num_layers > len(
+        met
+    ):  # building that many layers would take long, even without memory
         raise CheckpointError("the weights do not fit the model's sizes: layers are missing")
     with torch.device("meta"):  # shapes without memory
         network = CharNetwork(model)
@@ -276,29 +283,29 @@ def _check_sizes(file: Any, model: ModelConfig) -> None:
 
 
 def _check_known(file: Any, loaded: Checkpoint) -> None:
-    """Hold the filter of known records against what the file says of its text."""
-    there = _KNOWN in file.keys()  # noqa: SIM118
-    if there != loaded.text.lines or there != (loaded.corpus.records is not None):
-        raise CheckpointError("a filter of known records goes with a text of records, and is one")
-    if there:
+    """Check the Bloom filter of the training records against the metadata."""
+    present = _KNOWN in file.keys()  # noqa: SIM118
+    if present != loaded.text.lines or present != (loaded.corpus.records is not None):
+        raise CheckpointError("texts of records, and no others, need a filter of their records")
+    if present:
         part, count = file.get_slice(_KNOWN), loaded.corpus.records or 0
         if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.num_bytes(count)]:
-            raise CheckpointError("the filter of known records is not one of so many records")
+            raise CheckpointError("the filter of records does not fit the number of records")
         try:
             loaded.tokenizer.encode("\n")
         except VocabularyError as error:
-            raise CheckpointError("a text of records, and no line end in its vocabulary") from error
+            raise CheckpointError("the text consists of lines, but has no line end") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """`CheckpointError` unless every number is one."""
+    """Raise `CheckpointError` if a tensor holds an infinity or a NaN."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name} holds numbers that are not finite")
 
 
 def _crc32(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
-    """A checksum over everything in the file but itself: finds damage, proves nothing else."""
+    """Return the checksum of everything in the file but itself, to detect accidental damage."""
     crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

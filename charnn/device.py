@@ -1,4 +1,4 @@
-"""Which device a name means, checked before anything is built on it."""
+"""Choose the device that a name stands for, and find out what it supports."""
 
 import contextlib
 import functools
@@ -9,61 +9,65 @@ from pathlib import Path
 import torch
 
 from charnn.errors import SettingError
+from charnn.words import plural
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
+_NVIDIA_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `name` means: `auto` is CUDA where there is one, then the CPU."""
+    """Return the device called `name`, which must be usable; `auto` is CUDA if present, else CPU.
+
+    Raises `SettingError` if there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise SettingError(
-            f"no device called {name!r}; try {', '.join(DEVICES)} or cuda:1"
+            f"unknown device {name!r}; use {', '.join(DEVICES)} or cuda:1"
         ) from error
-    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
-        raise SettingError(f"{name}: {_no_card(there)}, or try --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise SettingError(f'{name}: {_missing_cuda(count)}, or use `device="cpu"`')
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingError("mps: no Apple GPU that this PyTorch can use; try --device cpu")
+        raise SettingError('mps: PyTorch finds no Apple GPU to use; use `device="cpu"`')
     if device.type not in DEVICES:
-        raise SettingError(f"charnn does not run on {device.type!r}; try {', '.join(DEVICES)}")
+        raise SettingError(f"charnn does not support {device.type!r}; use {', '.join(DEVICES)}")
     return device
 
 
-def _no_card(there: int) -> str:
-    """Why a CUDA device cannot be had, and what to do about it."""
-    if there:
-        return f"there are {there} CUDA devices, from cuda:0 on; name one of them"
+def _missing_cuda(count: int) -> str:
+    """Return why a CUDA device is missing although there are `count` of them, and what to do."""
+    if count:
+        return f"this machine has {plural(count, 'CUDA device')}, numbered from cuda:0; use another"
     if torch.version.cuda is None:
-        return "this PyTorch is built without CUDA; install one that is built with it"
-    if not any(path.exists() for path in _DRIVER):
-        return "no NVIDIA driver is loaded; install it, see what nvidia-smi says"
-    return "the driver shows no card; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+        return "this PyTorch was built without CUDA; install a build with CUDA"
+    if not any(path.exists() for path in _NVIDIA_DRIVER):
+        return "no NVIDIA driver is loaded; install one and check nvidia-smi"
+    return "the NVIDIA driver reports no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES"
 
 
-def idle_card() -> str:
-    """What to say where there is a card that PyTorch does not use, or nothing."""
-    if torch.cuda.is_available() or not any(path.exists() for path in _DRIVER):
+def unused_gpu() -> str:
+    """Return why PyTorch cannot use this machine's NVIDIA GPU, or "" if it can or there is none."""
+    if torch.cuda.is_available() or not any(path.exists() for path in _NVIDIA_DRIVER):
         return ""
-    return f"this machine has an NVIDIA card, but {_no_card(0)}"
+    return f"this machine has an NVIDIA GPU, but {_missing_cuda(0)}"
 
 
 @functools.cache
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether this device has instructions for products of bfloat16 matrices."""
+    """Return True if `device` has instructions for bfloat16 matrix products."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    with contextlib.suppress(AttributeError):  # older versions do not tell
+    with contextlib.suppress(AttributeError):  # older versions of PyTorch do not report it
         return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return False
 
 
 @functools.cache
 def has_bfloat16_lstm(device: torch.device) -> bool:
-    """Return whether an LSTM can be computed in bfloat16: on a CPU oneDNN needs AVX-512 for it."""
+    """Return True if `device` computes LSTMs in bfloat16: oneDNN needs AVX-512 for it on a CPU."""
     if device.type != "cpu":
         return True
     with torch.random.fork_rng(devices=()):
@@ -78,7 +82,7 @@ def has_bfloat16_lstm(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def thread_count(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads within the block; 0 changes nothing."""
+    """Let PyTorch use `count` CPU threads within the block; 0 leaves the number as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -88,10 +92,10 @@ def thread_count(count: int) -> Iterator[None]:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Let torch use only CUDA kernels that give the same bits each time, in the whole process.
+    """Restrict PyTorch to kernels that give the same bits each time, for the rest of the process.
 
-    cuBLAS, and the recurrent layers of cuDNN with it, need the environment variable before their
-    first use (PyTorch's notes on nn.LSTM and on reproducibility). A CPU needs nothing.
+    Only CUDA needs this. cuBLAS, which cuDNN's recurrent layers use, reads the environment
+    variable at its first use (see PyTorch's notes on nn.LSTM and on reproducibility).
     """
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

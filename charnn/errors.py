@@ -1,18 +1,23 @@
-"""What a user is shown as one line: what was met, where, and what to type next."""
+"""Errors that a user can fix: each message is one line that says what was met, where, and what to
+do next.
+
+A message names a setting in backticks as a Python argument, such as `seq_len` or
+`hidden_size=128`; the command line prints it as the option of that name.
+"""
 
 import re
 
 
 class CharnnError(Exception):
-    """Something the user can mend; the command line prints it as one line and exits with 1."""
+    """Base of the errors that a user can fix; the command line prints it and exits with code 1."""
 
 
 class SettingError(CharnnError):
-    """A setting outside its limits, or settings that do not fit each other."""
+    """A setting outside its limits, or settings that do not go together."""
 
 
 class TextError(CharnnError):
-    """A text that is missing, empty, too short, or cannot be read as asked."""
+    """A text that is missing, empty, too short or unreadable."""
 
 
 class MissingTextError(TextError, FileNotFoundError):
@@ -20,15 +25,15 @@ class MissingTextError(TextError, FileNotFoundError):
 
 
 class VocabularyError(CharnnError):
-    """Characters that a model has no index for."""
+    """A text with characters that a model's vocabulary does not contain."""
 
 
 class CheckpointError(CharnnError):
-    """A file that is no checkpoint, or a checkpoint that does not fit its use."""
+    """A file that is not a checkpoint, or a checkpoint that does not fit its use."""
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that is not there or not whole, so that an older one is worth a look."""
+    """A checkpoint that is missing or damaged, so that an older copy is worth trying."""
 
 
 class MissingCheckpointError(DamagedError, FileNotFoundError):
@@ -36,10 +41,13 @@ class MissingCheckpointError(DamagedError, FileNotFoundError):
 
 
 class TrainingError(CharnnError):
-    """Training that cannot go on, such as a loss that is not a number."""
+    """Training that cannot continue, for example because the loss is not finite."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocator has refused; torch has no class of its own for the CPU's."""
-    said = "out of memory|can't allocate memory|bad allocation"
-    return isinstance(error, MemoryError) or bool(re.search(said, str(error)))
+    """Return True if `error` says that memory could not be allocated.
+
+    PyTorch raises a plain `RuntimeError` on a CPU, which only its message tells apart.
+    """
+    messages = "out of memory|can't allocate memory|bad allocation"
+    return isinstance(error, MemoryError) or bool(re.search(messages, str(error)))

@@ -68,10 +68,12 @@ def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmet
 
 
 def orthogonalisation(rows: int, columns: int) -> float:
-    """Operations of `charnn.training.muon.orthogonal` in float32; where it works in bfloat16 there
-    are half as many more of an LSTM's, and they are faster."""
+    """Return the operations of `charnn.training.muon.orthogonalize` in float32.
+
+    In bfloat16 an LSTM's matrices take half as many again, but they are faster.
+    """
     n, m = sorted((rows, columns))
-    return 2.0 * (2 * m * n**2 + (4 * muon.ROUNDS - 3) * n**3)
+    return 2.0 * (2 * m * n**2 + (4 * muon.ITERATIONS - 3) * n**3)
 
 
 def peak(device: torch.device, size: int = 2048) -> float:
@@ -99,7 +101,7 @@ def measure(
     lanes = train.batch_size
     batches = Batches(text, lanes, WINDOW, seed=0)
     state = TrainState.start(model, train, lanes, device)
-    steps = train_steps(state, batches, train, pause=sys.maxsize)
+    steps = train_steps(state, batches, train, sync_every=sys.maxsize)
     for _ in range(5):
         if isinstance(report := next(steps), TrainingWarning):
             print(report, file=sys.stderr)

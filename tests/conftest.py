@@ -24,7 +24,7 @@ from charnn.cli.main import main
 from charnn.runs.run import Run
 from charnn.training import loop
 from charnn.training.state import TrainState
-from charnn.training.update import Update
+from charnn.training.update import StepStats, Update
 
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
@@ -97,13 +97,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Pat
 
 @contextlib.contextmanager
 def exploding(when: Callable[[TrainState, float], bool], loss: float = math.inf) -> Iterator[None]:
-    """Within the block an update for which `when` holds, of the state and the learning rate, has
-    this loss and changes nothing."""
+    """Within the block, let updates for which `when(state, learning rate)` holds change nothing and
+    have this loss."""
     update = Update.__call__
 
-    def watched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
+    def watched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> StepStats:
         if when(self._state, rate):
-            return torch.tensor([loss, 1.0])
+            return StepStats(torch.tensor(loss), torch.tensor(1.0), None)
         return update(self, inputs, targets, rate)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -112,8 +112,8 @@ def exploding(when: Callable[[TrainState, float], bool], loss: float = math.inf)
 
 
 @contextlib.contextmanager
-def made_together() -> Iterator[None]:
-    """Within the block steps are made together as on CUDA, but not recorded."""
+def several_steps_per_sync() -> Iterator[None]:
+    """Within the block, make several steps per synchronization as on CUDA, but without a graph."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "can_capture", lambda _: True)
         patch.setattr(loop, "GraphedUpdate", lambda state, config, _: Update(state, config))

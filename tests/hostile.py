@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-from charnn.checkpoint import FIELDS, HEADER_AT_MOST, _crc32
+from charnn.checkpoint import FIELDS, MAX_HEADER, _crc32
 
 Table = list[tuple[str, str]]  # names and JSON texts in order; a name may come twice
 
@@ -180,7 +180,7 @@ def damaged(draw: DrawFn, data: bytes) -> Hostile:
     return done
 
 
-LENGTHS = [0, 1, 7, HEADER_AT_MOST, HEADER_AT_MOST + 1, 2**31, 2**63, 2**64 - 1]
+LENGTHS = [0, 1, 7, MAX_HEADER, MAX_HEADER + 1, 2**31, 2**63, 2**64 - 1]
 SHAPES = [
     "[]", "[0]", "[1]", "[2]", "[-1]", "[1.5]", "[null]", "[0, 4611686018427387904]",
     "[18446744073709551615]", "[18446744073709551616]", "[0, 18446744073709551615]",

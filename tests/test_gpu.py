@@ -67,7 +67,7 @@ def test_replayed_steps_are_the_steps_launched_one_by_one(
         if not replayed:
             monkeypatch.setattr(loop, "can_capture", lambda _: False)
         state = TrainState.start(model, train, 8, torch.device("cuda"))
-        made = list(train_steps(state, Batches(text, 8, 16, 1), train, pause=30))
+        made = list(train_steps(state, Batches(text, 8, 16, 1), train, sync_every=30))
         assert all(isinstance(report, StepReport) for report in made), made
         losses.append([report.loss for report in made if isinstance(report, StepReport)])
     assert losses[0] == pytest.approx(losses[1], rel=0.01)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from charnn.threads import SPINNING, limit_spinning_in, others_running
+from charnn.threads import SHORT_SPINNING, limit_spinning_in, others_running
 
 CORES = os.cpu_count() or 1
 
@@ -16,10 +16,10 @@ CORES = os.cpu_count() or 1
 def test_spinning_is_limited_where_others_need_the_cores(others: int, limited: bool) -> None:
     environment: dict[str, str] = {}
     limit_spinning_in(environment, lambda: others)
-    assert environment == (SPINNING if limited else {})
+    assert environment == (SHORT_SPINNING if limited else {})
 
 
-@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *SPINNING])
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *SHORT_SPINNING])
 def test_what_the_user_has_set_stays(name: str) -> None:
     environment = {name: "123"}
     limit_spinning_in(environment, lambda: 99)

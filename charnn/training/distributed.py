@@ -1,7 +1,8 @@
-"""Several processes that train one model, started by torchrun: each has a share of the lanes.
+"""Several processes that train one model, started by torchrun, each with its share of the lanes.
 
-torch's DistributedDataParallel averages the gradients; what else must be equal everywhere is agreed
-on here. Only the first process writes. A process alone is a world too, in which nothing is sent.
+torch's DistributedDataParallel averages the gradients; this module has the other collectives that
+training needs. Only rank 0 writes files and prints. A single process is a world of size 1, in which
+every collective returns at once.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from charnn.device import idle_card, pick_device
 from charnn.errors import SettingError, TrainingError
+from charnn.words import plural
 
 log = logging.getLogger(__name__)
 
@@ -26,33 +28,36 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """This process's number and how many there are."""
+    """Rank, world size, and the collectives that training needs.
+
+    Every process must call each collective, in the same order.
+    """
 
     rank: int = 0
     size: int = 1
-    is_local_main: bool = True  # of the processes on its machine
+    is_local_main: bool = True  # local rank 0, the first process on its machine
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """True on rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, as one whose gradients are averaged over all processes."""
+        """Return `network` so that its gradients are averaged over all processes."""
         if self.size == 1:
             return network
         return nn.parallel.DistributedDataParallel(network)  # which finds the device itself
 
     def shard(self, lanes: Tensor, dim: int = 1) -> Tensor:
-        """This process's part of what is there for all lanes."""
+        """Return this process's part of a tensor that has all lanes along `dim`."""
         return lanes.chunk(self.size, dim)[self.rank] if self.size > 1 else lanes
 
     def unshard(self, lanes: Tensor, dim: int = 1) -> Tensor:
-        """What `shard` was given, from the parts of all processes."""
+        """Return the tensor with all lanes, on the CPU, from the parts of all processes."""
         return torch.cat(self.all_gather(lanes.cpu()), dim) if self.size > 1 else lanes
 
     def all_gather(self, value: Result) -> list[Result]:
-        """The values of all processes, in their order."""
+        """Return the values of all processes, ordered by rank."""
         if self.size == 1:
             return [value]
         values: list[Result | None] = [None] * self.size
@@ -60,7 +65,7 @@ class World:
         return values  # type: ignore[return-value]
 
     def mean(self, value: float) -> float:
-        """The average of the processes' values."""
+        """Return the mean of the processes' values."""
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64)
@@ -68,22 +73,29 @@ class World:
         return total.item() / self.size
 
     def any(self, *flags: bool) -> Sequence[bool]:
-        """For each flag whether it is set in any process."""
+        """Return, for each flag, True if it is set in any process."""
         if self.size == 1:
             return flags
-        together = torch.tensor([int(flag) for flag in flags])
-        dist.all_reduce(together, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in together.tolist()]
+        combined = torch.tensor([int(flag) for flag in flags])
+        dist.all_reduce(combined, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in combined.tolist()]
+
+    def barrier(self) -> None:
+        """Wait until all processes have come here."""
+        self.any(True)  # of an empty tensor gloo would return at once
 
     def local_main_first(self, make: Callable[[], Result]) -> Result:
-        """What each process makes: one of each machine before the others, who find what it left."""
-        if self.is_local_main:
-            made = make()
-        self.any()
-        return made if self.is_local_main else make()
+        """Call `make` on each machine's local rank 0, then on the rest, which reuse its cache."""
+        if not self.is_local_main:
+            self.barrier()
+            return make()
+        try:
+            return make()
+        finally:
+            self.barrier()
 
     def broadcast(self, make: Callable[[], Result]) -> Result:
-        """What the first process makes, for all."""
+        """Call `make` on rank 0 and return its result on every process."""
         if self.size == 1:
             return make()
         made: list[Result | None] = [make() if self.is_main else None]
@@ -95,51 +107,60 @@ SINGLE_PROCESS = World()
 
 
 def world_from_environment() -> World:
-    """Who this process is, as torchrun says."""
-    rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    """Return the world that torchrun's environment variables describe."""
+    rank, size = _integer("RANK", 0), _integer("WORLD_SIZE", 1)
     if not 0 <= rank < size:
-        raise SettingError(f"RANK {rank} and WORLD_SIZE {size} are set, and do not fit together")
-    return World(rank, size, _number("LOCAL_RANK", rank) == 0)
+        raise SettingError(f"RANK={rank} is not below WORLD_SIZE={size}; start with torchrun")
+    return World(rank, size, _integer("LOCAL_RANK", rank) == 0)
 
 
 def local_world_size() -> int:
-    """How many processes share this machine."""
-    return _number("LOCAL_WORLD_SIZE", _number("WORLD_SIZE", 1))
+    """Return the number of processes on this machine."""
+    return _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1))
 
 
-def _number(name: str, otherwise: int) -> int:
-    value = os.environ.get(name, str(otherwise))
+def _integer(name: str, default: int) -> int:
+    """Return the value of an environment variable."""
+    value = os.environ.get(name, str(default))
     if not value.isdecimal():
-        raise SettingError(f"{name} is set, but to {value!r}, which is no number; unset it")
+        raise SettingError(f"{name} is set to {value!r}, which is not a number; unset it")
     return int(value)
 
 
 def local_device(name: str) -> str:
-    """The name of the device that is this process's: with several on a machine, each its own."""
+    """Return the name of this process's device: torchrun's processes get one GPU each.
+
+    Raises `SettingError` if there are too few GPUs, or if they are of different models.
+    """
     if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
         return name
     if name.startswith("cuda:") and local_world_size() > 1:
-        raise SettingError(f"{name} for several processes; --device cuda gives each one of its own")
+        raise SettingError(
+            f'several processes cannot share {name}; use `device="cuda"` to give each its own GPU'
+        )
     if name not in ("auto", "cuda"):
         return name
-    local = _number("LOCAL_RANK", 0)
-    if local >= (there := torch.cuda.device_count()):
+    local_rank = _integer("LOCAL_RANK", 0)
+    if local_rank >= (count := torch.cuda.device_count()):
         raise SettingError(
-            f"process {local} of this machine has no GPU of its own, there are {there}; start "
-            f"torchrun with --nproc-per-node {there}"
+            f"no GPU is left for local rank {local_rank}: this machine has {plural(count, 'GPU')}; "
+            f"start torchrun with --nproc-per-node {count}"
         )
-    kinds = {torch.cuda.get_device_name(number) for number in range(there)}
-    if len(kinds) > 1:
+    models = {torch.cuda.get_device_name(number) for number in range(count)}
+    if len(models) > 1:
         raise SettingError(
-            f"the GPUs are of different kinds ({', '.join(sorted(kinds))}), and the slowest would "
-            "hold up all; choose equal ones with CUDA_VISIBLE_DEVICES"
+            f"the GPUs are of different models ({', '.join(sorted(models))}), so the slowest would "
+            "hold up the rest; select equal ones with CUDA_VISIBLE_DEVICES"
         )
-    return f"cuda:{local}"
+    return f"cuda:{local_rank}"
 
 
 @contextlib.contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Within the block the processes can speak with each other."""
+    """Connect the processes of `world` within the block, in which collectives can be called.
+
+    Raises `SettingError` if they cannot be reached, and `TrainingError` if one of them is lost.
+    """
     if world.size == 1:
         yield
         return
@@ -148,39 +169,40 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
             raise SettingError(f"WORLD_SIZE is set, but {name} is not; start with torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise SettingError(
-            f"the other processes cannot be met at {where} ({_line(error)}); check the address, or "
-            "give torchrun another --master-port"
+            f"cannot connect to the other processes at {address} ({_first_line(error)}); check the "
+            "address, or give torchrun another --master-port"
         ) from error
     try:
-        with _loss_explained():
+        with _lost_process_explained():
             yield
-            world.any()  # nobody leaves while another still sends
+            world.barrier()  # leaving early would break the others' last exchanges
     finally:
-        gc.collect()  # what holds on to the group, and would abort this process at its end
+        # References to the group that are still alive would abort this process at its exit.
+        gc.collect()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def _loss_explained() -> Iterator[None]:
-    """A process that is gone is noticed by the next exchange, in words of the library's own."""
+def _lost_process_explained() -> Iterator[None]:
+    """Turn the error of a collective whose other end has died into a `TrainingError`."""
     try:
         yield
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "onnection", "process group")):
             raise
         raise TrainingError(
-            f"another process of this run is lost ({_line(error)}); --resume goes on from the last "
-            "save, if there is one, with any number of processes that divides the lanes"
+            f"another process of this run was lost ({_first_line(error)}); resume the run to "
+            "continue from its last save, with any number of processes that divides the lanes"
         ) from error
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:120]
 
 

@@ -1,4 +1,4 @@
-"""A start from old weights: a symbol keeps its rows, whichever number it has in the new text."""
+"""Start from trained weights with another vocabulary: symbols of both keep what was learned."""
 
 from collections.abc import Mapping
 
@@ -8,18 +8,20 @@ from torch import Tensor
 
 from charnn.text.tokenizer import Tokenizer
 
-BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
-_NAMED = 20  # characters in a note
+SYMBOL_WEIGHTS = ("embedding.weight", "head.weight", "head.bias")  # one row per symbol
+_MAX_LISTED = 20  # symbols in a note
 
 
 def adapt_weights(
     weights: Mapping[str, Tensor], before: Tokenizer, after: Tokenizer
 ) -> dict[str, Tensor]:
-    """The weights for the vocabulary `after`: what `before` has too keeps its rows, and a symbol
-    that is new begins as the average of those that were known."""
+    """Return `weights`, trained with the vocabulary of `before`, for the vocabulary of `after`.
+
+    A symbol of both vocabularies keeps its rows; a new symbol gets the mean of all old rows.
+    """
     _, old, new = np.intersect1d(before.codes(), after.codes(), return_indices=True)
     result = dict(weights)
-    for name in BY_SYMBOL:
+    for name in SYMBOL_WEIGHTS:
         mean = weights[name].mean(0, keepdim=True)
         rows = mean.repeat(after.vocabulary_size, *[1] * (mean.dim() - 1))
         rows[torch.from_numpy(new)] = weights[name][torch.from_numpy(old)]
@@ -28,17 +30,18 @@ def adapt_weights(
 
 
 def vocabulary_changes(before: Tokenizer, after: Tokenizer) -> list[str]:
-    """What is to be said of the symbols that only one of two vocabularies has."""
-    added, lost = _only(after, before), _only(before, after)
+    """Return notes about the symbols that only one of two vocabularies contains."""
+    added, removed = _only_in(after, before), _only_in(before, after)
     notes = []
     if added:
-        notes.append(f"new to the weights, and begun as the average of the others: {added}")
-    if lost:
-        notes.append(f"known to the weights, but not in the text, and lost: {lost}")
+        notes.append(f"symbols new to the model start as the mean of the others: {added}")
+    if removed:
+        notes.append(f"symbols of the model that the text does not contain are dropped: {removed}")
     return notes
 
 
-def _only(one: Tokenizer, other: Tokenizer) -> str:
+def _only_in(one: Tokenizer, other: Tokenizer) -> str:
     codes = np.setdiff1d(one.codes(), other.codes())
-    names = " ".join(repr(chr(code)) for code in codes[:_NAMED])
-    return f"{names} and {len(codes) - _NAMED:,} more" if len(codes) > _NAMED else names
+    listed = " ".join(repr(chr(code)) for code in codes[:_MAX_LISTED])
+    rest = len(codes) - _MAX_LISTED
+    return f"{listed} and {rest:,} more" if rest > 0 else listed

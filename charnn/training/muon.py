@@ -1,4 +1,7 @@
-"""Muon: momentum whose singular values are made equal before it moves a matrix."""
+"""Muon: an optimizer that makes the singular values of a matrix's momentum equal.
+
+The update of a weight matrix is its momentum, orthogonalized by a Newton-Schulz iteration.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,24 +12,25 @@ from torch import Tensor
 from charnn.device import fast_bfloat16
 
 MOMENTUM = 0.95
-# Jordan et al. 2024 (kellerjordan.github.io/posts/muon): an odd polynomial x(a + b x^2 + c x^4)
-# that takes singular values to between 0.7 and 1.2, which is near enough to 1. Five rounds are
-# usual; three learned as well here, for less, and leave those below a fiftieth smaller.
+# Jordan et al. 2024 (kellerjordan.github.io/posts/muon): the odd polynomial x(a + b x^2 + c x^4)
+# moves singular values to between 0.7 and 1.2, which is close enough to 1. Five iterations are
+# usual. Three trained models as good here at less cost; singular values below 1/50 stay smaller.
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
-ROUNDS = 3
-# Makes an update's root mean square that of a usual AdamW update, so that both may share one
-# learning rate (Liu et al. 2025, arXiv 2502.16982).
-SHARED_RATE = 0.2
+ITERATIONS = 3
+# Gives an update the root mean square of a typical AdamW update, so that both optimizers can share
+# one learning rate (Liu et al. 2025, arXiv 2502.16982).
+ADAMW_RMS = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """For weight matrices that are multiplied with activations; the rest is AdamW's.
+    """Muon for weight matrices that are multiplied with activations; AdamW suits the rest.
 
-    The update of `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"` and so many rounds; but
-    that one always works in bfloat16, which is slow on a CPU without instructions for it.
+    The updates are those of `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"` and as many
+    iterations. PyTorch's class always computes in bfloat16, which is slow on a CPU without
+    instructions for it.
     """
 
-    found_inf: Tensor | None = None  # 1 where the gradient overflowed and nothing is to change
+    found_inf: Tensor | None = None  # scalar; 1 if the gradient overflowed: nothing changes then
 
     def __init__(
         self, matrices: Iterable[Tensor], learning_rate: float, weight_decay: float
@@ -35,9 +39,9 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update each matrix by its gradient."""
+        """Update each matrix from its gradient."""
         for group in self.param_groups:
-            rate = torch.as_tensor(group["lr"])  # one beyond float32 is infinite and no error
+            rate = torch.as_tensor(group["lr"])  # beyond float32 it is infinite, not an error
             decay = 1 - rate * float(group["weight_decay"])
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -45,47 +49,52 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[matrix]
                 if not state:
                     state["momentum"] = torch.zeros_like(matrix)
-                momentum, gradient, kept, moved = state["momentum"], matrix.grad, decay, rate
+                momentum, gradient, shrink, step_size = state["momentum"], matrix.grad, decay, rate
                 if self.found_inf is not None:
-                    wrong = self.found_inf > 0
-                    gradient = torch.where(wrong, momentum, gradient)  # lerp leaves it as it is
-                    kept, moved = decay.masked_fill(wrong, 1.0), rate.masked_fill(wrong, 0.0)
+                    overflow = self.found_inf > 0
+                    # lerp_ leaves the momentum as it is if the gradient equals it
+                    gradient = torch.where(overflow, momentum, gradient)
+                    shrink = decay.masked_fill(overflow, 1.0)
+                    step_size = rate.masked_fill(overflow, 0.0)
                 momentum.lerp_(gradient, 1 - MOMENTUM)
-                update = orthogonal(torch.lerp(gradient, momentum, MOMENTUM))  # Nesterov's
-                size = SHARED_RATE * max(matrix.shape) ** 0.5
-                matrix.mul_(kept).sub_(update.mul_(moved * size))
+                update = orthogonalize(torch.lerp(gradient, momentum, MOMENTUM))  # Nesterov
+                scale = ADAMW_RMS * max(matrix.shape) ** 0.5
+                matrix.mul_(shrink).sub_(update.mul_(step_size * scale))
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of the matrix U S V^T."""
-    # A gradient that is next to nothing makes a small update, as AdamW's epsilon sees to.
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Return approximately U V^T for the matrix U S V^T."""
+    # The minimum keeps the update of a vanishing gradient small, as AdamW's epsilon does.
     x = matrix / matrix.norm().clamp_min(1e-12)
-    wide = len(x) < x.shape[1]  # the matrices of recurrent layers are tall, and stay as they lie
-    rounds = _in_bfloat16 if fast_bfloat16(x.device) else _in_full
-    result = rounds(x.t() if wide else x)
+    wide = len(x) < x.shape[1]  # recurrent layers' matrices are tall and need no transposition
+    iterate = _iterate_bfloat16 if fast_bfloat16(x.device) else _iterate_full
+    result = iterate(x.t() if wide else x)
     return result.t() if wide else result
 
 
-def _in_bfloat16(x: Tensor) -> Tensor:
-    """The rounds as Jordan writes them; their errors of some percent do not matter."""
+def _iterate_bfloat16(x: Tensor) -> Tensor:
+    """Iterate in bfloat16 as Jordan does; errors of a few percent do not matter."""
     a, b, c = COEFFICIENTS
     y = x.bfloat16()
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         gram = y.t() @ y
         y = torch.addmm(y, y, torch.addmm(gram, gram, gram, beta=b, alpha=c), beta=a)
     return y.to(x.dtype)
 
 
-def _in_full(x: Tensor) -> Tensor:
-    """The rounds act on the Gram matrix only: X p(X^T X) with a polynomial p. That needs the
-    precision, and of a matrix [4H, H] it is two thirds of the multiplications."""
+def _iterate_full(x: Tensor) -> Tensor:
+    """Iterate in full precision on the Gram matrix alone: the result is X p(X^T X), p a polynomial.
+
+    This takes two thirds of the multiplications for a matrix [4H, H], but is not accurate enough
+    in bfloat16.
+    """
     a, b, c = COEFFICIENTS
-    gram, whole = x.t() @ x, None
-    for number in range(ROUNDS):
+    gram, product = x.t() @ x, None
+    for number in range(ITERATIONS):
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
-        whole = factor if whole is None else whole @ factor  # they commute
-        if number + 1 < ROUNDS:
+        product = factor if product is None else product @ factor  # the factors commute
+        if number + 1 < ITERATIONS:
             gram = factor @ gram @ factor
-    assert whole is not None
-    return x @ whole
+    assert product is not None
+    return x @ product

@@ -21,7 +21,7 @@ from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_st
 from charnn.training.optimizer import LossScale, learning_rate
 from charnn.training.state import TrainState
 from charnn.training.update import Update
-from tests.conftest import exploding, made_together
+from tests.conftest import exploding, several_steps_per_sync
 from tests.fake_cuda_graph import recordings
 
 MODEL = ModelConfig(5, hidden_size=6, num_layers=2, embedding_size=4, dropout=0.2)
@@ -233,7 +233,7 @@ def test_steps_made_together_are_the_steps_made_one_by_one(
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 15)
     train = replace(TRAIN, optimizer=optimizer, steps=steps)
     alone = numbers_of(train)
-    with made_together():
+    with several_steps_per_sync():
         some = numbers_of(train, 9), numbers_of(train, 1000)
     for made, left in some:
         assert made == alone[0]
@@ -246,7 +246,7 @@ def test_explosions_within_steps_made_together_take_back_the_same(
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 5)
     with exploding(lambda state, rate: state.step in (3, 8) and rate > 0.003):
         alone = numbers_of(TRAIN)
-        with made_together():
+        with several_steps_per_sync():
             made, left = numbers_of(TRAIN, 1000)
     assert sum(isinstance(report, Rollback) for report in made) == 2
     assert made == alone[0]
@@ -255,7 +255,7 @@ def test_explosions_within_steps_made_together_take_back_the_same(
 
 def test_no_step_is_made_beyond_a_pause() -> None:
     state, batches = started()
-    with made_together():
+    with several_steps_per_sync():
         for report in train_steps(state, batches, TRAIN, 5):
             assert isinstance(report, StepReport)
             assert report.step <= state.step
@@ -325,7 +325,7 @@ def test_the_steps_before_the_end_of_training_are_reported(together: bool) -> No
     with contextlib.ExitStack() as stack:
         stack.enter_context(exploding(lambda state, _: state.step == 7))
         if together:
-            stack.enter_context(made_together())
+            stack.enter_context(several_steps_per_sync())
         state, batches = started(train=train)
         seen: list[Any] = []
         with pytest.raises(TrainingError, match="step 8: loss inf"):
@@ -345,7 +345,7 @@ def exploded(cell: str) -> tuple[list[Any], dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_a_recording_outlives_a_rollback(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 3)
-    with made_together():
+    with several_steps_per_sync():
         expected, left = exploded(cell)
     with recordings() as made:
         told, ours = exploded(cell)
@@ -362,7 +362,7 @@ def test_what_cannot_be_recorded_is_trained_step_by_step_and_told(
         raise RuntimeError("operation not permitted\nand much more")
 
     alone = numbers_of(TRAIN)
-    with made_together():
+    with several_steps_per_sync():
         monkeypatch.setattr(loop, "GraphedUpdate", refuse)
         made, left = numbers_of(TRAIN, 1000)
     assert made[1:] == alone[0]
@@ -502,7 +502,7 @@ def test_overflows_within_steps_made_together_skip_the_same_updates(
     )
     train = replace(HALF, optimizer=optimizer)
     alone = numbers_of(train, cell="gru")
-    with made_together():
+    with several_steps_per_sync():
         made, left = numbers_of(train, 1000, "gru")
     assert sum(isinstance(report, Rollback) for report in made) == 1
     assert made == alone[0]

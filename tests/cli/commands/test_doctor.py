@@ -62,16 +62,16 @@ def test_the_error_says_why_there_is_no_card(
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(device, "_DRIVER", (tmp_path if driver else tmp_path / "none",))
+    monkeypatch.setattr(device, "_NVIDIA_DRIVER", (tmp_path if driver else tmp_path / "none",))
     with pytest.raises(SettingError, match=said):
         device.pick_device("cuda")
-    assert (said in device.idle_card()) == driver
+    assert (said in device.unused_gpu()) == driver
 
 
 def test_a_card_that_this_pytorch_cannot_use_is_noted_once(
     monkeypatch: pytest.MonkeyPatch, text_file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(device, "_DRIVER", (tmp_path,))
+    monkeypatch.setattr(device, "_NVIDIA_DRIVER", (tmp_path,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     tiny = ("--steps", "1", "--hidden-size", "4", "--out", tmp_path / "run")
     result = command("train", text_file, *tiny)
