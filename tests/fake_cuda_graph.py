@@ -1,8 +1,7 @@
-"""CUDA's recordings on a CPU: the operations of a block are noted, and done again on the same
-memory.
+"""CUDA graphs on a CPU: the tensor operations of a block are noted and repeated in place.
 
-As on a card, only tensor operations are replayed, on what lies in the noted places by then, and one
-that would make the program wait for a number cannot be recorded.
+As on a GPU, only tensor operations are replayed, on whatever the same memory holds by then, and an
+operation that would make the program wait for a number cannot be captured.
 """
 
 import contextlib
@@ -18,18 +17,18 @@ from torch.utils._pytree import tree_leaves
 from charnn.sampling.graphed_batch import GraphedBatch
 from charnn.training import loop, update
 
-WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
+WAITING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
 
 
-class Graph(TorchDispatchMode):
-    """Stands for `torch.cuda.CUDAGraph`."""
+class FakeGraph(TorchDispatchMode):
+    """Stands in for `torch.cuda.CUDAGraph`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[tuple[Callable[..., Any], Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in WAITS:
+        if func in WAITING:
             raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
         result = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, result))
@@ -37,7 +36,7 @@ class Graph(TorchDispatchMode):
 
     @torch.no_grad()
     def replay(self) -> None:
-        """Do it again."""
+        """Repeat the operations, and write their results where the first ones were written."""
         for func, args, kwargs, result in self.operations:
             for place, value in zip(
                 tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True
@@ -47,29 +46,30 @@ class Graph(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _graph(graph: Graph, stream: object) -> Iterator[None]:
+def _capture(graph: FakeGraph, stream: object) -> Iterator[None]:
+    """Stands in for `torch.cuda.graph`."""
     with graph:
         yield
 
 
 @contextlib.contextmanager
-def recordings() -> Iterator[list[Graph]]:
-    """Within the block a CPU makes recordings of updates and of sampling; those that were made."""
-    made: list[Graph] = []
+def fake_cuda_graphs() -> Iterator[list[FakeGraph]]:
+    """Within the block, let training and sampling capture graphs on a CPU; yield those made."""
+    graphs: list[FakeGraph] = []
 
-    def new() -> Graph:
-        made.append(Graph())
-        return made[-1]
+    def new_graph() -> FakeGraph:
+        graphs.append(FakeGraph())
+        return graphs[-1]
 
     anything = mock.MagicMock()
     with (
         mock.patch.multiple(
             torch.cuda, device=anything, Stream=anything, current_stream=anything, stream=anything,
-            CUDAGraph=new, graph=_graph, set_stream=anything, current_device=anything,
+            CUDAGraph=new_graph, graph=_capture, set_stream=anything, current_device=anything,
             default_generators=anything,
         ),
-        mock.patch.object(update, "_sendable", lambda part: part),
+        mock.patch.object(update, "_pinned", lambda part: part),
         mock.patch.object(loop, "can_capture", return_value=True),
         mock.patch.object(GraphedBatch, "_can_capture", True),
     ):  # fmt: skip
-        yield made
+        yield graphs

@@ -170,7 +170,7 @@ def _rollback_report(
 ) -> Rollback:
     """Return the report of a rollback, or raise `TrainingError` if there were too many before."""
     if rollbacks >= config.max_rollbacks:
-        tried = f" after {plural(rollbacks, 'rollback')}" if rollbacks else ""
+        tried = f" (after {plural(rollbacks, 'rollback')})" if rollbacks else ""
         raise TrainingError(
             f"step {step:,}: {problem}{tried}; the last good checkpoint is kept; start a new run "
             f"with `learning_rate={config.learning_rate / 2:.1g}` or a smaller `clip`"

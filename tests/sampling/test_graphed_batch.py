@@ -22,7 +22,7 @@ from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.text.tokenizer import CharTokenizer
-from tests.fake_cuda_graph import recordings
+from tests.fake_cuda_graph import fake_cuda_graphs
 
 TOKENIZER = CharTokenizer("\nabcdef")
 
@@ -161,7 +161,7 @@ def test_captured_steps_are_the_eager_steps_and_wait_for_nothing(
     config = SampleConfig(length=60, seed=5, **settings)
     one, several = samplers(network.float(), product=product)
     expected = list(one.samples(config, 12, "ab", rows=8))
-    with recordings() as graphs:
+    with fake_cuda_graphs() as graphs:
         samples = list(several.samples(config, 12, "ab", rows=8))
     assert [plain(sample) for sample in samples] == [plain(sample) for sample in expected]
     assert not caplog.messages
@@ -185,7 +185,7 @@ def test_rows_that_can_no_longer_be_captured_continue_step_by_step(
     one, several = samplers(network)
     expected = list(one.samples(config, 12, "ab", rows=8))
     samples = several.samples(config, 12, "ab", rows=8)
-    with recordings():
+    with fake_cuda_graphs():
         started = [next(samples)]
         monkeypatch.setattr(graphed_batch, "capture", refuse)
         assert [plain(sample) for sample in started + list(samples)] == [plain(s) for s in expected]

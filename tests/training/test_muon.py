@@ -1,4 +1,4 @@
-"""Muon's updates are orthogonal, torch's own, and come back after a stop."""
+"""Muon's updates are orthogonalize, torch's own, and come back after a stop."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from charnn.config import ModelConfig, TrainConfig
 from charnn.model.network import CharNetwork
 from charnn.training import muon
-from charnn.training.muon import Muon, orthogonal
+from charnn.training.muon import Muon, orthogonalize
 from charnn.training.optimizer import Optimizer
 
 SHAPES = [(24, 6), (6, 24), (6, 6)]
@@ -26,10 +26,10 @@ def test_the_rounds_are_those_of_the_polynomial(shape: tuple[int, int], toleranc
     matrix = torch.randn(shape, generator=torch.manual_seed(1)).double()
     x = matrix / matrix.norm()
     a, b, c = muon.COEFFICIENTS
-    for _ in range(muon.ROUNDS):
+    for _ in range(muon.ITERATIONS):
         gram = x @ x.t()
         x = a * x + (b * gram + c * gram @ gram) @ x
-    torch.testing.assert_close(orthogonal(matrix), x, atol=tolerance, rtol=0)
+    torch.testing.assert_close(orthogonalize(matrix), x, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -38,7 +38,7 @@ def test_singular_vectors_stay_and_singular_values_become_alike(
 ) -> None:
     matrix = torch.randn(shape, generator=torch.manual_seed(2)).double()
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
-    within = u.t() @ orthogonal(matrix) @ vt.t()
+    within = u.t() @ orthogonalize(matrix) @ vt.t()
     spread = within.diagonal().max() / within.diagonal().min()
     torch.testing.assert_close(within, within.diagonal().diag(), atol=tolerance, rtol=0)
     assert 1 <= spread < s.max() / s.min()
@@ -47,23 +47,23 @@ def test_singular_vectors_stay_and_singular_values_become_alike(
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
 def test_the_size_of_the_gradient_does_not_matter(scale: float, tolerance: float) -> None:
     matrix = torch.randn(8, 5, generator=torch.manual_seed(3)).double()
-    expected = orthogonal(matrix)
-    torch.testing.assert_close(orthogonal(scale * matrix), expected, atol=tolerance, rtol=0)
+    expected = orthogonalize(matrix)
+    torch.testing.assert_close(orthogonalize(scale * matrix), expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-25, 1e-22, 1e-15, 1e15])
 def test_no_update_is_larger_than_an_orthogonal_one(scale: float, tolerance: float) -> None:
     matrix = scale * torch.randn(8, 5, generator=torch.manual_seed(3))  # in float32
-    assert torch.linalg.matrix_norm(orthogonal(matrix), 2) < 1.25 + tolerance
+    assert torch.linalg.matrix_norm(orthogonalize(matrix), 2) < 1.25 + tolerance
 
 
 def test_no_gradient_at_all_is_no_update() -> None:
-    assert not orthogonal(torch.zeros(6, 4)).any()
+    assert not orthogonalize(torch.zeros(6, 4)).any()
 
 
 @pytest.mark.usefixtures("tolerance")
 def test_updates_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "ROUNDS", 5)  # torch's default
+    monkeypatch.setattr(muon, "ITERATIONS", 5)  # torch's default
     torch.manual_seed(4)
     start = torch.randn(64, 16)
     ours, theirs = (start.clone().requires_grad_() for _ in range(2))
@@ -94,15 +94,15 @@ def test_what_an_optimizer_remembers_can_be_taken_back_and_of_nothing_it_begins_
     first, second = Optimizer(network, config), Optimizer(network, config)
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
-    first.set_rate(0.01)
+    first.set_learning_rate(0.01)
     first.step()
     remembered = first.tensors()
     assert all(tensor.any() for tensor in remembered.values())
-    second.remember(remembered)
+    second.load_tensors(remembered)
     for name, tensor in second.tensors().items():
         assert torch.equal(tensor, remembered[name])
         assert tensor.data_ptr() != remembered[name].data_ptr()
-    second.remember({})
+    second.load_tensors({})
     assert not any(tensor.any() for tensor in second.tensors().values())
 
 
@@ -110,7 +110,7 @@ def test_what_an_optimizer_remembers_can_be_taken_back_and_of_nothing_it_begins_
 def test_a_skipped_update_changes_nothing_whatever_the_gradient(optimizer: str) -> None:
     network = CharNetwork(MODEL)
     both = Optimizer(network, replace(TRAIN, optimizer=optimizer))
-    both.set_rate(0.01)
+    both.set_learning_rate(0.01)
     for value, skip, changes in (
         (1.0, 0.0, True),
         (torch.inf, 1.0, False),

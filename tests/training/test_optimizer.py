@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from charnn.config import TrainConfig
 from charnn.errors import CheckpointError
 from charnn.training.optimizer import (
-    GROW_AFTER,
-    MOST_SKIPPED,
+    GROWTH_INTERVAL,
+    MAX_SKIPPED,
     LossScale,
     learning_rate,
     next_loss_scale,
@@ -29,23 +29,23 @@ def test_the_scale_halves_with_each_overflow_and_counts_those_in_a_row(steps: li
             break
         in_a_row += 1
     assert scale.skipped == in_a_row
-    if not scale.lost:
+    if not scale.exhausted:
         assert LossScale.from_tensor(scale.to_tensor()) == scale
 
 
 def test_the_scale_doubles_after_many_updates_without_an_overflow() -> None:
     numbers = LossScale().to_tensor()
-    for _ in range(GROW_AFTER):
+    for _ in range(GROWTH_INTERVAL):
         assert numbers[0] == 2.0**16
         numbers = next_loss_scale(numbers, torch.tensor(False))
     assert LossScale.from_tensor(numbers) == LossScale(2.0**17)
 
 
 def test_a_scale_is_lost_below_one_or_after_many_overflows_in_a_row() -> None:
-    assert LossScale(0.5).lost
-    assert not LossScale(1.0).lost
-    assert LossScale(2.0**16, 0, MOST_SKIPPED).lost
-    assert not LossScale(2.0**16, 0, MOST_SKIPPED - 1).lost
+    assert LossScale(0.5).exhausted
+    assert not LossScale(1.0).exhausted
+    assert LossScale(2.0**16, 0, MAX_SKIPPED).exhausted
+    assert not LossScale(2.0**16, 0, MAX_SKIPPED - 1).exhausted
 
 
 @pytest.mark.parametrize("numbers", [[0, 0, 0], [-1, 0, 0], [1, -1, 0], [1, 1e9, 0], [1, 0, 99]])
