@@ -144,7 +144,7 @@ def local_device(name: str) -> str:
     if local_rank >= (count := torch.cuda.device_count()):
         raise SettingError(
             f"no GPU is left for local rank {local_rank}: this machine has {plural(count, 'GPU')}; "
-            f"start torchrun with --nproc-per-node {count}"
+            f"start torchrun with `--nproc-per-node {count}`"
         )
     models = {torch.cuda.get_device_name(number) for number in range(count)}
     if len(models) > 1:
@@ -175,7 +175,7 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         raise SettingError(
             f"cannot connect to the other processes at {address} ({_first_line(error)}); check the "
-            "address, or give torchrun another --master-port"
+            "address, or give torchrun another `--master-port`"
         ) from error
     try:
         with _lost_process_explained():

@@ -15,6 +15,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError, is_out_of_memory
+from charnn.training.distributed import local_world_size
 
 # Numbers kept per parameter: weight, gradient, two moments, and a snapshot of all but the gradient.
 # (Muon keeps one moment for a matrix, but makes temporary copies of one matrix at a time.)
@@ -50,6 +51,12 @@ def available_memory(device: torch.device) -> float:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + cached)
     return min(_system_available(), *(_cgroup_available(*files) for files in CGROUPS))
+
+
+def available_per_process(device: torch.device) -> float:
+    """Return the bytes that this process can take: CPU memory is shared by all processes of a
+    machine, but each has its own GPU."""
+    return available_memory(device) / (local_world_size() if device.type == "cpu" else 1)
 
 
 def _system_available() -> float:
