@@ -18,7 +18,7 @@ from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop
-from charnn.training.memory import estimate
+from charnn.training.memory import estimate_memory
 from charnn.training.plan import Plan
 
 # cell, layers, hidden, embedding, vocabulary, lanes, window
@@ -73,7 +73,7 @@ def main() -> None:
     for size in SIZES:
         cell, layers, hidden, embedding, symbols, lanes, window = size
         model = ModelConfig(symbols, hidden, layers, embedding, cell)
-        guess = estimate(model, TrainConfig(STEPS, lanes, window, 1e-3, seed=1)) / 1e6
+        guess = estimate_memory(model, TrainConfig(STEPS, lanes, window, 1e-3, seed=1)) / 1e6
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             real = pool.apply(taken, size) / 1e6
         name = f"{layers}x{hidden} {cell}, {symbols} symbols"

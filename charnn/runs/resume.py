@@ -23,7 +23,7 @@ from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
 from charnn.training.distributed import SINGLE_PROCESS, World
-from charnn.training.memory import available_per_process, memory_explained, refuse_too_large
+from charnn.training.memory import available_per_process, check_memory, memory_explained
 from charnn.training.optimizer import learning_rate
 from charnn.training.plan import Budget, Plan, check_precision, epoch_steps, plan_validation
 from charnn.words import plural
@@ -92,7 +92,7 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
             replace(plan.train, batch_size=lanes),
             available_per_process(context.device),
         )
-        refuse_too_large(plan.model, share, available, context.device.type == "cpu")
+        check_memory(plan.model, share, available, context.device.type == "cpu")
     with memory_explained(plan.model, plan.train):
         run = Run.resume(context, plan, last)
     if extended:

@@ -26,11 +26,16 @@ from charnn.runs.opening import open_model
 from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.records import Records
-from charnn.training.cudnn import Card, unmet_conditions
+from charnn.training.cudnn import CudaDevice, unmet_conditions
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.init_from import adapt_weights, vocabulary_changes
-from charnn.training.memory import advice, available_per_process, estimate, memory_explained
-from charnn.training.memory import parameters as parameter_count
+from charnn.training.memory import (
+    available_per_process,
+    estimate_memory,
+    memory_explained,
+    parameter_count,
+    suggest_smaller,
+)
 from charnn.training.plan import Plan, PlanRequest, plan_run
 from charnn.training.recipe import default_batching
 from charnn.training.speed import SpeedTest
@@ -172,7 +177,7 @@ def _log_plan(request: RunRequest, run: Run, plan: Plan) -> None:
 
 def _describe_card(run: Run) -> str:
     """Return the card, the precision, and whether cuDNN uses its persistent kernel."""
-    card = Card.of(run.context.device)
+    card = CudaDevice.query(run.context.device)
     why = unmet_conditions(run.state.network.config, run.train, card, run.world.size)
     kernel = f"without its persistent kernel: {'; '.join(why)}" if why else "its persistent kernel"
     processes = f", {run.world.size} processes" if run.world.size > 1 else ""
@@ -201,11 +206,11 @@ def dry_run(request: RunRequest, device: torch.device, world: World = SINGLE_PRO
     request = replace(request, plan=replace(request.plan, force=force))
     plan = _plan(request, material, device, world)
     share = replace(plan.train, batch_size=max(1, plan.train.batch_size // world.size))
-    needed = estimate(plan.model, share, device.type == "cpu")
+    needed = estimate_memory(plan.model, share, device.type == "cpu")
     available = available_per_process(device)
     seconds, smaller = None if minutes is None else 60 * minutes, ""
     if minutes is None and needed > available:
-        smaller = advice(plan.model, plan.train)
+        smaller = suggest_smaller(plan.model, plan.train)
     elif minutes is None:
         speed_test = SpeedTest(material.corpus.train, device, world.size)
         speed = speed_test.measure(plan.model, plan.train, DRY_RUN_SECONDS, plan.threads)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from charnn.device import idle_card, pick_device
+from charnn.device import pick_device, unused_gpu
 from charnn.errors import SettingError, TrainingError
 from charnn.words import plural
 
@@ -156,6 +156,20 @@ def local_device(name: str) -> str:
 
 
 @contextlib.contextmanager
+def join_world(device_name: str) -> Iterator[tuple[World, torch.device]]:
+    """Connect the processes that torchrun has started; yield this process's world and its device.
+
+    `device_name` is one of `charnn.device.DEVICES`, or a particular device such as `cuda:1`.
+    """
+    world = world_from_environment()
+    device = pick_device(local_device(device_name))
+    if world.is_main and device_name == "auto" and (note := unused_gpu()):
+        log.warning(note)
+    with process_group(world, device):
+        yield world, device
+
+
+@contextlib.contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Connect the processes of `world` within the block, in which collectives can be called.
 
@@ -204,15 +218,3 @@ def _lost_process_explained() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:120]
-
-
-@contextlib.contextmanager
-def join_world(device_name: str) -> Iterator[tuple[World, torch.device]]:
-    """Yield this process's world, as torchrun describes it, and its device; the processes can
-    communicate within the block."""
-    world = world_from_environment()
-    device = pick_device(local_device(device_name))
-    if device_name == "auto" and (note := idle_card()):
-        log.warning(note)
-    with process_group(world, device):
-        yield world, device

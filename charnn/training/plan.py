@@ -17,7 +17,7 @@ from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
 from charnn.training import recipe
 from charnn.training.distributed import SINGLE_PROCESS, World
-from charnn.training.memory import available_per_process, parameters, refuse_too_large
+from charnn.training.memory import available_per_process, check_memory, parameter_count
 from charnn.training.recipe import SIZES, Candidate, Facts, candidate
 from charnn.training.speed import Speed, SpeedTest
 
@@ -182,7 +182,7 @@ def make_plan(
     if budget.minutes is not None and facts.may_choose_threads:
         typical = candidates[min(1, len(candidates) - 1)]
         facts = replace(facts, threads=_choose_threads(typical, facts, budget, speedometer))
-    refuse_too_large(*chosen.per_process(facts.world_size), facts.memory, facts.on_cpu)
+    check_memory(*chosen.per_process(facts.world_size), facts.memory, facts.on_cpu)
     for size, larger in zip(SIZES[1:], candidates[1:], strict=False):
         if size.text > facts.train_symbols or not larger.fits(facts):
             break
@@ -194,7 +194,7 @@ def make_plan(
     train = replace(train, steps=steps)
     symbols = max(1, facts.train_symbols)  # an empty text is refused later
     epochs = steps * symbols_per_step(train, facts.record_length) / symbols
-    exposure = parameters(model) * epochs / symbols
+    exposure = parameter_count(model) * epochs / symbols
     if "dropout" not in given:
         model = replace(model, dropout=recipe.dropout(exposure))
     if "weight_decay" not in given and train.optimizer == "muon":

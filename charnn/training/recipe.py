@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from charnn.config import ModelConfig, TrainConfig
-from charnn.training.cudnn import LANES, MOST_LANES
-from charnn.training.memory import estimate
+from charnn.training.cudnn import LANE_MULTIPLE, MAX_LANES
+from charnn.training.memory import estimate_memory
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Candidate:
 
     def fits(self, facts: Facts) -> bool:
         """Return whether one process has the memory for it."""
-        return estimate(*self.per_process(facts.world_size), facts.on_cpu) <= facts.memory
+        return estimate_memory(*self.per_process(facts.world_size), facts.on_cpu) <= facts.memory
 
 
 def candidate(size: Size, facts: Facts, given: Mapping[str, Any]) -> Candidate:
@@ -145,8 +145,8 @@ def _divisible(lanes: int, room: int, facts: Facts) -> int:
     """Round the lanes up so that every process has equally many; on CUDA to a multiple for which
     cuDNN has its persistent kernel, where the text has room."""
     multiple, most = facts.world_size, room
-    if facts.on_cuda and room >= LANES * facts.world_size:
-        multiple, most = LANES * facts.world_size, min(room, MOST_LANES * facts.world_size)
+    if facts.on_cuda and room >= LANE_MULTIPLE * facts.world_size:
+        multiple, most = LANE_MULTIPLE * facts.world_size, min(room, MAX_LANES * facts.world_size)
     return max(multiple, min(math.ceil(lanes / multiple), most // multiple) * multiple)
 
 

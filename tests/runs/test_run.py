@@ -22,7 +22,7 @@ from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop
 from charnn.training.loop import StepReport, TrainingWarning
 from charnn.training.plan import Plan
-from tests.conftest import exploding, made_together
+from tests.conftest import exploding, several_steps_per_sync
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
 VALIDATION, EACH = ValidationConfig(val_every=2), ValidationConfig(val_every=1)
@@ -397,7 +397,7 @@ def test_a_run_whose_steps_are_made_together_has_the_same_files_and_metrics(
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
     validation = ValidationConfig(val_every=3)
     finish(begun(tmp_path / "straight", corpus, validation=validation))
-    with made_together():
+    with several_steps_per_sync():
         run = begun(tmp_path / "run", corpus, validation=validation)
         run.saver = Saver(run.folder, every=0)
         for _ in zip(range(5), run.reports(), strict=False):

@@ -19,9 +19,9 @@ from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
 from charnn.runs.folder import lock_run
 from charnn.text.tokenizer import CharTokenizer
-from charnn.training import loop, memory, plan, recipe
+from charnn.training import loop, plan, recipe
 from charnn.training.init_from import adapt_weights
-from charnn.training.memory import estimate
+from charnn.training.memory import estimate_memory
 from charnn.training.update import Update
 from tests.conftest import TINY, stopped_run, warned, words
 from tests.conftest import charnn as command
@@ -184,7 +184,7 @@ def test_memory_that_runs_out_while_training_is_one_line_with_the_sizes(
     monkeypatch.setattr(Update, "__call__", refuse)
     result = command("train", text_file, "--steps", "3", *TINY, "--out", tmp_path / "run")
     assert result.exit_code == 1
-    assert "error: not enough memory for 1 x 6 lstm over" in result.stderr
+    assert "error: not enough memory for 1 x 6 lstm, " in result.stderr
     assert "3 lanes x 8; try --" in result.stderr
 
 
@@ -313,8 +313,8 @@ def test_init_from_begins_with_the_weights_of_another_run_for_its_own_symbols(
     expected = adapt_weights(theirs.weights, theirs.tokenizer, ours.tokenizer)
     for name, weight in ours.weights.items():
         torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=0)
-    assert "new to the weights, and begun as the average of the others: 'E'\n" in result.stderr
-    assert "known to the weights, but not in the text, and lost: 'e'\n" in result.stderr
+    assert "symbols new to the model start as the mean of the others: 'E'\n" in result.stderr
+    assert "symbols of the model that the text does not contain are dropped: 'e'\n" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(text_file: Path, tmp_path: 
 def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.training.memory.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.training.memory.available_memory", lambda device: 20_000.0)
     out = ("--steps", "2", "--out", tmp_path / "run")
     result = command("train", text_file, *TINY, *out)
     assert result.exit_code == 1
@@ -375,7 +375,7 @@ def test_a_plan_takes_no_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch)
     less = recipe.Facts(10**8, 10**7, 65, 1, memory=2e8)
     small = plan.make_plan(less, plan.Budget(epochs=3), {}, NoSpeed())
     assert small.model.hidden_size < large.model.hidden_size
-    assert estimate(small.model, small.train) <= 2e8
+    assert estimate_memory(small.model, small.train) <= 2e8
 
 
 class NoSpeed:
@@ -406,21 +406,11 @@ def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_containers_limit_counts_files_pages_as_free(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("900\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 300\nactive_file 7\n")
-    assert memory._allowed(*memory.CGROUPS[0], folder=tmp_path) == 400
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._allowed(*memory.CGROUPS[0], folder=tmp_path) == float("inf")
-    assert memory._allowed(*memory.CGROUPS[1], folder=tmp_path) == float("inf")
-
-
 def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
-    monkeypatch.setattr("charnn.training.memory.available", lambda device: 20_000.0)
+    monkeypatch.setattr("charnn.training.memory.available_memory", lambda device: 20_000.0)
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
     assert "would need about" in result.stderr

@@ -1,4 +1,4 @@
-"""Several processes train one model: as one process would, and as safely."""
+"""Several processes train one model as a single process would, and as safely."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,40 +18,47 @@ from charnn.errors import SettingError, TextError
 from charnn.runs.run import Run, RunContext
 from charnn.runs.start import check_same_text
 from charnn.text.corpus import open_corpus
-from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.distributed import SINGLE_PROCESS, World, local_device
 from charnn.training.plan import Plan
 from tests.conftest import ENVIRONMENT, TINY
 from tests.conftest import charnn as command
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 TWELVE = [*TINY, "--batch-size", "12", "--quiet"]  # lanes
-AGAIN = "another process of this run is lost"
+LOST = "another process of this run was lost"
 
 
 def started(size: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
-    """So many processes of the command, as torchrun starts them."""
+    """Start the command in `size` processes, as torchrun does."""
+    return start_processes(size, [sys.executable, "-m", "charnn", *map(str, arguments)])
+
+
+def start_processes(size: int, line: list[str]) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-    environments = [ENVIRONMENT | address | {"RANK": str(rank)} for rank in range(size)]
-    return [_process(environment, *arguments) for environment in environments]
-
-
-def _process(environment: Mapping[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "charnn", *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment)
+    return [
+        subprocess.Popen(
+            line,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env=ENVIRONMENT | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(size)
+    ]
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each."""
+    """Wait for all processes; return the exit code, stdout and stderr of each."""
     said = [process.communicate(timeout=60) for process in processes]
     return [(p.returncode, *text) for p, text in zip(processes, said, strict=True)]
 
 
 def trained(size: int, *arguments: str | Path) -> str:
-    """Run a world to its end; what the first process said."""
+    """Train with `size` processes to the end; return what the main one printed on stderr."""
     results = ended(started(size, "train", *arguments))
     assert [code for code, _, _ in results] == [0] * size, results
     assert [said for _, *said in results[1:]] == [["", ""]] * (size - 1)
@@ -60,7 +66,7 @@ def trained(size: int, *arguments: str | Path) -> str:
 
 
 def until_step(folder: Path, step: int) -> None:
-    """Wait until a run has come so far."""
+    """Wait until a run has reached a step."""
     metrics = folder / "metrics.jsonl"
     for _ in range(600):
         if metrics.exists() and f'"step": {step},' in metrics.read_text():
@@ -70,13 +76,13 @@ def until_step(folder: Path, step: int) -> None:
 
 
 def steps_of(folder: Path) -> list[dict[str, float]]:
-    """The metrics of the steps."""
+    """Return the metrics of all steps of a run."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_several_processes_learn_what_one_does_with_all_lanes(
+def test_several_processes_train_the_model_that_one_trains_with_all_lanes(
     size: int, text_file: Path, tmp_path: Path
 ) -> None:
     budget = ("--steps", "6", "--clip", "0.1", "--precision", "fp32", *TWELVE)
@@ -88,14 +94,16 @@ def test_several_processes_learn_what_one_does_with_all_lanes(
         for figure in ("loss", "gradient_norm"):
             assert ours[figure] == pytest.approx(theirs[figure], 1e-5)
     shared, alone = (checkpoint.load(tmp_path / run / LAST) for run in ("many", "one"))
-    for name, weight in alone.weights.items():  # Adam's root makes much of the least gradients
+    for name, weight in alone.weights.items():  # Adam's root magnifies tiny gradients
         torch.testing.assert_close(shared.weights[name], weight, atol=1e-3, rtol=0)
     states = (last.training_tensors["recurrent"] for last in (shared, alone))
     torch.testing.assert_close(*states, atol=1e-3, rtol=0)
 
 
 @pytest.mark.slow
-def test_a_stopped_team_ends_as_an_uninterrupted_one(text_file: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_of_two_processes_equals_an_uninterrupted_one(
+    text_file: Path, tmp_path: Path
+) -> None:
     budget = ("--steps", "90", "--dropout", "0.2", *TWELVE)
     trained(2, text_file, *budget, "--out", tmp_path / "straight")
     out = ("--out", tmp_path / "stopped")
@@ -115,7 +123,7 @@ def test_a_stopped_team_ends_as_an_uninterrupted_one(text_file: Path, tmp_path: 
         assert (tmp_path / "stopped" / name).read_bytes() == expected
 
 
-def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
+def test_a_lost_process_ends_the_run_which_any_number_of_processes_can_resume(
     text_file: Path, tmp_path: Path
 ) -> None:
     out = ("--out", tmp_path / "run")
@@ -125,7 +133,7 @@ def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
     (code, _, said), _ = ended(processes)
     assert code == 1
     assert said.count("\n") == 1
-    assert AGAIN in said
+    assert LOST in said
     result = command("train", "--resume", *out)
     assert result.exit_code == 0
     assert "2 processes before, 1 now" in result.stderr
@@ -136,8 +144,8 @@ def test_a_lost_process_ends_the_run_which_any_number_can_go_on_with(
     assert last.progress.step == 210
 
 
-def test_records_whose_lanes_differ_count_alike(tmp_path: Path) -> None:
-    """Records about as long as the window: in some windows one process has no target at all."""
+def test_targets_of_records_count_equally_on_all_processes(tmp_path: Path) -> None:
+    """Records are about as long as the window: in some windows one process has no target."""
     text = tmp_path / "names.txt"
     text.write_text("".join("ab" * 2 + "c" * (n % 9) + "d" * (n // 9) + "\n" for n in range(90)))
     budget = [str(text), "--lines", "--steps", "12", "--precision", "fp32", *TWELVE]
@@ -157,7 +165,9 @@ def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) 
         assert "cannot share standard input" in result.stderr
 
 
-def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_different_texts_are_refused(
+    text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = open_corpus([str(text_file)], TextConfig())
     check_same_text(corpus, SINGLE_PROCESS)
     monkeypatch.setattr(World, "all_gather", lambda world, value: [value, "another"])
@@ -165,7 +175,7 @@ def test_different_texts_are_told(text_file: Path, monkeypatch: pytest.MonkeyPat
         check_same_text(corpus, World(0, 2))
 
 
-def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path: Path) -> None:
+def test_lanes_that_cannot_be_shared_equally_are_refused(text_file: Path, tmp_path: Path) -> None:
     corpus, text = open_corpus([str(text_file)], TextConfig()), TextConfig()
     model = ModelConfig(corpus.tokenizer.vocabulary_size, 6, 1, 5)
     train, validation = TrainConfig(2, 3, 8, 1e-3, 1), ValidationConfig(1)
@@ -178,15 +188,15 @@ def test_lanes_that_cannot_be_shared_alike_are_refused(text_file: Path, tmp_path
     ("environment", "said"),
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR is not; start with torchrun"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK 2 and WORLD_SIZE 2 are set, and do not fit"),
-        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is set, but to 'x', which is no number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 is not below WORLD_SIZE=2"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is set to 'x', which is not a number"),
         (
             {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"},
-            "cannot be met at 127.0.0.1:x",
+            "cannot connect to the other processes at 127.0.0.1:x",
         ),
     ],
 )
-def test_an_environment_that_is_not_torchruns_is_told(
+def test_an_environment_that_torchrun_would_not_make_is_refused(
     environment: dict[str, str], said: str, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -198,7 +208,7 @@ def test_an_environment_that_is_not_torchruns_is_told(
     assert said in result.stderr
 
 
-def test_a_process_alone_is_a_team_too() -> None:
+def test_collectives_of_a_single_process_return_at_once() -> None:
     lanes = torch.arange(12).view(3, 4)
     assert torch.equal(SINGLE_PROCESS.shard(lanes), lanes)
     assert torch.equal(SINGLE_PROCESS.unshard(lanes), lanes)
@@ -210,7 +220,52 @@ def test_a_process_alone_is_a_team_too() -> None:
     ) == (2.5, ["x"], 3)
 
 
-def test_shares_are_all_lanes_together() -> None:
+def test_shards_together_are_all_lanes() -> None:
     lanes = torch.arange(24).view(2, 6, 2)
     shares = [World(rank, 3).shard(lanes) for rank in range(3)]
     assert torch.equal(torch.cat(shares, 1), lanes)
+
+
+LOCAL_MAIN_FIRST = """
+import sys, time
+from pathlib import Path
+from charnn.training.distributed import join_world
+
+cache = Path(sys.argv[1])
+
+def make():
+    if world.is_local_main:
+        time.sleep(0.5)
+        cache.touch()
+    return cache.exists()
+
+with join_world("cpu") as (world, _):
+    sys.exit(not world.local_main_first(make))
+"""
+
+
+def test_the_local_main_process_has_finished_before_the_others_begin(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", LOCAL_MAIN_FIRST, str(tmp_path / "cache")]
+    results = ended(start_processes(2, line))
+    assert [code for code, _, _ in results] == [0, 0], results
+
+
+def test_each_process_gets_a_gpu_of_its_own_and_all_are_of_one_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert local_device("auto") == "auto"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SettingError, match=r"this machine has 1 GPU; .*--nproc-per-node 1"):
+        local_device("auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a GPU")
+    assert local_device("cuda") == "cuda:1"
+    assert local_device("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(SettingError, match=r"several processes cannot share cuda:0"):
+        local_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
+    with pytest.raises(SettingError, match="of different models"):
+        local_device("auto")

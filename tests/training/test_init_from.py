@@ -1,4 +1,4 @@
-"""Weights for another vocabulary."""
+"""Trained weights are adapted to another vocabulary."""
 
 import torch
 
@@ -16,7 +16,7 @@ def network(tokenizer: Tokenizer) -> CharNetwork:
     return CharNetwork(config).double()
 
 
-def test_among_the_symbols_of_both_the_probabilities_stay() -> None:
+def test_probabilities_among_the_symbols_of_both_vocabularies_stay() -> None:
     old, new = network(BEFORE), network(AFTER)
     new.load_state_dict(adapt_weights(old.state_dict(), BEFORE, AFTER))
     text, both = "abzzab", "abz"
@@ -28,7 +28,7 @@ def test_among_the_symbols_of_both_the_probabilities_stay() -> None:
     torch.testing.assert_close(*shares)
 
 
-def test_a_new_symbol_is_the_average_of_the_known() -> None:
+def test_a_new_symbol_starts_as_the_mean_of_the_known_ones() -> None:
     weights = network(BEFORE).state_dict()
     after = adapt_weights(weights, BEFORE, AFTER)
     for name in ("embedding.weight", "head.weight", "head.bias"):
@@ -36,7 +36,7 @@ def test_a_new_symbol_is_the_average_of_the_known() -> None:
             torch.testing.assert_close(row, weights[name].mean(0))
 
 
-def test_with_the_same_vocabulary_nothing_changes() -> None:
+def test_the_same_vocabulary_changes_nothing() -> None:
     weights = network(AFTER).state_dict()
     after = adapt_weights(weights, AFTER, AFTER)
     assert weights.keys() == after.keys()
@@ -44,11 +44,11 @@ def test_with_the_same_vocabulary_nothing_changes() -> None:
     assert vocabulary_changes(AFTER, AFTER) == []
 
 
-def test_of_many_changes_some_are_named() -> None:
+def test_a_note_lists_at_most_twenty_symbols() -> None:
     many = CharTokenizer("".join(map(chr, range(0x100, 0x120))))
-    (added, lost) = vocabulary_changes(BEFORE, many)
+    added, removed = vocabulary_changes(BEFORE, many)
     assert added.endswith(
         "'Ā' 'ā' 'Ă' 'ă' 'Ą' 'ą' 'Ć' 'ć' 'Ĉ' 'ĉ' 'Ċ' 'ċ' 'Č' 'č' 'Ď' 'ď' 'Đ' 'đ' "
         "'Ē' 'ē' and 12 more"
     )
-    assert lost.endswith("lost: 'a' 'b' 'c' 'x' 'z'")
+    assert removed.endswith("are dropped: 'a' 'b' 'c' 'x' 'z'")

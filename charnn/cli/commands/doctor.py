@@ -58,9 +58,9 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     """Yield names and descriptions of versions, hardware and environment variables."""
     import torch
 
-    from charnn.device import fast_bfloat16, idle_card
-    from charnn.training.cudnn import Card
-    from charnn.training.memory import available, readable
+    from charnn.device import fast_bfloat16, unused_gpu
+    from charnn.training.cudnn import CudaDevice
+    from charnn.training.memory import available_memory, format_bytes
 
     yield "charnn", f"{__version__}, {Path(__file__).parents[2]}"
     yield "python", f"{platform.python_version()}, {sys.executable}"
@@ -73,20 +73,22 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     fast = "fast" if fast_bfloat16(torch.device("cpu")) else "slow"
     yield "processor", f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     yield "instructions", f"{torch.backends.cpu.get_cpu_capability()}, bfloat16 is {fast}"
-    yield "memory", f"{readable(available(torch.device('cpu')))} free"
+    yield "memory", f"{format_bytes(available_memory(torch.device('cpu')))} free"
     yield "cuda", _cuda()
     for number in range(torch.cuda.device_count()):
-        card = Card.of(torch.device("cuda", number))
+        card = CudaDevice.query(torch.device("cuda", number))
         major, minor = card.capability
         kernel = (
-            "fp16 LSTMs can use cuDNN's persistent kernel" if card.suits else "no persistent kernel"
+            "fp16 LSTMs can use cuDNN's persistent kernel"
+            if card.has_persistent_kernel
+            else "no persistent kernel"
         )
         yield (
             f"cuda:{number}",
-            f"{card.name}, {readable(card.memory)}, capability {major}.{minor}, "
-            f"{card.processors} multiprocessors; {kernel}",
+            f"{card.name}, {format_bytes(card.memory)}, capability {major}.{minor}, "
+            f"{card.multiprocessors} multiprocessors; {kernel}",
         )
-    if note := idle_card():
+    if note := unused_gpu():
         yield "note", note
     yield "device", f"{device} is used"
     for name in VARIABLES:

@@ -235,10 +235,10 @@ def _budget(options: dict[str, Any], default_minutes: float | None) -> "Budget":
 def _show_dry_run(found: "DryRun", request: "RunRequest", device: "torch.device") -> None:
     """Print what would be trained, on stdout because here it is the product."""
     from charnn.cli.progress import duration
-    from charnn.training.memory import readable
+    from charnn.training.memory import format_bytes
 
     free = found.memory_available
-    of = f" of {readable(free)} that are free" if math.isfinite(free) else ""
+    of = f" of {format_bytes(free)} that are free" if math.isfinite(free) else ""
     if request.plan.budget.minutes is not None:
         time = f"{duration(60 * request.plan.budget.minutes)} at most, as requested"
     elif found.seconds is None:
@@ -249,7 +249,7 @@ def _show_dry_run(found: "DryRun", request: "RunRequest", device: "torch.device"
     for name, value in (
         ("plan", plan.why),
         ("parameters", f"{found.parameters:,}"),
-        ("memory", f"about {readable(found.memory_needed)}{of}"),
+        ("memory", f"about {format_bytes(found.memory_needed)}{of}"),
         ("time", time),
         *(pair for c in (plan.model, plan.train, plan.validation) for pair in c.to_json().items()),
     ):
