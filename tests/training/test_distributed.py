@@ -72,7 +72,7 @@ def until_step(folder: Path, step: int) -> None:
         if metrics.exists() and f'"step": {step},' in metrics.read_text():
             return
         time.sleep(0.05)
-    raise AssertionError(f"no step {step} within 30 seconds")
+    raise AssertionError(f"no step {step} within 2 minutes")
 
 
 def steps_of(folder: Path) -> list[dict[str, float]]:
