@@ -136,7 +136,7 @@ def damaged(trained: Checkpoint, path: Path, **changes: object) -> Path:
         ({"tokenizer": {"kind": "word"}}, "neither characters nor bytes"),
         ({"tokenizer": {"kind": "byte"}}, "the vocabulary has 256 symbols"),
         ({"corpus": {"sha256": "x"}}, "no value for the setting"),
-        ({"crc32": 1}, "does not fit its checksum"),
+        ({"crc32": 1}, "does not match its checksum"),
         ({"text": None}, "not a JSON object"),
     ],
 )
@@ -208,6 +208,6 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(
 ) -> None:
     newer = with_fields(path.read_bytes(), {}, format=FORMAT + 1, version="12.3")
     (tmp_path / "newer").write_bytes(newer)
-    words = f"charnn 12.3 in format {FORMAT + 1}, and this charnn reads format {FORMAT}; `pip inst"
+    words = f"charnn 12.3 in format {FORMAT + 1}, but this charnn reads format {FORMAT}; `pip inst"
     with pytest.raises(CheckpointError, match=re.escape(words)):
         checkpoint.load(tmp_path / "newer")

@@ -11,11 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "charnn"
 
 # Files that do not follow the rules yet; remove a line when its files pass.
 LATER: tuple[str, ...] = (
-    "checkpoint.py",
-    "cuda_graph.py",
-    "device.py",
-    "errors.py",
-    "training/*.py",
+    "training/plan.py",
+    "training/recipe.py",
+    "training/speed.py",
 )
 
 RIDDLE = re.compile(r"(What|How|Whether|As|Of)\b")

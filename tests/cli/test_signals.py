@@ -122,7 +122,7 @@ def test_a_run_that_explodes_again_and_again_ends_with_an_error(
     result = command("train", text_file, *options, *TINY, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr.count("warning: ") == 2
-    assert "after 2 returns to a snapshot" in result.stderr
+    assert "(after 2 rollbacks)" in result.stderr
     checkpoint.load(tmp_path / "run/last.safetensors")
 
 
