@@ -1,7 +1,7 @@
-"""Checkpoint files as a dying disk or an attacker would leave them, as hypothesis strategies.
+"""Hypothesis strategies for checkpoint files damaged by a failing disk or made by an attacker.
 
-An attacker knows the format: whatever was changed, the checksum is made to fit again, so that what
-is tested is the checking of every field.
+An attacker knows the format and makes the checksum fit again, so these files test the checks of the
+single fields.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ Table = list[tuple[str, str]]  # names and JSON texts in order; a name may come 
 
 @dataclass(frozen=True)
 class Hostile:
-    """A file, and what was done to it."""
+    """The bytes of a file, and what was done to it."""
 
     what: str
     data: bytes = field(repr=False)
 
 
-# JSON texts, and what is none: some are legal in one field and absurd in another.
+# JSON numbers, and texts that are none: some are valid in one field and absurd in another.
 NUMBERS = [
     "0", "1", "-1", "2", "3", "7", "64", "65", "100", "1000", "65536", "1114113", "1000000000000",
     "1.0", "1.5", "-0.0", "0.5", "0.999999", "1e-300", "1e308", "1e999", "NaN", "Infinity",
@@ -68,7 +68,7 @@ texts: SearchStrategy[str] = st.one_of(
 
 
 def like(text: str) -> SearchStrategy[str]:
-    """Mostly of the same type as `text`, which gets further."""
+    """Draw values that mostly have the type of `text`, so that they pass the first checks."""
     same = WORDS_JSON if text.startswith('"') else [*NUMBERS, "true", "false"]
     return st.sampled_from(same) | texts
 
@@ -78,7 +78,7 @@ def joined(table: Table) -> str:
 
 
 def tabled(text: str) -> Table:
-    """Empty where `text` is no table by now."""
+    """Return the names and JSON texts of an object, or nothing if `text` is not an object."""
     with contextlib.suppress(ValueError, AttributeError, RecursionError):
         return [(name, json.dumps(value)) for name, value in json.loads(text).items()]
     return []
@@ -89,7 +89,7 @@ def short(text: str) -> str:
 
 
 def parts(data: bytes) -> tuple[Table, bytes]:
-    """The header's table and what follows the header."""
+    """Return the header as a table, and the bytes after the header."""
     end = 8 + int.from_bytes(data[:8], "little")
     return tabled(data[8:end].decode()), data[end:]
 
@@ -105,12 +105,12 @@ def charnn_text(header: Table) -> str:
 
 
 def holding(text: str) -> str:
-    """A `__metadata__` with charnn's text in it."""
+    """Return the JSON of a `__metadata__` with `text` as charnn's metadata."""
     return json.dumps({"charnn": text})
 
 
 def with_crc(about: Table, tensors: dict[str, Tensor]) -> str:
-    """The JSON text of `about` with the checksum that fits, where one can be reckoned."""
+    """Return the JSON text of `about` with a matching checksum, if one can be computed."""
     with contextlib.suppress(Exception):
         crc = _crc32(json.loads(joined([pair for pair in about if pair[0] != "crc32"])), tensors)
         about = [(name, str(crc) if name == "crc32" else text) for name, text in about]
@@ -118,7 +118,7 @@ def with_crc(about: Table, tensors: dict[str, Tensor]) -> str:
 
 
 def sealed(header: Table, body: bytes) -> bytes:
-    """The file with the checksum that fits its tensors, where they can be read at all."""
+    """Return the file with a checksum that matches its tensors, if they can be read at all."""
     with contextlib.suppress(Exception):
         tensors = safetensors.torch.load(packed(joined(header), body))
         about = holding(with_crc(tabled(charnn_text(header)), tensors))
@@ -127,7 +127,7 @@ def sealed(header: Table, body: bytes) -> bytes:
 
 
 def places(data: bytes) -> SearchStrategy[int]:
-    """Half of them in the header, which is the smaller part."""
+    """Draw positions, half of them in the header, which is the smaller part."""
     end = 8 + int.from_bytes(data[:8], "little")
     return st.integers(0, min(end, len(data) - 1)) | st.integers(0, len(data) - 1)
 
@@ -171,7 +171,7 @@ def _append(draw: DrawFn, data: bytes) -> Hostile:
 
 @st.composite
 def damaged(draw: DrawFn, data: bytes) -> Hostile:
-    """A few accidents to the bytes; the checksum stays as it was."""
+    """Damage a few bytes, and leave the checksum as it was."""
     done = Hostile("", data)
     for _ in range(draw(st.integers(1, 3))):
         edit = draw(st.sampled_from([_flip, _cut, _insert, _delete, _zero, _swap, _append]))
@@ -199,7 +199,7 @@ METADATA = [
 
 
 def _entry(draw: DrawFn, header: Table) -> str:
-    """One field of one tensor's entry is another."""
+    """Replace one field of one tensor's entry."""
     index = draw(st.integers(0, len(header) - 1))
     name, text = header[index]
     if name == "__metadata__":
@@ -224,7 +224,7 @@ def _name(draw: DrawFn, header: Table) -> str:
 
 
 def _entries(draw: DrawFn, header: Table) -> str:
-    """An entry comes twice, is missing, or is new and of no size."""
+    """Repeat an entry, remove one, or add an empty one."""
     index = draw(st.integers(0, len(header) - 1))
     name, text = header[index]
     what = draw(st.sampled_from(["twice", "gone", "new"]))
@@ -241,7 +241,7 @@ def _entries(draw: DrawFn, header: Table) -> str:
 
 @st.composite
 def with_other_header(draw: DrawFn, data: bytes) -> Hostile:
-    """The table of tensors that safetensors reads is another, or none."""
+    """Change the table of tensors that safetensors reads, or replace it by something else."""
     header, body = parts(data)
     if draw(st.integers(0, 4)) == 0:
         if draw(st.booleans()):
@@ -257,7 +257,7 @@ def with_other_header(draw: DrawFn, data: bytes) -> Hostile:
 
 
 def _vocabulary(draw: DrawFn, characters: str) -> str:
-    """Symbols that are as many as before, or that are none, or not distinct."""
+    """Draw a vocabulary of the same size, an invalid one, or one with repeated symbols."""
     count = min(len(characters), 300)  # as hypothesis lists go
     others = st.lists(st.characters(), min_size=count, max_size=count, unique=True)
     typical = [
@@ -270,7 +270,7 @@ def _vocabulary(draw: DrawFn, characters: str) -> str:
 
 
 def _changed(draw: DrawFn, table: Table) -> str:
-    """One name of a table has another text, or is gone, twice, new or renamed."""
+    """Replace, remove, repeat or rename one entry of a table."""
     if not table:
         return "nothing left"
     index = draw(st.integers(0, len(table) - 1))
@@ -292,7 +292,7 @@ def _changed(draw: DrawFn, table: Table) -> str:
 
 @st.composite
 def with_other_metadata(draw: DrawFn, data: bytes) -> Hostile:
-    """One or two fields of what charnn wrote about the model are others."""
+    """Change one or two fields of charnn's metadata."""
     header, body = parts(data)
     about, tensors = tabled(charnn_text(header)), safetensors.torch.load(data)
     done = []
@@ -303,7 +303,7 @@ def with_other_metadata(draw: DrawFn, data: bytes) -> Hostile:
         if fields:
             done.append(f"{name}: {_changed(draw, fields)}")
             about = [(n, joined(fields) if n == name else text) for n, text in about]
-        else:  # `about` itself, or what is no table by now
+        else:  # `about` itself, or a field that is not a table, perhaps no longer
             done.append(_changed(draw, about))
     header = [(n, t) for n, t in header if n != "__metadata__"]
     header.append(("__metadata__", holding(with_crc(about, tensors))))
@@ -311,7 +311,7 @@ def with_other_metadata(draw: DrawFn, data: bytes) -> Hostile:
 
 
 def _filled(draw: DrawFn, tensor: Tensor) -> Tensor:
-    """Other numbers, everywhere or at one place."""
+    """Set all numbers or a single one to an unusual value."""
     if not tensor.numel():
         return tensor
     if tensor.dtype != torch.float32:
@@ -325,9 +325,9 @@ def _filled(draw: DrawFn, tensor: Tensor) -> Tensor:
 
 
 def _retyped(draw: DrawFn, tensor: Tensor) -> Tensor:
-    legal = [torch.uint8, torch.float32] * 2  # which gets further
+    valid = [torch.uint8, torch.float32] * 2  # these pass the first checks
     others = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool]
-    return torch.zeros_like(tensor, dtype=draw(st.sampled_from(legal + others)))
+    return torch.zeros_like(tensor, dtype=draw(st.sampled_from(valid + others)))
 
 
 def _reshaped(draw: DrawFn, tensor: Tensor) -> Tensor:
@@ -345,7 +345,7 @@ def _reshaped(draw: DrawFn, tensor: Tensor) -> Tensor:
 
 @st.composite
 def with_other_tensors(draw: DrawFn, data: bytes) -> Hostile:
-    """One or two tensors hold other numbers, are of another type or shape, or are elsewhere."""
+    """Change the numbers, type, shape or name of one or two tensors."""
     tensors, done = safetensors.torch.load(data), []
     for _ in range(draw(st.integers(1, 2))):
         part = draw(st.sampled_from(["", "model.", "random", "recurrent", ".step", "exp_avg"]))
@@ -374,7 +374,7 @@ ATTACKS: dict[str, Callable[[bytes], SearchStrategy[Hostile]]] = {
 
 
 def with_fields(data: bytes, changes: dict[str, dict[str, Any]], **others: Any) -> bytes:
-    """The file with fields of charnn's tables and other values replaced."""
+    """Return the file with fields of charnn's tables, and other values, replaced."""
     header, body = parts(data)
     about = json.loads(charnn_text(header))
     about |= {name: about[name] | values for name, values in changes.items()} | others
@@ -383,6 +383,6 @@ def with_fields(data: bytes, changes: dict[str, dict[str, Any]], **others: Any) 
 
 
 def with_tensors(data: bytes, tensors: dict[str, Tensor]) -> bytes:
-    """The file with these tensors instead of its own."""
+    """Return the file with these tensors instead of its own."""
     about = with_crc(tabled(charnn_text(parts(data)[0])), tensors)
     return safetensors.torch.save(tensors, {"charnn": about})

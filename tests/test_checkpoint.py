@@ -1,4 +1,4 @@
-"""A checkpoint is whole, plain and the same wherever it was made."""
+"""A checkpoint is complete, contains no code, and is the same wherever it was written."""
 
 import ast
 import json
@@ -26,17 +26,17 @@ from tests.hostile import with_fields
 
 PACKAGE = Path(__file__).parent.parent / "charnn"
 
-# One run's checkpoints in every format that there was. In an empty folder:
+# The checkpoints of one run in every format so far, written in an empty folder by:
 #   printf '%.0sto be, or not to be: é → ü\n' $(seq 40) > text.txt
 #   charnn train text.txt --out run --steps 1000 --seed 1 --hidden-size 8 --num-layers 1 \
 #     --embedding-size 3 --batch-size 2 --seq-len 16 --learning-rate 0.03 --dropout 0 \
 #     --val-every 30 --patience 1 --device cpu
-# It ends at step 330; run/best and run/last became format-N-best and format-N-last.
-KEPT = Path(__file__).parent / "data"
+# The run ends at step 330; its best and last checkpoints are format-N-best and format-N-last.
+STORED = Path(__file__).parent / "data"
 LINE = "to be, or not to be: é → ü\n"
 
 
-def test_what_is_saved_is_what_is_loaded(trained: Checkpoint, tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_equals_the_saved_one(trained: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "copy.safetensors", trained)
     copy = checkpoint.load(tmp_path / "copy.safetensors")
     assert replace(copy, weights={}, tokenizer=trained.tokenizer) == replace(trained, weights={})
@@ -45,7 +45,7 @@ def test_what_is_saved_is_what_is_loaded(trained: Checkpoint, tmp_path: Path) ->
     assert all(torch.equal(copy.weights[name], trained.weights[name]) for name in copy.weights)
 
 
-def test_equal_checkpoints_are_equal_bytes(trained: Checkpoint, tmp_path: Path) -> None:
+def test_equal_checkpoints_have_equal_bytes(trained: Checkpoint, tmp_path: Path) -> None:
     for name in ("a", "b"):
         checkpoint.save(tmp_path / name, trained)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -56,7 +56,7 @@ def metadata(path: Path) -> dict[str, str]:
     return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
 
 
-def test_the_metadata_is_one_key_of_sorted_json_without_clock_or_place(run_folder: Path) -> None:
+def test_the_metadata_is_one_key_of_sorted_json_without_time_or_path(run_folder: Path) -> None:
     for name in ("best", "last"):
         keys = metadata(run_folder / f"{name}.safetensors")
         assert list(keys) == ["charnn"]
@@ -105,21 +105,21 @@ def test_training_sampling_and_evaluating_touch_no_pickle(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00.", b"PK\x03\x04"])
-def test_a_file_that_is_no_checkpoint_is_named_so(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         checkpoint.load(path)
 
 
-def test_another_programs_safetensors_are_told_apart(tmp_path: Path) -> None:
+def test_the_safetensors_file_of_another_program_is_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="not one that charnn wrote"):
         checkpoint.load(tmp_path / "x.safetensors")
 
 
 def damaged(trained: Checkpoint, path: Path, **changes: object) -> Path:
-    """The checkpoint with parts of its metadata replaced."""
+    """Write the checkpoint with parts of its metadata replaced; return its path."""
     checkpoint.save(path, trained)
     about = json.loads(metadata(path)["charnn"]) | changes
     tensors = safetensors.torch.load_file(path)
@@ -159,22 +159,22 @@ def test_a_vocabulary_out_of_order_is_refused() -> None:
         CharTokenizer("ba")
 
 
-def test_a_vocabulary_with_half_a_character_is_refused() -> None:
+def test_a_vocabulary_with_a_surrogate_is_refused() -> None:
     with pytest.raises(CheckpointError, match="surrogates"):
         CharTokenizer("a\ud800")
 
 
-def kept(name: str) -> list[Path]:
-    return sorted(KEPT.glob(f"format-*-{name}.safetensors"))
+def stored(name: str) -> list[Path]:
+    return sorted(STORED.glob(f"format-*-{name}.safetensors"))
 
 
-def test_the_present_format_has_its_files_among_those_kept() -> None:
+def test_the_current_format_is_among_the_stored_files() -> None:
     names = {f"format-{FORMAT}-best.safetensors", f"format-{FORMAT}-last.safetensors"}
-    assert names <= {path.name for path in KEPT.iterdir()}
+    assert names <= {path.name for path in STORED.iterdir()}
 
 
-@pytest.mark.parametrize("path", [*kept("best"), *kept("last")], ids=lambda path: path.name)
-def test_a_checkpoint_of_every_format_so_far_writes_what_it_wrote(path: Path) -> None:
+@pytest.mark.parametrize("path", [*stored("best"), *stored("last")], ids=lambda path: path.name)
+def test_a_checkpoint_of_every_format_so_far_generates_the_text_it_learned(path: Path) -> None:
     loaded = checkpoint.load(path)
     model = LanguageModel(loaded, "cpu")
     step, nats = (300, 0.01156) if "best" in path.name else (330, 0.01507)
@@ -185,8 +185,8 @@ def test_a_checkpoint_of_every_format_so_far_writes_what_it_wrote(path: Path) ->
     assert model.score(LINE * 4).nats_per_char == pytest.approx(nats, rel=0.01)
 
 
-@pytest.mark.parametrize("path", kept("last"), ids=lambda path: path.name)
-def test_a_run_of_every_format_so_far_goes_on(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", stored("last"), ids=lambda path: path.name)
+def test_a_run_of_every_format_so_far_can_be_resumed(path: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes((LINE * 40).encode())
     last, text = checkpoint.load(path), str(tmp_path / "text.txt")
     corpus = open_corpus([text], last.text, tokenizer=last.tokenizer)
@@ -197,12 +197,12 @@ def test_a_run_of_every_format_so_far_goes_on(path: Path, tmp_path: Path) -> Non
     first = next(train_steps(run.state, run.batches, run.train))
     assert isinstance(first, StepReport)
     assert first.step == 331
-    assert first.loss < 0.1  # as one who has learned the line by heart
+    assert first.loss < 0.1  # the model has memorized the line
     run.state.roll_back()
     assert run.state.step == 330 - 330 % SNAPSHOT_EVERY
 
 
-@pytest.mark.parametrize("path", kept("last"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", stored("last"), ids=lambda path: path.name)
 def test_a_newer_format_is_refused_with_the_version_that_reads_it(
     path: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""On a CUDA device: the same program, and models that open on a CPU without a flag."""
+"""CUDA trains and samples as a CPU does, and its checkpoints open on a CPU."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
-from charnn.training import loop
 from charnn.training.loop import StepReport, train_steps
 from charnn.training.state import TrainState
 from tests.conftest import TINY, charnn, stopped_run
@@ -38,7 +37,7 @@ def test_a_model_trained_on_cuda_opens_on_a_cpu(cell: str, text_file: Path, tmp_
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_deterministic_run_that_was_stopped_ends_with_the_bytes_of_a_straight_one(
+def test_a_resumed_deterministic_run_has_the_bytes_of_an_uninterrupted_one(
     cell: str, text_file: Path, tmp_path: Path
 ) -> None:
     sizes: dict[str, Any] = {
@@ -56,20 +55,17 @@ def test_a_deterministic_run_that_was_stopped_ends_with_the_bytes_of_a_straight_
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_replayed_steps_are_the_steps_launched_one_by_one(
-    cell: str, precision: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphed_steps_equal_eager_steps(cell: str, precision: str, optimizer: str) -> None:
     model = ModelConfig(7, 128, 2, 128, cell, dropout=0.2)
     train = TrainConfig(45, 8, 16, 0.003, 1, optimizer=optimizer, precision=precision)
     text = np.random.default_rng(0).integers(7, size=2000, dtype=np.uint8)
     losses = []
-    for replayed in (True, False):
-        if not replayed:
-            monkeypatch.setattr(loop, "can_capture", lambda _: False)
+    for graphed in (True, False):
         state = TrainState.start(model, train, 8, torch.device("cuda"))
-        made = list(train_steps(state, Batches(text, 8, 16, 1), train, sync_every=30))
-        assert all(isinstance(report, StepReport) for report in made), made
-        losses.append([report.loss for report in made if isinstance(report, StepReport)])
+        steps = train_steps(state, Batches(text, 8, 16, 1), train, 30, use_cuda_graph=graphed)
+        reports = list(steps)
+        assert all(isinstance(report, StepReport) for report in reports), reports
+        losses.append([report.loss for report in reports if isinstance(report, StepReport)])
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
@@ -90,7 +86,9 @@ def test_network_and_step_engine_agree_across_devices(cell: str) -> None:
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
 
 
-def test_records_and_large_windows_are_learned_and_a_beam_is_that_of_a_cpu(tmp_path: Path) -> None:
+def test_records_and_large_windows_train_and_a_beam_finds_what_it_finds_on_a_cpu(
+    tmp_path: Path,
+) -> None:
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{'ab' * (n % 7)}{n}\n" for n in range(400)))
     where = ("--device", "cuda", "--steps", "30", "--quiet", "--hidden-size", "128")
@@ -141,7 +139,7 @@ def test_replayed_steps_generate_the_texts_of_eager_steps(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_many_texts_are_the_same_on_every_device(cell: str) -> None:
-    """Rows that end early leave the batch, and others begin in their place."""
+    """Rows that end early leave the batch, and others take their places."""
     torch.manual_seed(1)
     config = ModelConfig(7, hidden_size=6, num_layers=2, embedding_size=9, cell=cell)
     network, tokenizer = CharNetwork(config).double(), CharTokenizer("\nabcdef")

@@ -1,4 +1,4 @@
-"""Whatever file one is handed: a model that works, or one line that says what is wrong."""
+"""Any file, however damaged or malicious, gives a working model or an error of one line."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ from tests.conftest import words
 from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 
 CPU = torch.device("cpu")
-STOP = SNAPSHOT_EVERY + 1  # so that `last` holds a snapshot beside the newest state
+STOP = SNAPSHOT_EVERY + 1  # so that `last` contains a snapshot besides the current state
 TRAIN = TrainConfig(STOP + 9, 2, 4, learning_rate=0.01, seed=4)
 TEXTS = {
     "char": TextConfig(), "byte": TextConfig(tokenizer="byte"), "lines": TextConfig(lines=True),
@@ -43,7 +43,7 @@ VALIDATION = ValidationConfig(val_every=50)
 
 @dataclass(frozen=True)
 class Victim:
-    """A real checkpoint: its name, its bytes, and what is in them."""
+    """A real checkpoint: its name, its bytes, and the checkpoint that was loaded from them."""
 
     name: str
     data: bytes
@@ -51,7 +51,7 @@ class Victim:
 
 
 def made(folder: Path, kind: str) -> list[Victim]:
-    """A run that was stopped; its two checkpoints. The folder can be resumed."""
+    """Train in a new folder and stop there, so that it can be resumed; return its checkpoints."""
     text = folder.with_suffix(".txt")
     text.write_text(words(400) + "é→\n")
     config = TEXTS[kind]
@@ -71,7 +71,7 @@ def made(folder: Path, kind: str) -> list[Victim]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, list[Victim]]:
-    """Run folders and what lay in them."""
+    """Run folders and the checkpoints that training left there."""
     there = tmp_path_factory.mktemp("hostile")
     return {there / kind: made(there / kind, kind) for kind in TEXTS}
 
@@ -89,12 +89,12 @@ def equal(a: Checkpoint, b: Checkpoint) -> bool:
 
 @contextlib.contextmanager
 def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
-    """Count how the block ends; nothing but a `CharnnError` of one short line may end it early."""
+    """Count how the block ends: normally, or by a `CharnnError` of one short line, but no other."""
     try:
         yield
     except CharnnError as error:
         line = str(error)
-        assert line.isprintable(), f"{line!r} is no line"
+        assert line.isprintable(), f"{line!r} is not one printable line"
         assert len(line) < 1000, f"{line[:200]!r}… is {len(line)} characters long"
         met[f"{what}: refused"] += 1
     else:
@@ -102,7 +102,7 @@ def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
 
 
 def use(loaded: Checkpoint) -> None:
-    """What one does with a model."""
+    """Sample from a model."""
     writer = Sampler(loaded.network(), loaded.tokenizer, records=loaded.text.lines)
     text = "".join(writer.stream(SampleConfig(length=4, seed=1)))
     text.encode()  # it can be written to a file
@@ -111,7 +111,7 @@ def use(loaded: Checkpoint) -> None:
 
 
 def go_on(folder: Path) -> None:
-    """What one does with a run: a step, a return to the snapshot, another step, a save."""
+    """Resume a run: make a step, roll back to the snapshot, make another step, and save."""
     with resume_run(ResumeRequest(folder), CPU) as run:
         for report in run.reports():
             if isinstance(report, StepReport):
@@ -123,7 +123,7 @@ def go_on(folder: Path) -> None:
 
 
 def meet(case: Hostile, victim: Victim, attack: str, folder: Path, met: Counter[str]) -> None:
-    """Load a hostile file and use what is in it."""
+    """Load a hostile file, and use the model and the run in it."""
     path = folder / f"{victim.name}.safetensors"
     path.write_bytes(case.data)
     for other in ("metrics.jsonl", "last.previous.safetensors"):
@@ -146,14 +146,14 @@ def meet(case: Hostile, victim: Victim, attack: str, folder: Path, met: Counter[
 @settings(max_examples=1)
 @given(st.text())
 def ready_hypothesis(_: str) -> None:
-    """At the first text it makes a table of all characters, which takes 200 MB."""
+    """Let hypothesis make its table of all characters, which takes 200 MB, before measuring."""
 
 
 @contextlib.contextmanager
 def bounded_memory(megabytes: int) -> Iterator[list[float]]:
-    """Hold the growth of the most memory that was resident against a limit; gives it in MB."""
+    """Limit the growth of the peak resident memory within the block; yield it, in MB."""
     ready_hypothesis()
-    with contextlib.suppress(OSError):  # Linux forgets what was taken until now
+    with contextlib.suppress(OSError):  # reset the peak on Linux
         Path("/proc/self/clear_refs").write_text("5")
     unit = 1e6 if sys.platform == "darwin" else 1e3
     before, grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [0.0]
@@ -182,8 +182,8 @@ def test_a_hostile_file_is_a_working_model_or_refused_in_one_line(
     cases = met["load: worked"] + met["load: refused"]
     figures = f"{cases:,} cases, {dict(met)}, {monotonic() - start:.0f} s, {grown[0]:.0f} MB more"
     print(f"\n{figures}")  # noqa: T201 - `pytest -s` shows it, for BENCHMARKS.md
-    assert cases >= 23 * each  # of six checkpoints and four attacks
-    assert len(met) == 4  # each way out was taken
+    assert cases >= 23 * each  # 6 checkpoints x 4 attacks; hypothesis may exhaust one early
+    assert len(met) == 4  # loading and resuming each worked and were refused
 
 
 FAR = 2**62
@@ -252,7 +252,7 @@ def listen(event, arguments):
     if listening and event.startswith(("open", "os.", "socket.", "subprocess.", "import", "exec")):
         heard.add(f"{event} {arguments[0]}")
 
-use(Path(sys.argv[1]))  # what is imported late is imported now
+use(Path(sys.argv[1]))  # so that late imports are over
 heard, listening = set(), []
 sys.addaudithook(listen)
 listening.append(True)

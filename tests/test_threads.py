@@ -1,4 +1,4 @@
-"""OpenMP threads spin briefly where cores are scarce, and as usual elsewhere."""
+"""OpenMP threads spin briefly if cores are scarce, and as usual otherwise."""
 
 import os
 import subprocess
@@ -13,20 +13,20 @@ CORES = os.cpu_count() or 1
 
 
 @pytest.mark.parametrize(("others", "limited"), [(0, CORES < 1), (1, CORES > 1), (9, CORES > 1)])
-def test_spinning_is_limited_where_others_need_the_cores(others: int, limited: bool) -> None:
+def test_spinning_is_limited_if_other_processes_need_the_cores(others: int, limited: bool) -> None:
     environment: dict[str, str] = {}
     limit_spinning_in(environment, lambda: others)
     assert environment == (SHORT_SPINNING if limited else {})
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *SHORT_SPINNING])
-def test_what_the_user_has_set_stays(name: str) -> None:
+def test_variables_that_the_user_has_set_stay(name: str) -> None:
     environment = {name: "123"}
     limit_spinning_in(environment, lambda: 99)
     assert environment[name] == "123"
 
 
-def test_a_single_thread_has_nobody_to_wait_for() -> None:
+def test_a_single_thread_changes_nothing() -> None:
     environment = {"OMP_NUM_THREADS": "1"}
     limit_spinning_in(environment, lambda: 99)
     assert environment.keys() == {"OMP_NUM_THREADS"}

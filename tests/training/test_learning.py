@@ -1,4 +1,4 @@
-"""Training learns what there is to learn, and nothing that is not there."""
+"""Training reaches the entropy of a source, and trained weights help on a related text."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SYMBOLS = "abcde"
 
 
 def markov_text(characters: int) -> tuple[str, NDArray[np.float64]]:
-    """A text drawn from a chain of order 2, and the chain's probabilities [5, 5, 5]."""
+    """Draw a text from a Markov chain of order 2; return it and the probabilities [5, 5, 5]."""
     chance = np.random.default_rng(0)
     chain = chance.dirichlet(np.full(5, 0.4), size=(5, 5))
     cumulated = chain.cumsum(-1)
@@ -45,21 +45,21 @@ def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) ->
     corpus = open_corpus([str(path)], TextConfig(), tokenizer=model.tokenizer)
     score = evaluate(model.network, corpus.validation, "stream")
     v = indices_of(corpus.validation).astype(int)
-    # The source's own nats on the same targets; its first one has only one character before it,
-    # which no longer matters among twelve thousand.
+    # The nats of the source itself on the same targets, without the first, which has only one
+    # character before it; it does not matter among twelve thousand.
     true = -np.log(chain[v[:-2], v[1:-1], v[2:]]).sum() / (len(v) - 2)
     assert 0.998 * true < score.nats_per_char < 1.02 * true
 
 
-def test_a_start_from_a_related_text_beats_one_from_nothing(tmp_path: Path) -> None:
-    """Of the same invented language, with another letter in the place of one."""
+def test_starting_from_a_related_text_beats_starting_from_scratch(tmp_path: Path) -> None:
+    """Both texts are of one invented language, but one letter is replaced by another."""
     related, text = tmp_path / "related.txt", tmp_path / "text.txt"
     related.write_text(words(20_000, seed=1))
     text.write_text(words(6_000, seed=2).replace("t", "T"))
     sizes: dict[str, Any] = {"hidden_size": 32, "embedding_size": 8, "batch_size": 8, "seed": 1}
     before = charnn.train(related, out=tmp_path / "before", steps=250, **sizes)
-    anew = charnn.train(text, out=tmp_path / "anew", steps=40, **sizes)
+    scratch = charnn.train(text, out=tmp_path / "scratch", steps=40, **sizes)
     del sizes["hidden_size"], sizes["embedding_size"]
     tuned = charnn.train(text, out=tmp_path / "tuned", init_from=before, steps=40, **sizes)
-    losses = [load(best).figures.val_nats_per_char for best in (tuned, anew)]
+    losses = [load(best).figures.val_nats_per_char for best in (tuned, scratch)]
     assert losses[0] < losses[1] - 0.05  # type: ignore[operator]
