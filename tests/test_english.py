@@ -9,44 +9,23 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "charnn"
 
-# Files that do not follow the rules yet; remove a line when its files pass.
-LATER: tuple[str, ...] = (
-    "training/plan.py",
-    "training/recipe.py",
-    "training/speed.py",
-)
-
 RIDDLE = re.compile(r"(What|How|Whether|As|Of)\b")
 OPTION = re.compile(r"(^| )--[a-z]")
 
 Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def parameters(files: Iterator[Path]) -> list[object]:
-    """Return a test parameter for each file; those in `LATER` may fail."""
-    later = {path for pattern in LATER for path in PACKAGE.glob(pattern)}
-    mark = pytest.mark.xfail(reason="in the list of files that follow later", strict=False)
-    return [
-        pytest.param(
-            path,
-            marks=mark if path in later else (),
-            id=path.relative_to(PACKAGE).as_posix(),
-        )
-        for path in sorted(files)
-    ]
-
-
 def nodes(path: Path) -> Iterator[ast.AST]:
     return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
-EVERY_FILE = parameters(PACKAGE.rglob("*.py"))
-LIBRARY = parameters(
-    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "cli"
-)
+FILES = sorted(PACKAGE.rglob("*.py"))
+LIBRARY = [path for path in FILES if path.relative_to(PACKAGE).parts[0] != "cli"]
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+library_file = pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 
 
-@pytest.mark.parametrize("path", EVERY_FILE)
+@every_file
 def test_a_docstring_begins_with_a_verb_or_a_noun(path: Path) -> None:
     docstrings = [
         (getattr(node, "name", path.stem), ast.get_docstring(node) or "")
@@ -56,7 +35,7 @@ def test_a_docstring_begins_with_a_verb_or_a_noun(path: Path) -> None:
     assert not [(name, text) for name, text in docstrings if RIDDLE.match(text)]
 
 
-@pytest.mark.parametrize("path", LIBRARY)
+@library_file
 def test_no_text_of_the_library_names_a_command_line_option(path: Path) -> None:
     texts = [
         node.value
@@ -66,7 +45,7 @@ def test_no_text_of_the_library_names_a_command_line_option(path: Path) -> None:
     assert not [text for text in texts if OPTION.search(text)]
 
 
-@pytest.mark.parametrize("path", LIBRARY)
+@library_file
 def test_the_library_prints_nothing(path: Path) -> None:
     found = []
     for node in nodes(path):

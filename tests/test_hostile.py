@@ -262,6 +262,7 @@ print(*heard, sep="\\n")
 """
 
 
+@pytest.mark.process
 def test_nothing_but_the_file_itself_is_opened_or_run(
     folders: dict[Path, list[Victim]], tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: exactly one of the three."""
+    """The length of training: exactly one of the three."""
 
     minutes: float | None = None
     epochs: float | None = None
@@ -66,7 +66,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a user asks of a run's plan; everything else is chosen.
+    """The wishes of a user for a plan; everything else is chosen.
 
     `given` holds fields of `ModelConfig`, `TrainConfig` and `ValidationConfig` (see `PLANNED`).
     `threads` 0 chooses the CPU threads. `force` allows more memory than there seems to be.
