@@ -223,7 +223,7 @@ def test_input_that_cannot_be_measured_is_an_error_in_one_line(
         ([run_folder, "short.txt", "--distance", "5"], 1, "needs 7"),
         ([run_folder, "strange.txt", "--distance", "5"], 1, "--skip-unknown"),
         (["missing.safetensors"], 1, "missing.safetensors"),
-        ([], 1, "no run under ./checkpoints"),
+        ([], 1, "./checkpoints is empty"),
         ([run_folder, "--plot", "a.jpg"], 1, ".png or .svg"),
         ([run_folder, "--minutes", "1"], 2, "--compare"),
         ([run_folder, "--force"], 2, "--plot"),

@@ -66,7 +66,7 @@ def train_config(steps: int, warmup: float = 0.1) -> TrainConfig:
     )
 
 
-@given(st.integers(5, 2000), st.floats(0, 0.5))
+@given(st.integers(5, 300), st.floats(0, 0.5))
 def test_the_learning_rate_rises_to_its_peak_and_never_again(steps: int, warmup: float) -> None:
     rates = [learning_rate(step, train_config(steps, warmup)) for step in range(steps)]
     peak = rates.index(max(rates))

@@ -11,7 +11,7 @@ import click
 
 from charnn.cli.help import Command, option
 from charnn.cli.options import AUTO, device_option, flag, quiet_option, settings
-from charnn.cli.terminal import set_quiet, show
+from charnn.cli.terminal import set_quiet, settings_as_options, show
 from charnn.cli.types import Run as RunType
 from charnn.cli.types import TextFile
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
@@ -234,6 +234,7 @@ def _budget(options: dict[str, Any], default_minutes: float | None) -> "Budget":
 
 def _show_dry_run(found: "DryRun", request: "RunRequest", device: "torch.device") -> None:
     """Print what would be trained, on stdout because here it is the product."""
+    from charnn.cli.main import options_by_setting
     from charnn.cli.progress import duration
     from charnn.training.memory import format_bytes
 
@@ -242,7 +243,7 @@ def _show_dry_run(found: "DryRun", request: "RunRequest", device: "torch.device"
     if request.plan.budget.minutes is not None:
         time = f"{duration(60 * request.plan.budget.minutes)} at most, as requested"
     elif found.seconds is None:
-        time = f"not measured; {found.advice}"
+        time = f"not measured; {settings_as_options(found.advice, options_by_setting)}"
     else:
         time = f"about {duration(found.seconds)} on {device}, without validations"
     plan = found.plan

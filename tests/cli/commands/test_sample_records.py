@@ -51,9 +51,8 @@ def test_unique_and_novel_records_are(names_run: Path) -> None:
     assert len(set(lines)) == 50
     known = checkpoint.load(names_run / "best.safetensors").known
     assert known is not None
-    trained = {
-        name for name in NAMES if known.has(package.load(names_run).tokenizer.codes_of(name))
-    }
+    codes_of = package.load(names_run).tokenizer.codes_of
+    trained = {name for name in NAMES if known.has(codes_of(name))}
     assert 0.8 * len(NAMES) < len(trained) < len(NAMES)  # the rest validates
     assert not trained & set(lines)
 
