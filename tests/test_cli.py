@@ -183,7 +183,7 @@ def test_info_shows_the_command_that_made_the_model(run_folder: Path) -> None:
     assert about["run"]["command"] in text
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_closed_pipe_ends_sampling_quietly(run_folder: Path) -> None:
     sampling = process("sample", run_folder, "--length", "1000000", "--seed", "1")
     assert sampling.stdout is not None
@@ -195,7 +195,7 @@ def test_a_closed_pipe_ends_sampling_quietly(run_folder: Path) -> None:
     sampling.stderr.close()
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_is_saved_and_can_be_continued(
     number: signal.Signals, code: int, text_file: Path, tmp_path: Path
@@ -235,7 +235,7 @@ def test_version() -> None:
     assert re.fullmatch(r"charnn, version \d+\.\d+\.\d+\n", charnn("--version").stdout)
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_closed_stderr_does_not_end_the_training(text_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     training = process("train", text_file, "--steps", "40", *TINY, "--out", out)
@@ -248,7 +248,7 @@ def test_a_closed_stderr_does_not_end_the_training(text_file: Path, tmp_path: Pa
     assert checkpoint.load(out / "last.safetensors").figures.step == 40
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_one_line(run_folder: Path) -> None:
     command = [sys.executable, "-m", "charnn", "sample", str(run_folder), "--length", "9", "-q"]

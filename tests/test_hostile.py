@@ -162,7 +162,7 @@ def bounded_memory(megabytes: int) -> Iterator[list[float]]:
     assert grown[0] < megabytes
 
 
-@pytest.mark.parametrize("each", [8, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [3, pytest.param(250, marks=pytest.mark.slow)])
 def test_a_hostile_file_is_a_working_model_or_refused_in_one_line(
     folders: dict[Path, list[Victim]], each: int
 ) -> None:
@@ -262,7 +262,7 @@ print(*heard, sep="\\n")
 """
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_nothing_but_the_file_itself_is_opened_or_run(
     folders: dict[Path, list[Victim]], tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def test_running_processes_are_counted_without_this_one(tmp_path: Path) -> None:
     assert others_running(loadavg) >= 0
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "use", ["import charnn; charnn.load", "from charnn.cli.main import main; main(['runs'])"]
 )

@@ -30,6 +30,7 @@ def drawn(line: list[str]) -> list[str]:
     return [word for word in line if word.endswith(".png")]
 
 
+@pytest.mark.medium
 def test_every_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert {line[0] for line in LINES} >= {"train", "plot", "inspect", "gradients", "sample"}

@@ -35,7 +35,7 @@ def test_3_is_fewer_results_than_requested(tmp_path: Path) -> None:
     assert charnn("sample", tmp_path / "run", "-n", "4", *options).exit_code == 3
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )

@@ -63,7 +63,7 @@ def test_a_signal_that_was_to_be_ignored_still_is(run: Run) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_closed_terminal_saves_the_run(text_file: Path, tmp_path: Path) -> None:
     training = process(
         "train", text_file, "--steps", "100000", *TINY, "--val-every", "1000", "--out",
@@ -79,7 +79,7 @@ def test_a_closed_terminal_saves_the_run(text_file: Path, tmp_path: Path) -> Non
     assert checkpoint.load(tmp_path / "run/last.safetensors").figures.step >= 1000
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_two_interrupts_in_a_row_damage_no_file(text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     # Saves all the time, so that the second interrupt comes while a file is being written.
@@ -139,7 +139,7 @@ def test_runs_tells_how_far_each_has_come(
     assert " 3/9 " in lines["checkpoints/part"]
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_story_that_cannot_be_written_does_not_end_the_training(
     text_file: Path, tmp_path: Path
@@ -154,7 +154,7 @@ def test_a_story_that_cannot_be_written_does_not_end_the_training(
     assert done.stdout == f"{tmp_path / 'run/best.safetensors'}\n"
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_terminal_that_is_gone_does_not_end_the_training(text_file: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command_line = [sys.executable, "-m", "charnn", "train", str(text_file), *TINY]

@@ -73,7 +73,7 @@ def sample(run: Path, *options: str) -> tuple[str | Path, ...]:
     return ("sample", run, "--prime", ESCAPE, "--length", "80", "--seed", "1", *options)
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_generated_escape_sequences_are_shown_not_obeyed(run: Path) -> None:
     shown, code = on_terminal(*sample(run))
     assert code == 0
@@ -81,7 +81,7 @@ def test_generated_escape_sequences_are_shown_not_obeyed(run: Path) -> None:
     assert "\x1b" not in shown
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_raw_sends_escape_sequences_unchanged(run: Path) -> None:
     shown, _ = on_terminal(*sample(run, "--raw"))
     assert ESCAPE in shown
@@ -91,7 +91,7 @@ def test_a_pipe_gets_the_exact_text(run: Path) -> None:
     assert charnn(*sample(run)).stdout.startswith(ESCAPE)
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_names_in_errors_are_shown_not_obeyed(tmp_path: Path) -> None:
     shown, code = on_terminal("sample", tmp_path / f"{ESCAPE}.safetensors")
     assert code == 1
@@ -99,7 +99,7 @@ def test_names_in_errors_are_shown_not_obeyed(tmp_path: Path) -> None:
     assert "\x1b" not in shown
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_samples_shown_while_training_are_harmless(run: Path, tmp_path: Path) -> None:
     text = run.parent / "text.txt"
     options = ("--steps", "3", "--keep-newlines", "--out", tmp_path / ESCAPE.replace("\r", ""))

@@ -51,7 +51,7 @@ CASES = [
 ]
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_three_steps_then_three_in_a_new_process_are_six_for_each_cell_and_tokenizer(
     text_file: Path, tmp_path: Path
 ) -> None:
@@ -389,7 +389,7 @@ class NoSpeed:
         return 0.0
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
     text_file: Path, tmp_path: Path
 ) -> None:

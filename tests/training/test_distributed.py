@@ -81,7 +81,7 @@ def steps_of(folder: Path) -> list[dict[str, float]]:
     return [line for line in lines if "loss" in line]
 
 
-@pytest.mark.process
+@pytest.mark.medium
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_train_the_model_that_one_trains_with_all_lanes(
     size: int, text_file: Path, tmp_path: Path
@@ -124,7 +124,7 @@ def test_a_resumed_run_of_two_processes_equals_an_uninterrupted_one(
         assert (tmp_path / "stopped" / name).read_bytes() == expected
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_lost_process_ends_the_run_which_any_number_of_processes_can_resume(
     text_file: Path, tmp_path: Path
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_lost_process_ends_the_run_which_any_number_of_processes_can_resume(
     assert last.progress.step == 210
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_targets_of_records_count_equally_on_all_processes(tmp_path: Path) -> None:
     """Records are about as long as the window: in some windows one process has no target."""
     text = tmp_path / "names.txt"
@@ -247,7 +247,7 @@ with join_world("cpu") as (world, _):
 """
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_the_local_main_process_has_finished_before_the_others_begin(tmp_path: Path) -> None:
     line = [sys.executable, "-c", LOCAL_MAIN_FIRST, str(tmp_path / "cache")]
     results = ended(start_processes(2, line))

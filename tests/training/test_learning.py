@@ -31,6 +31,7 @@ def markov_text(characters: int) -> tuple[str, NDArray[np.float64]]:
     return "".join(SYMBOLS[i] for i in indices), chain
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "cell", ["lstm", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "rnn"))]
 )
@@ -51,6 +52,7 @@ def test_a_markov_source_is_learned_to_its_entropy(cell: str, tmp_path: Path) ->
     assert 0.998 * true < score.nats_per_char < 1.02 * true
 
 
+@pytest.mark.medium
 def test_starting_from_a_related_text_beats_starting_from_scratch(tmp_path: Path) -> None:
     """Both texts are of one invented language, but one letter is replaced by another."""
     related, text = tmp_path / "related.txt", tmp_path / "text.txt"

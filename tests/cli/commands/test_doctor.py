@@ -31,7 +31,7 @@ def test_a_missing_package_is_shown_with_the_command_that_installs_it(
     assert "not installed; pip install no-such-package" in result.stdout
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_three_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SECONDS", 0.01)
     result = command("doctor", "--device", "cpu")

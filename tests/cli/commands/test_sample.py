@@ -126,7 +126,7 @@ def test_out_gets_what_stdout_would_and_overwrites_nothing(
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.process
+@pytest.mark.medium
 def test_a_stopped_endless_text_leaves_a_complete_file(run_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "endless.txt"
     writing = process("sample", run_folder, "--length", "inf", "--out", out, "--seed", "1")
