@@ -139,10 +139,12 @@ def main() -> None:
     parser.add_argument("--optimizer", default="muon")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--deterministic", action="store_true", help="what that costs on CUDA")
-    parser.add_argument("--anew", action="store_true", help="launch each step anew, not replayed")
+    parser.add_argument(
+        "--eager", action="store_true", help="run eager steps instead of a replayed CUDA graph"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.anew:
+    if options.eager:
         mock.patch("charnn.training.loop.can_capture", return_value=False).start()
     device = pick_device(options.device)
     version = f"torch {torch.__version__}, {options.precision}"

@@ -18,8 +18,8 @@ part 'Machine' 60 "$python" -m charnn doctor
 part 'Tests' 100 "$python" -m pytest -q -m gpu
 part 'Training speed' 90 "$python" scripts/bench_train.py --precision fp16 --lanes 64
 part 'Training speed, float32' 30 "$python" scripts/bench_train.py --lanes 64 --sizes 2x768
-part 'Training speed, each step launched anew' 30 \
-    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --sizes 2x768 --anew
+part 'Training speed, eager steps' 30 \
+    "$python" scripts/bench_train.py --precision fp16 --lanes 64 --sizes 2x768 --eager
 part 'Training speed, deterministic' 30 \
     "$python" scripts/bench_train.py --precision fp16 --lanes 64 --sizes 2x768 --deterministic
 part 'Sampling speed' 100 "$python" scripts/bench_sample.py --device cuda

@@ -4,7 +4,7 @@ Trains the same run twice, by one process with two threads and by two processes 
 each, and prints a Markdown row for each: the speed between the first and the last line of the
 metrics, and of all weights after the last step the largest difference to the first row's.
 
-    python scripts/bench_team.py data/tinyshakespeare.txt --steps 200
+    python scripts/bench_processes.py data/tinyshakespeare.txt --steps 200
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from charnn import checkpoint
 from charnn.runs.folder import LAST, METRICS
 
-TEAMS = ((1, 2), (2, 1))  # processes, threads of each
+WORLDS = ((1, 2), (2, 1))  # processes, threads of each
 
 
 def train(folder: Path, processes: int, threads: int, arguments: list[str]) -> None:
@@ -63,8 +63,8 @@ def main() -> None:
     print("| processes | threads of each | characters/s | ratio | largest difference of a weight |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
-        folders = [Path(temporary) / f"{processes}" for processes, _ in TEAMS]
-        for folder, (processes, threads) in zip(folders, TEAMS, strict=True):
+        folders = [Path(temporary) / f"{processes}" for processes, _ in WORLDS]
+        for folder, (processes, threads) in zip(folders, WORLDS, strict=True):
             train(folder, processes, threads, arguments)
             first, weights = (checkpoint.load(f / LAST).weights for f in (folders[0], folder))
             apart = max(float((first[k] - weights[k]).abs().max()) for k in first)
