@@ -6,6 +6,7 @@ import math
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,12 @@ from charnn.training.update import StepStats, Update
 # A busy machine makes any test slow, and the same cases every time make a failure one of the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
 settings.load_profile("charnn")
+# A shell that starts the tests in the background, or under nohup, has these signals ignored.
+for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
 # Tiny products: a second thread only makes them wait, here and in the processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -43,7 +43,8 @@ def table(trace: "Trace", layer: int, tokenizer: "Tokenizer") -> list[str]:
     count = MOST_CHANGED if COLUMNS - first - MOST_CHANGED * width >= 15 else 1
     titles = "".join(f"{name[:6]:<7}" for name in gates)
     title = f"{trace.state} units that changed most"
-    rows = [heading, f"{'':5}{titles}{title:<{count * width}}next, %"]
+    room = count * width
+    rows = [heading, f"{'':5}{titles}{title[: room - 1]:<{room}}next, %"]
     for step, symbol in enumerate(trace.symbols):
         start = padded(symbol_text(tokenizer, symbol), 5) + "".join(mean[step] for mean in means)
         start += "".join(f"{one:<{width}}" for one in changed[step][:count])

@@ -5,7 +5,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -28,16 +27,6 @@ def run() -> Run:
     return cast(Run, SimpleNamespace(stopping=False, world=SINGLE_PROCESS))
 
 
-@pytest.fixture
-def unignored() -> Iterator[None]:
-    """No signal is ignored, as under `nohup` one is."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("unignored")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_remembered_until_the_step_is_done(run: Run, number: signal.Signals) -> None:
     before = [signal.getsignal(s) for s in SIGNALS]
