@@ -1,8 +1,9 @@
 """How much does training lose beside other busy processes?
 
-Runs `charnn train CORPUS --minutes M --seed S` beside 0, 1 and 2 processes that only compute, and
-measures each model by `stream`. With --beside it does the same with another checkout of charnn, in
-turn, so that both meet the same machine. Prints rows of BENCHMARKS.md.
+Runs `charnn train CORPUS --minutes M --seed S` while 0, 1 and 2 other processes each keep a core
+busy, and evaluates each model with the `stream` protocol. `--beside` names another checkout of
+charnn, which is measured in alternation, so that both see the same load. Prints rows of
+BENCHMARKS.md.
 
     python scripts/bench_busy.py data/tinyshakespeare.txt
     python scripts/bench_busy.py data/tinyshakespeare.txt --beside ../charnn-before
@@ -25,7 +26,7 @@ BUSY = "while True: pass"
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Run so many processes that keep a core busy each, during the block."""
+    """Run `count` processes that keep one core busy each, for the duration of the block."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield
@@ -36,7 +37,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def charnn(checkout: Path, *arguments: str) -> str:
-    """Run a command of a checkout; return what it printed."""
+    """Run a charnn command from a checkout and return its standard output."""
     done = subprocess.run(
         [sys.executable, "-m", "charnn", *arguments, "--quiet"],
         cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, check=True,
@@ -46,7 +47,7 @@ def charnn(checkout: Path, *arguments: str) -> str:
 
 
 def train(checkout: Path, corpus: Path, count: int, minutes: float, seed: int) -> tuple[str, Any]:
-    """Train beside `count` busy processes: the size and the figures of the best model."""
+    """Train beside `count` busy processes; return the best model's size and figures."""
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder, "run"))
         with busy(count):
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--beside", type=Path, help="Another checkout of charnn.")
+    parser.add_argument("--beside", type=Path, help="another checkout of charnn to compare with")
     options = parser.parse_args()
     checkouts = {"this": HERE} | ({"other": options.beside.resolve()} if options.beside else {})
     print("| busy processes | checkout | model | steps | `stream` |", flush=True)

@@ -1,7 +1,7 @@
 """How close is the estimated memory of a training run to what the run takes?
 
-Each size trains a few steps in a process of its own, past a snapshot, and saves. `taken` is the
-peak of its resident memory above what it was before the run began.
+Trains each size for a few steps in a new process, long enough to take a snapshot and to save.
+`taken` is the peak resident memory minus the peak before the run started.
 """
 
 import multiprocessing
@@ -35,26 +35,28 @@ SIZES = [
 STEPS = 6
 
 
-def peak() -> int:
-    """The most that this process has taken so far, in bytes."""
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process so far, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def taken(
+def memory_taken(
     cell: str, layers: int, hidden: int, embedding: int, symbols: int, lanes: int, window: int
 ) -> int:
-    """Train a few steps and save; the peak above what there was before."""
+    """Train a few steps and save; return by how many bytes the peak has risen."""
     loop.SNAPSHOT_EVERY = STEPS - 1
     train = TrainConfig(STEPS, lanes, window, 1e-3, seed=1)
     small = replace(train, batch_size=2, seq_len=4)
-    work(ModelConfig(5, 8, 1, 8), small)  # what torch takes for itself at its first step
-    before = peak()
-    work(ModelConfig(symbols, hidden, layers, embedding, cell, dropout=0.1), train)
-    return peak() - before
+    train_and_save(
+        ModelConfig(5, 8, 1, 8), small
+    )  # the first step also allocates torch's own memory
+    before = peak_bytes()
+    train_and_save(ModelConfig(symbols, hidden, layers, embedding, cell, dropout=0.1), train)
+    return peak_bytes() - before
 
 
-def work(model: ModelConfig, train: TrainConfig) -> None:
-    """Make the steps on an invented text, saving after each."""
+def train_and_save(model: ModelConfig, train: TrainConfig) -> None:
+    """Train on a random text and save after each step."""
     symbols = model.vocabulary_size
     length = 10_000 + 2 * train.batch_size * train.seq_len
     text = np.random.default_rng(1).integers(symbols, size=length).astype(np.uint16)
@@ -68,16 +70,16 @@ def work(model: ModelConfig, train: TrainConfig) -> None:
 
 
 def main() -> None:
-    """Print a row for each size."""
+    """Print a Markdown row for each size."""
     print("| model | lanes x window | estimated MB | taken MB | ratio |\n|---|---|---|---|---|")
     for size in SIZES:
         cell, layers, hidden, embedding, symbols, lanes, window = size
         model = ModelConfig(symbols, hidden, layers, embedding, cell)
-        guess = estimate_memory(model, TrainConfig(STEPS, lanes, window, 1e-3, seed=1)) / 1e6
+        estimated = estimate_memory(model, TrainConfig(STEPS, lanes, window, 1e-3, seed=1)) / 1e6
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            real = pool.apply(taken, size) / 1e6
-        name = f"{layers}x{hidden} {cell}, {symbols} symbols"
-        print(f"| {name} | {lanes}x{window} | {guess:.0f} | {real:.0f} | {guess / real:.2f} |")
+            taken = pool.apply(memory_taken, size) / 1e6
+        name, ratio = f"{layers}x{hidden} {cell}, {symbols} symbols", estimated / taken
+        print(f"| {name} | {lanes}x{window} | {estimated:.0f} | {taken:.0f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":

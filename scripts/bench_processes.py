@@ -1,8 +1,8 @@
-"""Do two processes learn what one does, and how fast are they beside it?
+"""Do two processes learn the same model as one, and how fast are they in comparison?
 
-Trains the same run twice, by one process with two threads and by two processes with one thread
-each, and prints a Markdown row for each: the speed between the first and the last line of the
-metrics, and of all weights after the last step the largest difference to the first row's.
+Trains the same run twice, in one process with two threads and in two processes with one thread
+each, and prints a Markdown row for each: the speed between the first and the last step in the
+metrics, and the largest difference of any weight, after the last step, from the first row's model.
 
     python scripts/bench_processes.py data/tinyshakespeare.txt --steps 200
 """
@@ -19,33 +19,33 @@ from pathlib import Path
 from charnn import checkpoint
 from charnn.runs.folder import LAST, METRICS
 
-WORLDS = ((1, 2), (2, 1))  # processes, threads of each
+WORLDS = ((1, 2), (2, 1))  # processes, threads per process
 
 
 def train(folder: Path, processes: int, threads: int, arguments: list[str]) -> None:
-    """Train into `folder`, as torchrun would start the processes."""
+    """Train into `folder` in several processes, started with the variables that torchrun sets."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "charnn", "train", *arguments, "--quiet", "--out", str(folder)]
     world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = os.environ | world | {"OMP_NUM_THREADS": str(threads)}
-    started = [
+    running = [
         subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL)
         for rank in range(processes)
     ]
-    codes = [process.wait() for process in started]
+    codes = [process.wait() for process in running]
     if any(codes):
-        sys.exit("a process failed")
+        sys.exit(f"a process failed: exit codes {codes}")
 
 
 def speed(folder: Path) -> float:
-    """Characters a second."""
+    """Return the training speed of a run in characters per second."""
     lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     config = checkpoint.load(folder / LAST).train
-    done = (steps[-1]["step"] - steps[0]["step"]) * config.batch_size * config.seq_len
-    return float(done / (steps[-1]["time"] - steps[0]["time"]))
+    characters = (steps[-1]["step"] - steps[0]["step"]) * config.batch_size * config.seq_len
+    return float(characters / (steps[-1]["time"] - steps[0]["time"]))
 
 
 def main() -> None:
@@ -67,10 +67,11 @@ def main() -> None:
         for folder, (processes, threads) in zip(folders, WORLDS, strict=True):
             train(folder, processes, threads, arguments)
             first, weights = (checkpoint.load(f / LAST).weights for f in (folders[0], folder))
-            apart = max(float((first[k] - weights[k]).abs().max()) for k in first)
+            difference = max(float((first[k] - weights[k]).abs().max()) for k in first)
             rate, ratio = speed(folder), speed(folder) / speed(folders[0])
             print(
-                f"| {processes} | {threads} | {rate:,.0f} | {ratio:.2f} | {apart:.1e} |", flush=True
+                f"| {processes} | {threads} | {rate:,.0f} | {ratio:.2f} | {difference:.1e} |",
+                flush=True,
             )
 
 

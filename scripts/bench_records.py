@@ -1,8 +1,8 @@
-"""How fast does a model of records write new ones, and how many of what it writes are new?
+"""How fast does a model of records generate new ones, and what share of its records is new?
 
-Trains on a list, a record a line, as `charnn train LIST --lines --minutes M --seed 1` does, and
-writes records as `charnn sample --lines -n N --unique --novel --seed 1` does, on two threads at
-most. Prints a Markdown row; the shares are of the records written.
+Trains on a list with one record per line, like `charnn train LIST --lines --minutes M --seed 1`,
+and generates records like `charnn sample --lines -n N --unique --novel --seed 1`, with at most two
+threads. Prints a Markdown row; percentages are of all records generated.
 
     python scripts/bench_records.py /usr/share/dict/american-english --minutes 2
 """
@@ -19,7 +19,7 @@ from charnn.sampling.sampler import Sampler, single_stream_threads
 
 
 def main() -> None:
-    """Parse the options, train, write, and print the row."""
+    """Parse the options, train, generate, and print the row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("list", type=Path)
     parser.add_argument("--minutes", type=float, default=2)
@@ -38,9 +38,12 @@ def main() -> None:
         sampler = Sampler(loaded.network, loaded.tokenizer, records=True)
         kept = sum(1 for _ in sampler.records(SampleConfig(seed=1), wanted))
     seconds, counts = time.perf_counter() - start, wanted.counts
-    found = (counts.complete, counts.unique, counts.novel)
-    shares = [f"{count / counts.generated:.1%}" for count in found]
-    print("| model | records | nats/char | kept | kept/s | complete | unique | novel | length |")
+    passed = (counts.complete, counts.unique, counts.novel)
+    shares = [f"{count / counts.generated:.1%}" for count in passed]
+    print(
+        "| model | records | nats/char | kept | kept/s "
+        "| complete | unique | novel too | mean length |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {trained.model.num_layers}x{trained.model.hidden_size} {trained.model.cell} "

@@ -1,11 +1,12 @@
 """How fast is sampling, against the memory's bandwidth and against a plain nn.LSTM loop?
 
-Prints a Markdown row per size and number of threads. `share`: of the rate at which a float32
-matrix-vector product of as many bytes as a step's weights runs in the same round. `ratio`: to the
-usual loop, an `nn.LSTM` call and a `torch.multinomial` per character. `int8`: a single stream by
-products of 8-bit integers, and its ratio to the first. `of peak`: the operations of many streams'
-products, over the rate of a 2048 x 2048 product. Medians of five rounds, everything in turn;
-drawing at temperature 0.8 is included on both sides, turning symbols into text is not.
+Prints a Markdown row for each size and number of threads. `share`: characters/s relative to the
+rate of a float32 matrix-vector product that reads as many bytes as one step's weights. `ratio`:
+relative to the usual loop, which calls `nn.LSTM` and `torch.multinomial` for each character.
+`int8`: characters/s with 8-bit weights, and their ratio to float32. `of peak`: floating-point
+operations per second of sampling 256 texts at once, relative to a 2048 x 2048 product. All figures
+are medians of five rounds that measure everything in turn. Drawing a symbol at temperature 0.8 is
+included on both sides; decoding symbols to text is not.
 
     python scripts/bench_sample.py --threads 1 2
 """
@@ -28,15 +29,17 @@ from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
-ROWS = 256
-STREAMS = (1, ROWS, 4096)
+ROWS = 256  # texts sampled at once
 ROUNDS = 5
-STREAM_SIZES, STREAM_ROUNDS = ((1, 512), (2, 512), (2, 1024)), 3
+# For a device other than the CPU: sizes, numbers of texts sampled at once, and rounds.
+DEVICE_SIZES = ((1, 512), (2, 512), (2, 1024))
+DEVICE_ROWS = (1, ROWS, 4096)
+DEVICE_ROUNDS = 3
 SECONDS = 1.0
 
 
 class PlainModel(nn.Module):
-    """What this field's tools sample from."""
+    """Embedding, `nn.LSTM` and linear head: the model of most character-level RNN programs."""
 
     def __init__(self, layers: int, hidden: int) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class PlainModel(nn.Module):
 
 @torch.inference_mode()
 def plain_loop(model: PlainModel) -> Iterator[torch.Tensor]:
-    """Characters without end, one call of the module each."""
+    """Yield indices without end, each from one call of the module."""
     index, state = torch.zeros(1, 1, dtype=torch.int64), None
     while True:
         outputs, state = model.lstm(model.embedding(index), state)
@@ -57,7 +60,7 @@ def plain_loop(model: PlainModel) -> Iterator[torch.Tensor]:
 
 
 def rate(symbols: Iterator[object]) -> float:
-    """Steps per second."""
+    """Return the number of symbols drawn per second."""
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < SECONDS:
         next(symbols)
@@ -66,7 +69,7 @@ def rate(symbols: Iterator[object]) -> float:
 
 
 def bandwidth(size: int) -> float:
-    """Bytes per second of a matrix-vector product that reads `size` bytes."""
+    """Return the bytes per second of a matrix-vector product that reads `size` bytes."""
     matrix = torch.randn(size // 4 // 1024, 1024)
     vector = torch.randn(1024)
     torch.mv(matrix, vector)
@@ -78,7 +81,7 @@ def bandwidth(size: int) -> float:
 
 
 def peak(size: int = 2048) -> float:
-    """Floating-point operations per second of a square product."""
+    """Return the floating-point operations per second of a square matrix product."""
     matrix = torch.randn(size, size)
     start, products = time.perf_counter(), 0
     while time.perf_counter() - start < SECONDS / 2:
@@ -88,12 +91,11 @@ def peak(size: int = 2048) -> float:
 
 
 def measure(layers: int, hidden: int) -> tuple[float, ...]:
-    """Single-stream characters/s, share of the bandwidth, ratio to the plain loop, int8's rate and
-    ratio, batched rate, its share of the peak."""
+    """Return the figures of a row in the order of its columns, from `characters/s` on."""
     model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))
     network = CharNetwork(model).eval()
-    # What a step must read: every weight but the embedding and the first layer's input weights,
-    # of which it reads one row of the folded table.
+    # A step reads all weights except the embedding and the first layer's input weights; of the
+    # table into which those two are folded it reads one row.
     V, H = model.vocabulary_size, hidden
     weights = 4 * H * H + (layers - 1) * 8 * H * H + H * V
     read = 4 * (weights + 4 * H)
@@ -106,21 +108,21 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     for _ in range(ROUNDS):
         ours = rate(single)
         share, ratio = ours * read / bandwidth(read), ours / rate(plain)
-        rough, batched = rate(int8), ROWS * rate(batch)
+        int8_rate, batched = rate(int8), ROWS * rate(batch)
         of_peak = batched * 2 * weights / peak()
-        rounds.append((ours, share, ratio, rough, rough / ours, batched, of_peak))
+        rounds.append((ours, share, ratio, int8_rate, int8_rate / ours, batched, of_peak))
     return tuple(statistics.median(column) for column in zip(*rounds, strict=True))
 
 
-def print_streams(device: torch.device) -> None:
-    """A table of characters a second, for sizes and numbers of streams."""
+def print_device_table(device: torch.device) -> None:
+    """Print a table of characters/s by size and number of texts, for a device."""
     print(f"{device}, torch {torch.__version__}")
-    print("| size | streams | characters/s, step by step | replayed | replayed, fp16 |")
+    print("| size | texts | characters/s, eager | CUDA graph | CUDA graph, fp16 |")
     print("|---|---|---|---|---|")
-    for layers, hidden in STREAM_SIZES:
+    for layers, hidden in DEVICE_SIZES:
         network = CharNetwork(ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))).eval()
         network.to(device)
-        for rows in STREAMS:
+        for rows in DEVICE_ROWS:
             rates = []
             for kind, product in (
                 (Batch, FullProduct), (GraphedBatch, FullProduct), (GraphedBatch, HalfProduct)
@@ -128,8 +130,8 @@ def print_streams(device: torch.device) -> None:
                 engine = pick_engine(network, rows, product)
                 batch = kind.of_network(network, SampleConfig(), [0], range(rows), engine)
                 symbols = batch.symbols()
-                next(symbols)  # the first one is slow
-                rates.append(statistics.median(rows * rate(symbols) for _ in range(STREAM_ROUNDS)))
+                next(symbols)  # the first step captures the graph or warms up
+                rates.append(statistics.median(rows * rate(symbols) for _ in range(DEVICE_ROUNDS)))
             print(f"| {layers}x{hidden} | {rows} | {' | '.join(f'{r:,.0f}' for r in rates)} |")
 
 
@@ -137,14 +139,16 @@ def main() -> None:
     """Parse the options and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
-    parser.add_argument("--device", default="cpu", help="on another one, the streams alone")
+    parser.add_argument(
+        "--device", default="cpu", help="a device other than the CPU has a table of its own"
+    )
     options = parser.parse_args()
     if options.device != "cpu":
-        print_streams(torch.device(options.device))
+        print_device_table(torch.device(options.device))
         return
     print(f"cpu, torch {torch.__version__}")
-    of_many = f"characters/s of {ROWS} streams | of peak"
-    print(f"| size | threads | characters/s | share | ratio | int8 | ratio | {of_many} |")
+    batched_columns = f"characters/s of {ROWS} texts | of peak"
+    print(f"| size | threads | characters/s | share | ratio | int8 | ratio | {batched_columns} |")
     print("|---|---|---|---|---|---|---|---|---|")
     for layers, hidden in SIZES:
         for threads in options.threads:

@@ -1,9 +1,9 @@
 """What share of the time of a training run goes into saving it?
 
-    python scripts/bench_saving.py data/tinyshakespeare.txt --minutes 10
+Trains like `charnn train` in a temporary folder and prints a Markdown row. `saving` is the time
+spent writing `best` and `last`, syncing them, and reading them back.
 
-Trains as `charnn train` would, in a folder that is removed again, and prints a Markdown row:
-`saving` is the time in which `best` and `last` were written, synced and read back.
+    python scripts/bench_saving.py data/tinyshakespeare.txt --minutes 10
 """
 
 import argparse
@@ -17,8 +17,8 @@ from charnn.training.plan import Budget, PlanRequest
 
 
 def main() -> None:
-    """Train for the minutes that were asked for and print the row."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Parse the options, train, and print the row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--device", default="auto")

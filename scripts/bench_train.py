@@ -1,12 +1,13 @@
 """How fast does training run, and what share of this machine's matrix-product peak is that?
 
-Prints a Markdown row per size: characters/s, and two shares of the float32 peak that a large
-product reaches in the same run. `share` counts the multiplications of the model as it is written
-(layers that read an embedding) and the optimizer's; `done` counts those that are made: with few
-symbols the first layer's input product is folded into a small table (charnn/model/network.py), and
-on a CPU the share may then pass what is done. `optimizer` is its part of them. The peak is that of
-float32 whatever `--precision` the training has. Medians of five rounds, peak and training in turn.
-On CUDA `kernel` is the share of the time in which cuDNN's recurrent kernels ran.
+Prints a Markdown row for each size: characters/s, and two shares of the float32 peak, which is the
+rate of a large matrix product in the same run. `share` counts the operations of the model as it is
+defined, with layers that read an embedding, and those of the optimizer. `done` counts only the
+operations that are carried out: with a small vocabulary a CPU folds the first layer's input product
+into a table (charnn/model/network.py), so `share` may exceed `done`. `optimizer` is the optimizer's
+part of `done`. The peak is that of float32, whatever the `--precision` of the training. All figures
+are medians of five rounds that measure peak and training in turn. On CUDA, `kernel` is the share of
+the time during which cuDNN's recurrent kernels ran.
 
     python scripts/bench_train.py --threads 2
     python scripts/bench_train.py --threads 2 --precision bf16 --lanes 32
@@ -45,16 +46,19 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Floating-point operations for each character that is trained on."""
+    """Floating-point operations per training character."""
 
-    share: float
-    done: float
-    optimizer: float  # counted in both
+    share: float  # of the model as it is defined
+    done: float  # carried out
+    optimizer: float  # included in both
 
 
 def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmetic:
-    """Count the products of all gates over input and state, and of the head, each multiply-add two
-    operations, forward once and backward twice; and Muon's, which are made once a step."""
+    """Count the matrix products of the gates and the head, and of Muon.
+
+    A multiply-add is two operations. The model's products are made once forward and twice
+    backward; Muon's are made once per step.
+    """
     H, V, G = model.hidden_size, model.vocabulary_size, GATES[model.cell]
     upper = (model.num_layers - 1) * G * H * 2 * H + H * V
     first = G * H * (model.embedding_size + H)
@@ -70,21 +74,21 @@ def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmet
 def orthogonalisation(rows: int, columns: int) -> float:
     """Return the operations of `charnn.training.muon.orthogonalize` in float32.
 
-    In bfloat16 an LSTM's matrices take half as many again, but they are faster.
+    In bfloat16 an LSTM's matrices take 1.5 times as many, but they are faster.
     """
     n, m = sorted((rows, columns))
     return 2.0 * (2 * m * n**2 + (4 * muon.ITERATIONS - 3) * n**3)
 
 
 def peak(device: torch.device, size: int = 2048) -> float:
-    """Floating-point operations per second of a square float32 product."""
+    """Return the floating-point operations per second of a square float32 product."""
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
     seconds = timed(lambda: torch.mm(a, b)[0, 0].item(), 0.5)
     return 2 * size**3 / seconds
 
 
 def timed(call: Callable[[], object], seconds: float) -> float:
-    """Mean seconds of a call, from about `seconds` of calls."""
+    """Return the mean seconds per call, over calls that take about `seconds` in all."""
     start, calls = time.perf_counter(), 0
     while calls == 0 or time.perf_counter() - start < seconds:
         call()
@@ -95,8 +99,10 @@ def timed(call: Callable[[], object], seconds: float) -> float:
 def measure(
     model: ModelConfig, train: TrainConfig, device: torch.device
 ) -> tuple[float, float, float, float]:
-    """Characters/s, peak, their ratio (characters per floating-point operation at the peak), and on
-    CUDA the recurrent kernels' share of the time."""
+    """Return characters/s, the peak, their ratio, and the recurrent kernels' share of the time.
+
+    The ratio is in characters per floating-point operation. The share is NaN without CUDA.
+    """
     text = np.random.default_rng(0).integers(VOCABULARY, size=1_000_000, dtype=np.uint8)
     lanes = train.batch_size
     batches = Batches(text, lanes, WINDOW, seed=0)
@@ -116,7 +122,7 @@ def measure(
 
 
 def kernel_share(step: Callable[[], object], steps: int = 100) -> float:
-    """Share of the time of so many steps in which cuDNN's recurrent kernels ran."""
+    """Return the share of the time of `steps` steps during which cuDNN's recurrent kernels ran."""
     kinds = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[kinds.CUDA]) as profile:
         start = time.perf_counter()
@@ -134,13 +140,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
     parser.add_argument("--lanes", type=int, nargs="+", default=[16])
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help="layers x hidden units")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="LAYERSxHIDDEN, such as 2x384")
     parser.add_argument("--cells", nargs="+", default=["lstm"])
     parser.add_argument("--optimizer", default="muon")
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--deterministic", action="store_true", help="what that costs on CUDA")
     parser.add_argument(
-        "--eager", action="store_true", help="run eager steps instead of a replayed CUDA graph"
+        "--deterministic", action="store_true", help="use deterministic kernels (CUDA)"
+    )
+    parser.add_argument(
+        "--eager", action="store_true", help="run eager steps instead of replaying a CUDA graph"
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

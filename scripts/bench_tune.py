@@ -1,8 +1,8 @@
-"""Does a start from a model of a related text beat a start from nothing, in the same time?
+"""Does training from a related text's weights beat training from random ones in the same time?
 
-Trains on the related text for some minutes, then twice on the beginning of the text, once from
-those weights and once from nothing, each for the same minutes. Prints a Markdown row for each with
-the loss (`stream`) on the last tenth of that beginning.
+Trains on the related text first. Then trains on the first `--characters` of the other text for
+`--minutes`: once from random weights, and once from the related text's weights for each learning
+rate. Prints a Markdown row for each with the loss (`stream`) on the last tenth of these characters.
 
     python scripts/bench_tune.py related.txt text.txt --characters 100000 --minutes 1
 """
@@ -18,7 +18,7 @@ from charnn.text.records import indices_of
 
 
 def loss(best: Path, text: Path) -> float:
-    """Nats per character on the validation part of the run's text."""
+    """Return the nats per character of a checkpoint on the validation part of its text."""
     model = charnn.load(best)
     corpus = open_corpus([str(text)], model.checkpoint.text, tokenizer=model.tokenizer)
     return model.score(model.tokenizer.decode(indices_of(corpus.validation))).nats_per_char
@@ -45,9 +45,9 @@ def main() -> None:
             options.related, out=folder / "related", minutes=options.related_minutes,
             seed=options.seed,
         )  # fmt: skip
-        print("| begun from | learning rate | model | nats/char |")
+        print("| started from | learning rate | model | nats/char |")
         print("|---|---|---|---|")
-        starts: list[tuple[str, dict[str, Any]]] = [("nothing", {})]
+        starts: list[tuple[str, dict[str, Any]]] = [("random weights", {})]
         for rate in options.learning_rates:
             given = {} if rate is None else {"learning_rate": rate}
             starts.append(("the related text", {"init_from": before, **given}))

@@ -26,7 +26,7 @@ def validations(path: Path) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Parse the options and draw the picture."""
+    """Parse the options and draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("metrics", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("learning.svg"))

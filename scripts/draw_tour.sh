@@ -1,7 +1,7 @@
 #!/bin/sh
-# What do the commands of docs/tour.md print and draw today? Runs all of them in order in a temporary
-# folder, prints their output, and writes their pictures to docs/tour-*.png, or to another folder.
-# Takes about eight minutes with one thread.
+# What do the commands of docs/tour.md print and draw today? Runs them in order in a temporary folder,
+# prints their output, and writes their pictures to docs/tour-*.png or to OTHER_FOLDER. Takes about
+# eight minutes with one thread.
 #
 #     OMP_NUM_THREADS=1 sh scripts/draw_tour.sh
 #     sh scripts/draw_tour.sh OTHER_FOLDER

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Is charnn right and fast on this card? Runs what needs one, in about ten minutes, and prints the
-# rows for BENCHMARKS.md.
+# Is charnn correct and fast on this GPU? Runs the tests and benchmarks that need one, in about ten
+# minutes, and prints the rows for BENCHMARKS.md.
 #
 #     sh scripts/gpu_check.sh data/tinyshakespeare.txt | tee gpu.md
 set -u
-text=${1:?name the text, data/tinyshakespeare.txt}
+text=${1:?give the path of a text, such as data/tinyshakespeare.txt}
 python=${PYTHON:-python}
 
-part() { # a title, the seconds it may take, and a command
+part() { # TITLE TIME_LIMIT_IN_SECONDS COMMAND...
     printf '\n## %s\n\n`%s`\n\n' "$1" "$(shift 2; echo "$*")"
     seconds=$2
     shift 2

@@ -1,8 +1,8 @@
-"""What does a training run come to, judged so that choices and reports are kept apart?
+"""How good is a trained model on a text that no choice has seen?
 
-The validation part of tiny shakespeare has been looked at so often that choices fit it. Here its
-last fifth is kept from every choice, the training run's own choice of its best model included.
-Used by bench_learn.py and sweep.py.
+Settings have been chosen so often by the validation part of tiny shakespeare that they may overfit
+it. Its last fifth is therefore held out from every choice, including the choice of the best model
+during training. Used by bench_learn.py and sweep.py.
 """
 
 import tempfile
@@ -22,28 +22,28 @@ HELD_OUT = 0.2  # of the validation part, at its end
 
 @dataclass(frozen=True)
 class Judged:
-    """Nats per character of the best model of a run, and what the run was."""
+    """Nats per character of the best model of a run, and the facts about the run."""
 
-    first: float  # `stream` over the first four fifths of the validation part: for choices
-    held_out: float  # the rest of the same pass
-    stream: float  # all of it
-    window: float  # all of it, in cold windows of 256
+    first: float  # `stream` on the first four fifths of the validation part; for choices
+    held_out: float  # the last fifth, in the same pass
+    stream: float  # the complete validation part
+    window: float  # the complete validation part, in windows of 256
     parameters: int
-    seconds: float  # of the whole of charnn.train, timing, validations and saves included
+    seconds: float  # of `charnn.train`, with timing, validations and saves
     model: ModelConfig
     train: TrainConfig
-    metrics: str  # metrics.jsonl
+    metrics: str  # content of metrics.jsonl
 
 
 class Text:
-    """A corpus in three parts: to train on, to choose by, held out."""
+    """A corpus in three parts: training, validation for choices, and held out."""
 
     def __init__(self, path: Path, characters: int | None = None) -> None:
-        """Take the first `characters` of the file only, if a number is given."""
+        """Read a file, or only its first `characters`."""
         with tempfile.TemporaryDirectory() as folder:
-            shorter = Path(folder, path.name)
-            shorter.write_text(path.read_text(encoding="utf-8")[:characters], encoding="utf-8")
-            corpus = open_corpus([str(shorter)], TextConfig())
+            copy = Path(folder, path.name)
+            copy.write_text(path.read_text(encoding="utf-8")[:characters], encoding="utf-8")
+            corpus = open_corpus([str(copy)], TextConfig())
             decode = corpus.tokenizer.decode
             self.train, self.validation = (
                 decode(indices_of(part)) for part in (corpus.train, corpus.validation)
@@ -51,7 +51,7 @@ class Text:
         self.first = self.validation[: len(self.validation) - int(HELD_OUT * len(self.validation))]
 
     def judge(self, **options: Any) -> Judged:
-        """Train as `charnn.train` with these options does, and judge the best model."""
+        """Train with `charnn.train` and these options, and evaluate the best model."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             parts = {"train": self.train, "first": self.first, "validation": self.validation}
@@ -62,7 +62,7 @@ class Text:
             best = charnn.train(folder / "train", val=folder / "first", out=run, **options)
             seconds = time.monotonic() - start
             model = charnn.load(best)
-            few, whole = (
+            first_part, complete = (
                 open_corpus(
                     [str(folder / "train")], model.checkpoint.text, val=[str(folder / part)],
                     tokenizer=model.tokenizer, skip_unknown=True,
@@ -70,9 +70,9 @@ class Text:
                 for part in ("first", "validation")
             )  # fmt: skip
             metrics = (run / "metrics.jsonl").read_text(encoding="utf-8")
-        first, stream = (evaluate(model.network, part, "stream") for part in (few, whole))
+        first, stream = (evaluate(model.network, part, "stream") for part in (first_part, complete))
         rest = (stream.nats - first.nats) / (stream.characters - first.characters)
-        window = evaluate(model.network, whole, "window").nats_per_char
+        window = evaluate(model.network, complete, "window").nats_per_char
         return Judged(
             first.nats_per_char, rest, stream.nats_per_char, window,
             model.network.parameter_count(), seconds,

@@ -46,7 +46,7 @@ CLASSES = ("LanguageModel",)
 
 
 def document() -> str:
-    """Return the document."""
+    """Return the document as Markdown."""
     parts = [INTRODUCTION]
     for name in FUNCTIONS:
         parts.append(_entry(f"charnn.{name}", getattr(charnn, name), "##"))
@@ -87,7 +87,7 @@ def _entry(name: str, function: Any, level: str) -> str:
 
 
 def _wrapped(signature: str) -> str:
-    """Return a signature with a line for each parameter if it is long."""
+    """Return a signature, with one parameter per line if it is long."""
     if len(signature) < 80:
         return signature
     inside, _, result = signature.rpartition(")")

@@ -1,10 +1,11 @@
 """Which sizes and settings learn a text best?
 
-Trains once for each combination of the values, as `charnn.train` with them does, and appends one
-JSON line a run to the file; a combination that the file has is not trained again, so that a sweep
-that was stopped goes on. Without values charnn chooses. Runs are judged by `first`, the first four
-fifths of the validation part; the last fifth is only reported (scripts/judge.py). The table at the
-end has the best first; `--plot` draws one panel for each setting with several values.
+Calls `charnn.train` once for each combination of the values and appends one JSON line per run to
+the `--out` file. Combinations that are already in the file are skipped, so running the same command
+continues a sweep that was stopped. Settings without values are chosen by charnn. Runs are compared
+by `first`, their loss on the first four fifths of the validation part; the last fifth is only
+reported (scripts/judge.py). The final table is sorted with the best run first. `--plot` draws one
+panel for each setting that has several values.
 
     python scripts/sweep.py data/tinyshakespeare.txt --minutes 3 hidden_size=256,384 dropout=0,.1
     python scripts/sweep.py data/tinyshakespeare.txt --characters 20000 --minutes 3
@@ -21,8 +22,8 @@ from typing import Any
 from judge import Text
 
 
-def parsed(setting: str) -> tuple[str, Any]:
-    """Name and value of NAME=VALUE; what is no number and no truth value is a word."""
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Return the name and the value of NAME=VALUE; a value that is not JSON is a string."""
     name, _, value = setting.partition("=")
     try:
         return name, json.loads(value if value[:1] != "." else f"0{value}")
@@ -30,25 +31,25 @@ def parsed(setting: str) -> tuple[str, Any]:
         return name, value
 
 
-def refuse(parser: argparse.ArgumentParser, settings: list[str]) -> None:
-    """End with a line of usage where a setting has no value or is an option's."""
+def check_settings(parser: argparse.ArgumentParser, settings: list[str]) -> None:
+    """Exit with a usage error if a setting has no value or is an option of the script."""
     for setting in settings:
         name, _, value = setting.partition("=")
         if not value or name in ("seed", "minutes", "epochs", "steps", "val", "out"):
-            parser.error(f"{setting} is no setting; write NAME=VALUE, or --{name} for an option")
+            parser.error(f"{setting} is not a setting; use NAME=VALUE, or the option --{name}")
 
 
 def combinations(settings: list[str]) -> Iterator[dict[str, Any]]:
-    """Each choice of one value for each NAME=VALUE,VALUE,…"""
+    """Return all combinations of one value for each NAME=VALUE,VALUE,…"""
     choices = [
-        [parsed(f"{name}={value}") for value in values.split(",")]
+        [parse_setting(f"{name}={value}") for value in values.split(",")]
         for name, _, values in (setting.partition("=") for setting in settings)
     ]
     return (dict(chosen) for chosen in itertools.product(*choices))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are in the file. A last line that was cut off is taken out of it."""
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """Return the runs in the file, and remove an incomplete last line from it."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if text and not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
@@ -57,25 +58,25 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """The best first."""
+    """Return the runs as a Markdown table, best first."""
     rows = [
         "| settings | model | epochs read | first | held out | seconds |",
         "|---|---|---|---|---|---|",
     ]
     for run in sorted(runs, key=lambda run: run["first"]):
-        asked = " ".join(f"{k}={v}" for k, v in run["asked"].items())
+        settings = " ".join(f"{k}={v}" for k, v in run["asked"].items())
         m, t = run["model"], run["train"]
-        read = t["steps"] * t["batch_size"] * t["seq_len"] / run["characters"]
+        epochs = t["steps"] * t["batch_size"] * t["seq_len"] / run["characters"]
         model = f"{m['num_layers']}x{m['hidden_size']} {m['cell']}, dropout {m['dropout']:g}"
         rows.append(
-            f"| {asked} | {model} | {read:.3g} | {run['first']:.4f} | {run['held_out']:.4f} "
+            f"| {settings} | {model} | {epochs:.3g} | {run['first']:.4f} | {run['held_out']:.4f} "
             f"| {run['seconds']:.0f} |"
         )
     return "\n".join(rows)
 
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:
-    """Loss over each setting that has several values, one line for each choice of the others."""
+    """Draw the loss over each setting with several values, a line per choice of the others."""
     from matplotlib import pyplot as plt
 
     names = sorted({name for run in runs for name in run["asked"]})
@@ -95,34 +96,36 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Parse the options, train what is missing, print the table."""
+    """Parse the options, train the missing combinations, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE[,VALUE]...")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--characters", type=int, help="Only so many, from the beginning.")
+    parser.add_argument(
+        "--characters", type=int, help="use only the first N characters", metavar="N"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--out", type=Path, default=Path("sweep.jsonl"))
-    parser.add_argument("--plot", type=Path, help="PNG or SVG; needs matplotlib.")
+    parser.add_argument("--plot", type=Path, help="PNG or SVG file to draw (needs matplotlib)")
     options = parser.parse_intermixed_args()
-    refuse(parser, options.settings)
+    check_settings(parser, options.settings)
     text = Text(options.corpus, options.characters)
     limits = {k: v for k in ("minutes", "epochs", "steps") if (v := getattr(options, k))}
     about = {"corpus": options.corpus.name, "characters": len(text.train)}
     wanted = list[dict[str, Any]]()
-    for asked, seed in itertools.product(combinations(options.settings), options.seeds):
-        wanted.append(about | {"asked": limits | asked | {"seed": seed}})
+    for settings, seed in itertools.product(combinations(options.settings), options.seeds):
+        wanted.append(about | {"asked": limits | settings | {"seed": seed}})
     for run in wanted:
-        if any(run.items() <= done.items() for done in read(options.out)):
+        if any(run.items() <= done.items() for done in read_runs(options.out)):
             continue
         judged = asdict(text.judge(**run["asked"]))
         del judged["metrics"]
         with options.out.open("a", encoding="utf-8") as file:
             print(json.dumps(run | judged), file=file)
         print(f"{run['asked']}: {judged['first']:.4f}", flush=True)
-    runs = [d for d in read(options.out) if any(run.items() <= d.items() for run in wanted)]
+    runs = [d for d in read_runs(options.out) if any(run.items() <= d.items() for run in wanted)]
     print(table(runs))
     if options.plot:
         plot(runs, options.plot)

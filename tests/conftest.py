@@ -1,4 +1,4 @@
-"""Small real things that many tests use."""
+"""Fixtures and helpers shared by many tests."""
 
 import contextlib
 import logging
@@ -27,33 +27,35 @@ from charnn.training import loop
 from charnn.training.state import TrainState
 from charnn.training.update import StepStats, Update
 
-# A busy machine makes any test slow, and the same cases every time make a failure one of the code.
+# No deadline, because a busy machine makes any test slow; the same cases in every run, so that a
+# failure is caused by the code.
 settings.register_profile("charnn", deadline=None, derandomize=True)
 settings.load_profile("charnn")
-# A shell that starts the tests in the background, or under nohup, has these signals ignored.
+# A shell that starts the tests in the background or under nohup makes them ignore these signals.
 for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(
             _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
         )
-# Tiny products: a second thread only makes them wait, here and in the processes that tests start.
+# The matrix products are so small that a second thread only slows them down, here and in the
+# processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 ENVIRONMENT = dict(os.environ)
 
 
 def words(characters: int, seed: int = 0) -> str:
-    """A text of invented words, in lines."""
-    chance = random.Random(seed)
+    """Return a text of invented words, in lines."""
+    rng = random.Random(seed)
     text = ""
     while len(text) < characters:
-        text += "".join(chance.choices("aeinst", k=chance.randint(2, 6))) + chance.choice(" \n")
+        text += "".join(rng.choices("aeinst", k=rng.randint(2, 6))) + rng.choice(" \n")
     return text[:characters]
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests neither see nor change the user's cache."""
+    """Give each test a cache folder of its own instead of the user's."""
     monkeypatch.setenv("CHARNN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -63,7 +65,7 @@ def charnn(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 
 
 def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """Start the command line in a new process."""
     command = [sys.executable, "-m", "charnn", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
@@ -71,7 +73,7 @@ def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,000 characters of invented words."""
+    """Path of a text of 2,000 characters of invented words."""
     path = tmp_path_factory.mktemp("text") / "words.txt"
     path.write_text(words(2000))
     return path
@@ -95,7 +97,7 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
-    """A run of four steps; to be read, not to be changed."""
+    """Folder of a run of four steps, shared by all tests; do not change it."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     result = charnn("train", text_file, "--steps", "4", *TINY, "--out", folder, "--quiet")
     assert result.exit_code == 0, result.stderr
@@ -104,23 +106,22 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Pat
 
 @contextlib.contextmanager
 def exploding(when: Callable[[TrainState, float], bool], loss: float = math.inf) -> Iterator[None]:
-    """Within the block, let updates for which `when(state, learning rate)` holds change nothing and
-    have this loss."""
+    """Within the block, let updates return `loss` and do nothing if `when(state, rate)` is true."""
     update = Update.__call__
 
-    def watched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> StepStats:
+    def patched(self: Update, inputs: Tensor, targets: Tensor, rate: float) -> StepStats:
         if when(self._state, rate):
             return StepStats(torch.tensor(loss), torch.tensor(1.0), None)
         return update(self, inputs, targets, rate)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Update, "__call__", watched)
+        patch.setattr(Update, "__call__", patched)
         yield
 
 
 @contextlib.contextmanager
 def several_steps_per_sync() -> Iterator[None]:
-    """Within the block, make several steps per synchronization as on CUDA, but without a graph."""
+    """Within the block, run several steps per synchronization as on CUDA, but without a graph."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "can_capture", lambda _: True)
         patch.setattr(loop, "GraphedUpdate", lambda state, config, _: Update(state, config))
@@ -128,22 +129,22 @@ def several_steps_per_sync() -> Iterator[None]:
 
 
 def stopped_run(folder: Path, text: Path, step: int, **settings: Any) -> None:
-    """Train as `charnn.train` does, but be interrupted after so many steps."""
+    """Train with `charnn.train`, and stop the run after `step` steps."""
     reports = Run.reports
 
-    def some(run: Run) -> Iterator[Any]:
+    def stopping_reports(run: Run) -> Iterator[Any]:
         for report in reports(run):
             yield report
             run.stopping = run.state.step == step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "reports", some)
+        patch.setattr(Run, "reports", stopping_reports)
         api.train(text, out=folder, **settings)
 
 
 @contextlib.contextmanager
 def warned(match: str) -> Iterator[None]:
-    """Within the block charnn logs a warning that matches."""
+    """Assert that charnn logs a warning that matches within the block."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign, assignment]
@@ -159,5 +160,5 @@ def warned(match: str) -> Iterator[None]:
 
 @pytest.fixture
 def trained(run_folder: Path) -> Checkpoint:
-    """The best checkpoint of that run."""
+    """Best checkpoint of `run_folder`."""
     return checkpoint.load(run_folder / "best.safetensors")

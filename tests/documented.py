@@ -1,4 +1,4 @@
-"""The commands that a document shows, made small enough for a test."""
+"""The commands in the documents, shortened so that tests can run them."""
 
 import re
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent
-# Budgets and sizes that are left out, with the value after each.
+# Options that are removed together with their values.
 LONG = (
     "--minutes", "--epochs", "--steps", "--hidden-size", "--precision", "--seed", "--distance",
     "--positions",
@@ -15,17 +15,17 @@ LONG = (
 
 
 def document(path: str) -> str:
-    """A document of the repository."""
+    """Return the text of a document in the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a document: kind and content."""
+    """Return the language and the content of each fenced block."""
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def charnn_lines(text: str) -> list[list[str]]:
-    """Every `charnn …` of a document's shell blocks, in order, as words."""
+    """Return the arguments of every `charnn …` command in the shell blocks, in order."""
     lines = []
     for kind, block in blocks(text):
         if kind in ("sh", "console"):
@@ -37,12 +37,12 @@ def charnn_lines(text: str) -> list[list[str]]:
 
 
 def images(text: str) -> list[str]:
-    """The files of a document's pictures."""
+    """Return the paths of the images in a document."""
     return re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
 
 
 def shortened(arguments: list[str]) -> list[str]:
-    """The same command with a budget of a few steps, and a tiny model where it trains anew."""
+    """Return the command with a budget of a few steps, and a tiny model if it starts a run."""
     if arguments[0] == "gradients":
         less = ["--distance", "9", "--positions", "3"]
         compared = ["--minutes", "0.001", "--seed", "1"] if "--compare" in arguments else []
@@ -70,5 +70,5 @@ def _without(arguments: list[str], options: tuple[str, ...]) -> list[str]:
 
 
 def _tiny_unit(match: "re.Match[str]") -> str:
-    """A unit that the tiny model has: its one layer, and the number within its size."""
+    """Replace a unit by one in the only layer of the tiny model."""
     return f"0:{int(match[2]) % int(TINY[1])}"

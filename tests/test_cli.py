@@ -1,4 +1,4 @@
-"""The commands as a user types them: stdout, stderr and exit codes."""
+"""Commands as a user types them: standard output, standard error and exit codes."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_a_budget_in_minutes_is_kept_and_stored_as_steps(text_file: Path, tmp_pa
     ] == (train.steps)
 
 
-def test_without_a_corpus_the_demo_text_is_learned(
+def test_without_a_corpus_the_built_in_text_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,7 +67,7 @@ def test_standard_input_is_a_corpus(tmp_path: Path, text_file: Path) -> None:
     assert "standard input" in result.stderr
 
 
-def test_the_newest_run_is_taken_when_none_is_named(
+def test_the_newest_run_is_used_if_none_is_named(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -81,7 +81,9 @@ def test_the_newest_run_is_taken_when_none_is_named(
     assert [line.split()[0] for line in lines] == ["checkpoints/b", "checkpoints/a"]
 
 
-def test_a_free_folder_is_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_new_run_gets_a_number_if_its_name_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     names = []
     for _ in range(3):
@@ -91,13 +93,13 @@ def test_a_free_folder_is_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert names == ["x", "x-2", "x-3"]
 
 
-def test_sample_prints_the_prime_and_then_length_characters(run_folder: Path) -> None:
+def test_sample_prints_the_prime_followed_by_length_characters(run_folder: Path) -> None:
     result = charnn("sample", run_folder, "--prime", "aein", "--length", "30", "--seed", "0")
     assert result.stdout.startswith("aein")
     assert len(result.stdout) == 4 + 30 + 1
     assert result.stderr == ""
-    again = charnn("sample", run_folder, "--prime", "aein", "--length", "30", "--seed", "0")
-    assert again.stdout == result.stdout
+    repeated = charnn("sample", run_folder, "--prime", "aein", "--length", "30", "--seed", "0")
+    assert repeated.stdout == result.stdout
 
 
 def test_a_random_seed_is_printed_and_generates_the_same_text_again(run_folder: Path) -> None:
@@ -144,7 +146,7 @@ def test_eval_can_leave_out_unknown_characters(run_folder: Path, tmp_path: Path)
     assert json.loads(skipped.stdout) == known | {"unknown": 3}
 
 
-def test_byte_models_read_any_file_and_count_in_bytes(tmp_path: Path) -> None:
+def test_byte_models_read_any_file_and_report_nats_per_byte(tmp_path: Path) -> None:
     data = tmp_path / "data.bin"
     data.write_bytes(bytes(range(256)) * 8)
     out = tmp_path / "run"
@@ -250,7 +252,7 @@ def test_a_closed_stderr_does_not_end_the_training(text_file: Path, tmp_path: Pa
 
 @pytest.mark.medium
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_one_line(run_folder: Path) -> None:
+def test_a_full_disk_is_an_error_of_one_line(run_folder: Path) -> None:
     command = [sys.executable, "-m", "charnn", "sample", str(run_folder), "--length", "9", "-q"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -258,7 +260,7 @@ def test_a_full_disk_is_one_line(run_folder: Path) -> None:
     assert done.stderr == "error: No space left on device: output\n"
 
 
-def test_resuming_without_out_takes_the_newest_run_of_the_text(
+def test_resuming_without_out_continues_the_newest_run_of_the_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -270,7 +272,7 @@ def test_resuming_without_out_takes_the_newest_run_of_the_text(
     assert "charnn sample 'checkpoints/my text'" in charnn("train", "--resume").stderr
 
 
-def test_evaluating_the_models_own_corpus_measures_its_validation_part(
+def test_evaluating_a_model_on_its_corpus_uses_the_validation_part(
     run_folder: Path, text_file: Path
 ) -> None:
     result = charnn("eval", run_folder, text_file, "--json")

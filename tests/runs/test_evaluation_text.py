@@ -1,4 +1,4 @@
-"""A model is evaluated on given texts, and of its own corpus on the validation part only."""
+"""A model is evaluated on any text, but only on the validation part of its own corpus."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_without_texts_the_validation_part_of_the_runs_corpus_is_used(
     assert chosen.notes == ()
 
 
-def test_of_the_models_own_corpus_only_the_validation_part_is_used(
+def test_only_the_validation_part_of_the_models_own_corpus_is_used(
     trained: Checkpoint, run_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.txt"
@@ -31,7 +31,7 @@ def test_of_the_models_own_corpus_only_the_validation_part_is_used(
     assert "own corpus" in chosen.notes[0]
 
 
-def test_another_text_is_used_as_a_whole(trained: Checkpoint, tmp_path: Path) -> None:
+def test_another_text_is_used_completely(trained: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("nist it is")
     chosen = evaluation_text(trained, tmp_path, [str(tmp_path / "other.txt")])
     assert trained.tokenizer.decode(indices_of(chosen.text)) == "nist it is"

@@ -1,4 +1,4 @@
-"""What is read of a run's metrics is what happened and was not undone."""
+"""The metrics of a run contain each step once, without those that a rollback has undone."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def report(step: int, loss: float = 2.0) -> StepReport:
     return StepReport(step, loss, 0.1, 3.0)
 
 
-def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
+def test_logged_metrics_are_read_back(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3):
         log.step(report(step))
@@ -26,7 +26,7 @@ def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
     assert metrics.rollbacks == 0
 
 
-def test_what_a_rollback_undid_is_left_out_and_what_came_again_counts(tmp_path: Path) -> None:
+def test_steps_undone_by_a_rollback_are_replaced_by_the_repeated_ones(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3, 4):
         log.step(report(step))
@@ -40,40 +40,40 @@ def test_what_a_rollback_undid_is_left_out_and_what_came_again_counts(tmp_path: 
     assert metrics.rollbacks == 1
 
 
-def test_of_a_step_that_is_there_twice_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_line_of_a_repeated_step_counts(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step, loss in ((2, 5.0), (4, 4.0), (2, 3.0)):
         log.step(report(step, loss))
     assert read_metrics(log.path).steps == [report(2, 3.0), report(4, 4.0)]
 
 
-WHOLE: dict[str, Any] = dict(vars(report(1)))
+VALID: dict[str, Any] = dict(vars(report(1)))
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "damaged",
     [
         "",
         "[1]",
         '{"step": 2, "loss": 1.0, "lear',
         '{"step": "2"}',
-        json.dumps(WHOLE | {"step": 10**30}),
-        json.dumps(WHOLE | {"step": -1}),
-        json.dumps(WHOLE | {"loss": []}),
-        json.dumps(WHOLE | {"loss": 10**400}),
-        json.dumps(WHOLE | {"gradient_norm": None}),
+        json.dumps(VALID | {"step": 10**30}),
+        json.dumps(VALID | {"step": -1}),
+        json.dumps(VALID | {"loss": []}),
+        json.dumps(VALID | {"loss": 10**400}),
+        json.dumps(VALID | {"gradient_norm": None}),
         '{"step": 2, "val_nats_per_char": null}',
     ],
 )
-def test_a_damaged_line_is_passed_over(tmp_path: Path, odd: str) -> None:
+def test_a_damaged_line_is_skipped(tmp_path: Path, damaged: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text("\n".join([json.dumps(WHOLE), odd, json.dumps(WHOLE | {"step": 3})]))
+    path.write_text("\n".join([json.dumps(VALID), damaged, json.dumps(VALID | {"step": 3})]))
     metrics = read_metrics(path)
     assert [r.step for r in metrics.steps] == [1, 3]
     assert metrics.validations == []
 
 
-def test_no_file_is_no_metrics_and_one_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_metrics_and_an_unreadable_one_is_an_error(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "metrics.jsonl").steps == []
     with pytest.raises(CharnnError, match="reading"):
         read_metrics(tmp_path)

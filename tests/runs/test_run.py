@@ -1,4 +1,4 @@
-"""A run folder can be made twice with the same bytes, and left and taken up at any step."""
+"""Runs with the same seed have the same bytes, even if they are stopped and resumed."""
 
 import errno
 import functools
@@ -25,7 +25,7 @@ from charnn.training.plan import Plan
 from tests.conftest import exploding, several_steps_per_sync
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
-VALIDATION, EACH = ValidationConfig(val_every=2), ValidationConfig(val_every=1)
+VALIDATION, EVERY_STEP = ValidationConfig(val_every=2), ValidationConfig(val_every=1)
 CPU = torch.device("cpu")
 FILES = ("best.safetensors", "last.safetensors")
 
@@ -35,7 +35,7 @@ def corpus(text_file: Path) -> Corpus:
     return open_corpus([str(text_file)], TextConfig())
 
 
-def begun(
+def start_run(
     folder: Path,
     corpus: Corpus,
     train: TrainConfig = TRAIN,
@@ -49,8 +49,8 @@ def begun(
     return Run.start(RunContext(folder, corpus, TextConfig(), CPU), plan)
 
 
-def again(run: Run) -> Run:
-    """The run in that folder, from its last save."""
+def resume(run: Run) -> Run:
+    """Resume the run in its folder from its last save."""
     last = checkpoint.load(run.folder / FILES[1])
     return Run.resume(run.context, Plan(last.model, last.train, run.validation, ""), last)
 
@@ -61,19 +61,19 @@ def finish(run: Run) -> None:
 
 
 def stop_at(run: Run, step: int) -> None:
-    """Make that many steps and save."""
+    """Run until `step` is done, and save."""
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == step:
             break
     run.save()
 
 
-def assert_as_straight(folder: Path) -> None:
-    """`run` has the files and the metrics of `straight`."""
+def assert_same_as_reference(folder: Path) -> None:
+    """Assert that the folders `run` and `reference` have the same checkpoints and metrics."""
     for file in FILES:
-        expected = (folder / "straight" / file).read_bytes()
+        expected = (folder / "reference" / file).read_bytes()
         assert (folder / "run" / file).read_bytes() == expected
-    assert metrics(folder / "run") == metrics(folder / "straight")
+    assert metrics(folder / "run") == metrics(folder / "reference")
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -81,69 +81,73 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
 
 
-def test_the_same_seed_gives_the_same_bytes_wherever_it_runs(
-    tmp_path: Path, corpus: Corpus
-) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_any_folder(tmp_path: Path, corpus: Corpus) -> None:
     for name in ("one", "two"):
-        finish(begun(tmp_path / name, corpus))
+        finish(start_run(tmp_path / name, corpus))
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("stop", [1, 2, 3, 5, 6])
-def test_a_stopped_and_resumed_run_ends_with_the_bytes_of_a_straight_one(
+def test_a_stopped_and_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
     tmp_path: Path, corpus: Corpus, cell: str, stop: int
 ) -> None:
-    finish(begun(tmp_path / "straight", corpus, cell=cell))
-    run = begun(tmp_path / "stopped", corpus, cell=cell)
+    finish(start_run(tmp_path / "reference", corpus, cell=cell))
+    run = start_run(tmp_path / "stopped", corpus, cell=cell)
     stop_at(run, stop)
-    finish(again(run))
+    finish(resume(run))
     for file in FILES:
-        straight = (tmp_path / "straight" / file).read_bytes()
-        assert (tmp_path / "stopped" / file).read_bytes() == straight
-    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "straight")
+        reference = (tmp_path / "reference" / file).read_bytes()
+        assert (tmp_path / "stopped" / file).read_bytes() == reference
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "reference")
 
 
-def test_metrics_of_steps_that_are_made_again_are_not_written_twice(
-    tmp_path: Path, corpus: Corpus
-) -> None:
-    run = begun(tmp_path / "run", corpus)
+def test_metrics_of_repeated_steps_are_not_logged_twice(tmp_path: Path, corpus: Corpus) -> None:
+    run = start_run(tmp_path / "run", corpus)
     stop_at(run, 3)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')  # then the machine went down
-    finish(again(run))
+        file.write(
+            '{"step": 4, "loss": 1.0}\n{"step": 5, "lo'
+        )  # as if the machine had crashed here
+    finish(resume(run))
     losses = [line["step"] for line in metrics(tmp_path / "run") if "loss" in line]
     assert losses == [1, 2, 3, 4, 5, 6]
 
 
-def test_looking_at_the_network_at_a_validation_changes_nothing(
+def test_sampling_from_the_network_at_a_validation_changes_nothing(
     tmp_path: Path, corpus: Corpus
 ) -> None:
-    for name in ("blind", "seeing"):
-        for report in begun(tmp_path / name, corpus).reports():
-            if isinstance(report, Validation) and name == "seeing":
+    for name in ("plain", "sampling"):
+        for report in start_run(tmp_path / name, corpus).reports():
+            if isinstance(report, Validation) and name == "sampling":
                 from charnn.config import SampleConfig
                 from charnn.sampling.sampler import stream
 
                 list(stream(report.network, corpus.tokenizer, SampleConfig(length=9, seed=1)))
     for file in FILES:
-        assert (tmp_path / "blind" / file).read_bytes() == (tmp_path / "seeing" / file).read_bytes()
+        assert (tmp_path / "plain" / file).read_bytes() == (
+            tmp_path / "sampling" / file
+        ).read_bytes()
 
 
-def test_how_often_one_validates_does_not_change_what_is_learned(
+def test_the_validation_interval_does_not_change_the_weights(
     tmp_path: Path, corpus: Corpus
 ) -> None:
     weights = []
     for every in (1, 6):
-        run = begun(tmp_path / str(every), corpus, validation=replace(VALIDATION, val_every=every))
+        run = start_run(
+            tmp_path / str(every), corpus, validation=replace(VALIDATION, val_every=every)
+        )
         finish(run)
         weights.append(checkpoint.load(tmp_path / str(every) / FILES[1]).weights)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_best_holds_the_model_of_the_lowest_validation(tmp_path: Path, corpus: Corpus) -> None:
-    run = begun(tmp_path / "run", corpus, replace(TRAIN, steps=20, learning_rate=0.5), EACH)
+def test_best_is_the_model_with_the_lowest_validation_loss(tmp_path: Path, corpus: Corpus) -> None:
+    run = start_run(
+        tmp_path / "run", corpus, replace(TRAIN, steps=20, learning_rate=0.5), EVERY_STEP
+    )
     scores = {}
     for report in run.reports():
         if isinstance(report, Validation) and report.score:
@@ -154,19 +158,19 @@ def test_best_holds_the_model_of_the_lowest_validation(tmp_path: Path, corpus: C
     assert not best.training_tensors
 
 
-def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path, corpus: Corpus) -> None:
-    train, patient = replace(TRAIN, steps=500, learning_rate=2.0), replace(EACH, patience=3)
-    run = begun(tmp_path / "run", corpus, train, patient)
+def test_patience_stops_a_run_that_no_longer_improves(tmp_path: Path, corpus: Corpus) -> None:
+    train, patient = replace(TRAIN, steps=500, learning_rate=2.0), replace(EVERY_STEP, patience=3)
+    run = start_run(tmp_path / "run", corpus, train, patient)
     finish(run)
     assert run.state.step == run.metrics.best_step + 3 < 500
-    assert again(run).finished
+    assert resume(run).finished
 
 
-def test_without_a_validation_part_the_newest_model_is_the_best(
+def test_without_a_validation_part_the_last_model_is_the_best(
     tmp_path: Path, text_file: Path
 ) -> None:
     corpus = open_corpus([str(text_file)], TextConfig(val_fraction=0.0))
-    run = begun(tmp_path / "run", corpus)
+    run = start_run(tmp_path / "run", corpus)
     finish(run)
     best = checkpoint.load(tmp_path / "run" / FILES[0])
     assert best.figures.step == 6
@@ -174,71 +178,73 @@ def test_without_a_validation_part_the_newest_model_is_the_best(
 
 
 def test_a_model_without_training_state_cannot_be_resumed(tmp_path: Path, corpus: Corpus) -> None:
-    run = begun(tmp_path / "run", corpus)
+    run = start_run(tmp_path / "run", corpus)
     finish(run)
     best = checkpoint.load(tmp_path / "run" / FILES[0])
     with pytest.raises(CheckpointError, match="no training state to resume from"):
         Run.resume(run.context, Plan(best.model, best.train, VALIDATION, ""), best)
 
 
-def test_a_run_stopped_where_its_patience_ends_goes_no_further(
+def test_a_run_saved_at_its_early_stop_makes_no_further_step(
     tmp_path: Path, corpus: Corpus
 ) -> None:
-    train, patient = replace(TRAIN, steps=500, learning_rate=2.0), replace(EACH, patience=3)
-    straight = begun(tmp_path / "straight", corpus, train, patient)
-    for _ in straight.reports():
+    train, patient = replace(TRAIN, steps=500, learning_rate=2.0), replace(EVERY_STEP, patience=3)
+    reference = start_run(tmp_path / "reference", corpus, train, patient)
+    for _ in reference.reports():
         pass
-    run = begun(tmp_path / "stopped", corpus, train, patient)
-    stop_at(run, straight.state.step)
-    finish(again(run))
+    run = start_run(tmp_path / "stopped", corpus, train, patient)
+    stop_at(run, reference.state.step)
+    finish(resume(run))
     for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
+        expected = (tmp_path / "reference" / file).read_bytes()
         assert (tmp_path / "stopped" / file).read_bytes() == expected
 
 
-def test_a_run_can_be_resumed_from_its_very_beginning(tmp_path: Path, corpus: Corpus) -> None:
-    run = begun(tmp_path / "run", corpus)
+def test_a_run_can_be_resumed_from_its_save_before_the_first_step(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    run = start_run(tmp_path / "run", corpus)
     next(run.reports())
     progress = checkpoint.load(tmp_path / "run" / FILES[1]).progress
     assert progress is not None
     assert progress.step == 0
-    finish(again(run))
-    finish(begun(tmp_path / "straight", corpus))
+    finish(resume(run))
+    finish(start_run(tmp_path / "reference", corpus))
     for file in FILES:
-        expected = (tmp_path / "straight" / file).read_bytes()
+        expected = (tmp_path / "reference" / file).read_bytes()
         assert (tmp_path / "run" / file).read_bytes() == expected
 
 
 @pytest.mark.parametrize("damage", ["not utf-8", "a folder"])
-def test_damaged_metrics_do_not_keep_a_run_from_going_on(
+def test_a_run_with_damaged_metrics_can_be_resumed_unless_they_are_a_folder(
     tmp_path: Path, corpus: Corpus, damage: str
 ) -> None:
-    run = begun(tmp_path / "run", corpus)
+    run = start_run(tmp_path / "run", corpus)
     stop_at(run, 3)
     path = tmp_path / "run" / "metrics.jsonl"
     path.unlink()
     if damage == "a folder":
         path.mkdir()
         with pytest.raises(CharnnError, match=r"metrics\.jsonl: Is a directory"):
-            again(run)
+            resume(run)
         return
     path.write_bytes(b"\xff\xfe\n")
-    finish(again(run))
+    finish(resume(run))
     assert metrics(tmp_path / "run")[0]["step"] == 4
 
 
-def test_validating_at_every_step_or_never_makes_the_same_last(
+def test_the_validation_interval_does_not_change_the_last_checkpoint(
     tmp_path: Path, corpus: Corpus
 ) -> None:
     for name, every in (("each", 1), ("end", 6)):
-        finish(begun(tmp_path / name, corpus, validation=ValidationConfig(val_every=every)))
+        finish(start_run(tmp_path / name, corpus, validation=ValidationConfig(val_every=every)))
     lasts = [(tmp_path / name / FILES[1]).read_bytes() for name in ("each", "end")]
     assert lasts[0] == lasts[1]
 
 
-def test_saving_after_every_step_makes_the_same_files(tmp_path: Path, corpus: Corpus) -> None:
-    finish(begun(tmp_path / "rarely", corpus))
-    run = begun(tmp_path / "often", corpus)
+def test_saving_after_every_step_does_not_change_the_files(tmp_path: Path, corpus: Corpus) -> None:
+    finish(start_run(tmp_path / "rarely", corpus))
+    run = start_run(tmp_path / "often", corpus)
     for _ in run.reports():
         run.save()
     for file in FILES:
@@ -246,37 +252,35 @@ def test_saving_after_every_step_makes_the_same_files(tmp_path: Path, corpus: Co
     assert sorted(path.name for path in (tmp_path / "often").iterdir()) == [*FILES, METRICS]
 
 
-def saves(run: Run) -> int:
-    """How often `last` was written while the run went on."""
-    written = set()
+def count_saves(run: Run) -> int:
+    """Finish the run and return how often it saved `last`."""
+    times = set()
     for _ in run.reports():
-        written.add((run.folder / FILES[1]).stat().st_mtime_ns)
-    return len(written)
+        times.add((run.folder / FILES[1]).stat().st_mtime_ns)
+    return len(times)
 
 
-def test_last_is_saved_as_often_as_asked(tmp_path: Path, corpus: Corpus) -> None:
-    often, rarely = begun(tmp_path / "often", corpus), begun(tmp_path / "rarely", corpus)
+def test_the_save_interval_is_kept(tmp_path: Path, corpus: Corpus) -> None:
+    often, rarely = start_run(tmp_path / "often", corpus), start_run(tmp_path / "rarely", corpus)
     often.saver = Saver(often.folder, every=0.0)
-    assert saves(often) >= 6
-    assert saves(rarely) == 1  # at its beginning; a minute is not over
+    assert count_saves(often) >= 6
+    assert count_saves(rarely) == 1  # at its start; the interval of a minute has not passed
 
 
-def test_a_best_model_that_was_lost_does_not_keep_the_next_one_away(
+def test_after_the_best_model_was_lost_the_next_validation_saves_one(
     tmp_path: Path, corpus: Corpus
 ) -> None:
-    run = begun(tmp_path / "run", corpus, validation=EACH)
+    run = start_run(tmp_path / "run", corpus, validation=EVERY_STEP)
     stop_at(run, 3)
     (tmp_path / "run" / FILES[0]).unlink()  # as after a full disk and a power cut
-    run = again(run)
+    run = resume(run)
     next_one = next(report for report in run.reports() if isinstance(report, Validation))
     assert next_one.best
     assert (tmp_path / "run" / FILES[0]).exists()
 
 
-def test_a_validation_that_fails_to_be_a_number_is_never_the_best(
-    tmp_path: Path, corpus: Corpus
-) -> None:
-    run = begun(tmp_path / "run", corpus, replace(TRAIN, steps=1, max_rollbacks=0))
+def test_a_validation_loss_of_nan_is_never_the_best(tmp_path: Path, corpus: Corpus) -> None:
+    run = start_run(tmp_path / "run", corpus, replace(TRAIN, steps=1, max_rollbacks=0))
     with torch.no_grad():
         run.state.network.head.bias[0] = float("nan")
     run.state.step = 1
@@ -286,19 +290,19 @@ def test_a_validation_that_fails_to_be_a_number_is_never_the_best(
     assert metrics(tmp_path / "run") == [{"step": 1, "val_nats_per_char": "nan"}]
 
 
-def full(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Let the disk be full for files called `name` while the list that comes back is not empty."""
-    state = [True]
+def fill_disk(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Simulate a full disk for files called `name` until the returned list is cleared."""
+    full = [True]
     real = files.os.fsync  # type: ignore[attr-defined]
 
     def failing(handle: int) -> None:
         target = Path(f"/proc/self/fd/{handle}").readlink()
-        if state and name in target.name:
+        if full and name in target.name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
     monkeypatch.setattr(files.os, "fsync", failing)  # type: ignore[attr-defined]
-    return state
+    return full
 
 
 proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -306,116 +310,116 @@ proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linu
 
 @proc
 @pytest.mark.parametrize("name", ["last", "best", "metrics"])
-def test_a_full_disk_is_told_and_outlived_and_what_was_missing_is_written_later(
+def test_a_full_disk_is_a_warning_and_failed_saves_are_made_up_for_later(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    finish(begun(tmp_path / "straight", corpus))
-    run = begun(tmp_path / "run", corpus)
+    finish(start_run(tmp_path / "reference", corpus))
+    run = start_run(tmp_path / "run", corpus)
     run.saver = Saver(run.folder, every=0.0)
     reports = run.reports()
     next(reports)
-    state = full(run, name, monkeypatch)
-    troubles = []
+    full = fill_disk(run, name, monkeypatch)
+    warnings = []
     for report in reports:
         if isinstance(report, TrainingWarning):
-            troubles.append(str(report))
-        if len(troubles) == 3:
-            state.clear()
-    assert len(troubles) >= 3
-    assert all("No space left" in problem and "continues" in problem for problem in troubles)
-    assert_as_straight(tmp_path)
+            warnings.append(str(report))
+        if len(warnings) == 3:
+            full.clear()
+    assert len(warnings) >= 3
+    assert all("No space left" in warning and "continues" in warning for warning in warnings)
+    assert_same_as_reference(tmp_path)
 
 
 @proc
 def test_a_run_whose_last_save_failed_ends_with_an_error(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begun(tmp_path / "run", corpus)
+    run = start_run(tmp_path / "run", corpus)
     reports = run.reports()
     next(reports)
-    full(run, "last", monkeypatch)
+    fill_disk(run, "last", monkeypatch)
     with pytest.raises(CharnnError, match=r"saving .*last.*No space left on device"):
         list(reports)
     progress = checkpoint.load(tmp_path / "run" / FILES[1]).progress
     assert progress is not None
-    assert progress.step == 0  # the one that could be saved is still there
+    assert progress.step == 0  # the successful save at the start is still there
 
 
 @pytest.mark.parametrize("at", [2, 6])
-def test_a_run_that_is_to_stop_gives_a_validation_up_and_makes_it_later(
+def test_a_stopping_run_skips_its_validation_and_makes_it_up_when_resumed(
     tmp_path: Path, corpus: Corpus, at: int
 ) -> None:
-    finish(begun(tmp_path / "straight", corpus))
-    run = begun(tmp_path / "run", corpus)
+    finish(start_run(tmp_path / "reference", corpus))
+    run = start_run(tmp_path / "run", corpus)
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == at:
-            run.stopping = True  # comes before the validation of this step
+            run.stopping = True  # before the validation of this step
     assert run.state.step == at
     assert run.metrics.validated < at
-    finish(again(run))
-    assert_as_straight(tmp_path)
+    finish(resume(run))
+    assert_same_as_reference(tmp_path)
 
 
-def test_a_run_that_was_killed_before_its_first_step_has_the_same_files_and_metrics(
+def test_a_run_killed_before_its_first_step_has_the_same_files_and_metrics(
     tmp_path: Path, corpus: Corpus
 ) -> None:
-    finish(begun(tmp_path / "straight", corpus, validation=EACH))
-    run = begun(tmp_path / "run", corpus, validation=EACH)
+    finish(start_run(tmp_path / "reference", corpus, validation=EVERY_STEP))
+    run = start_run(tmp_path / "run", corpus, validation=EVERY_STEP)
     run.save()
-    finish(again(run))
-    assert_as_straight(tmp_path)
+    finish(resume(run))
+    assert_same_as_reference(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4, 5])
 @exploding(lambda state, rate: state.step == 3 and rate > 0.004)
-def test_a_run_with_rollbacks_has_the_same_files_and_metrics_when_it_was_stopped(
+def test_a_stopped_run_with_rollbacks_has_the_same_files_and_metrics(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 2)
-    straight = begun(tmp_path / "straight", corpus, validation=EACH)
-    finish(straight)
-    assert straight.state.rollbacks > 0
-    run = begun(tmp_path / "run", corpus, validation=EACH)
+    reference = start_run(tmp_path / "reference", corpus, validation=EVERY_STEP)
+    finish(reference)
+    assert reference.state.rollbacks > 0
+    run = start_run(tmp_path / "run", corpus, validation=EVERY_STEP)
     for report in run.reports():
         if isinstance(report, StepReport) and report.step == stop:
             run.save()
             break
-    reports = again(run).reports()  # killed a little later, without a save
+    reports = resume(run).reports()  # killed after three more reports, without a save
     for _, _ in zip(range(3), reports, strict=False):
         pass
-    finish(again(run))
-    assert_as_straight(tmp_path)
-    told = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
-    assert [line["rollback_to"] for line in told] == [2] * straight.state.rollbacks
+    finish(resume(run))
+    assert_same_as_reference(tmp_path)
+    rollbacks = [line for line in metrics(tmp_path / "run") if "rollback_to" in line]
+    assert [line["rollback_to"] for line in rollbacks] == [2] * reference.state.rollbacks
 
 
 @exploding(lambda state, rate: state.step == 3 and rate > 0.004)
-def test_a_run_whose_steps_are_made_together_has_the_same_files_and_metrics(
+def test_a_run_with_several_steps_per_sync_has_the_same_files_and_metrics(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validations, rollbacks, and a save between them."""
+    """The run has validations, rollbacks, and a save between them."""
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
     validation = ValidationConfig(val_every=3)
-    finish(begun(tmp_path / "straight", corpus, validation=validation))
+    finish(start_run(tmp_path / "reference", corpus, validation=validation))
     with several_steps_per_sync():
-        run = begun(tmp_path / "run", corpus, validation=validation)
+        run = start_run(tmp_path / "run", corpus, validation=validation)
         run.saver = Saver(run.folder, every=0)
         for _ in zip(range(5), run.reports(), strict=False):
             pass
-        finish(again(run))
-    assert_as_straight(tmp_path)
+        finish(resume(run))
+    assert_same_as_reference(tmp_path)
 
 
 @proc
-def test_metrics_that_cannot_be_written_keep_no_model_from_being_saved(
+def test_models_are_saved_even_if_the_metrics_cannot_be_written(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begun(tmp_path / "run", corpus, replace(TRAIN, steps=40))
+    run = start_run(tmp_path / "run", corpus, replace(TRAIN, steps=40))
     run.saver = Saver(run.folder, every=3600)
     reports = run.reports()
     next(reports)
-    full(run, "metrics", monkeypatch)
-    run.saver._saved -= 3601  # an hour later
+    fill_disk(run, "metrics", monkeypatch)
+    run.saver._saved -= 3601  # as if an hour had passed
     seen: list[object] = []
     with pytest.raises(CharnnError, match=r"metrics\.jsonl: No space left"):
         seen.extend(reports)
@@ -423,16 +427,16 @@ def test_metrics_that_cannot_be_written_keep_no_model_from_being_saved(
     assert checkpoint.load(tmp_path / "run" / FILES[1]).figures.step == 40
 
 
-def test_a_save_that_the_disk_held_up_does_not_make_saves_rare(
+def test_one_slow_save_does_not_lengthen_the_save_interval(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, now = begun(tmp_path / "run", corpus), [1000.0]
+    run, now = start_run(tmp_path / "run", corpus), [1000.0]
     monkeypatch.setattr(saver.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     real = checkpoint.save
 
-    def save(path: Path, what: Checkpoint, previous: Path | None, takes: list[float]) -> None:
+    def save(path: Path, saved: Checkpoint, previous: Path | None, takes: list[float]) -> None:
         now[0] += takes.pop(0)
-        real(path, what, previous)
+        real(path, saved, previous)
 
     takes = [0.5, 30.0]
     monkeypatch.setattr(saver, "save", functools.partial(save, takes=takes))
@@ -442,18 +446,18 @@ def test_a_save_that_the_disk_held_up_does_not_make_saves_rare(
     now[0] += 99
     assert not run.saver.due
     now[0] += 2
-    assert run.saver.due  # 0.5 s are a 200th of 100 s
+    assert run.saver.due  # 0.5 s is a 200th of 100 s
 
 
 @pytest.mark.parametrize("stop", [3, 6])
 def test_losing_the_metrics_does_not_lose_the_best_model(
     tmp_path: Path, corpus: Corpus, stop: int
 ) -> None:
-    run = begun(tmp_path / "run", corpus, replace(TRAIN, learning_rate=2.0), EACH)
+    run = start_run(tmp_path / "run", corpus, replace(TRAIN, learning_rate=2.0), EVERY_STEP)
     stop_at(run, stop)
     (tmp_path / "run" / METRICS).unlink()
     before = checkpoint.load(tmp_path / "run" / FILES[0]).figures
-    run = again(run)
+    run = resume(run)
     assert run.metrics.best_nats == before.val_nats_per_char
     finish(run)
     after = checkpoint.load(tmp_path / "run" / FILES[0]).figures
@@ -462,13 +466,11 @@ def test_losing_the_metrics_does_not_lose_the_best_model(
     assert after.val_nats_per_char <= before.val_nats_per_char
 
 
-def test_a_finished_run_that_lost_its_best_model_gets_one_again(
-    tmp_path: Path, corpus: Corpus
-) -> None:
-    run = begun(tmp_path / "run", corpus)
+def test_resuming_a_finished_run_restores_a_lost_best_model(tmp_path: Path, corpus: Corpus) -> None:
+    run = start_run(tmp_path / "run", corpus)
     finish(run)
     (tmp_path / "run" / FILES[0]).unlink()
-    finish(again(run))
+    finish(resume(run))
     assert checkpoint.load(tmp_path / "run" / FILES[0]).figures.step == 6
 
 
@@ -480,11 +482,13 @@ def test_a_finished_run_that_lost_its_best_model_gets_one_again(
         '{"step": 1, "val_nats_per_char": ' + "9" * 400 + "}",
     ],
 )  # fmt: skip
-def test_an_odd_line_of_the_metrics_is_left_out(tmp_path: Path, corpus: Corpus, line: str) -> None:
-    run = begun(tmp_path / "run", corpus)
+def test_a_damaged_line_of_the_metrics_is_removed(
+    tmp_path: Path, corpus: Corpus, line: str
+) -> None:
+    run = start_run(tmp_path / "run", corpus)
     stop_at(run, 3)
     expected = metrics(tmp_path / "run")
     path = tmp_path / "run" / METRICS
     path.write_text(line + "\n" + path.read_text())
-    again(run)
+    resume(run)
     assert metrics(tmp_path / "run") == expected

@@ -1,4 +1,4 @@
-"""A run begins in a folder of its own, and goes on exactly, longer, or from another's weights."""
+"""A run starts in a new folder and can be resumed, lengthened, or started from other weights."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def stopped(folder: Path, text: Path, step: int, **settings: Any) -> Path:
-    """A run of six steps that was stopped after `step` of them."""
+    """Start a run of six steps, stop it after `step` of them, and return its folder."""
     stopped_run(folder, text, step, steps=6, **SIZES | settings)
     assert checkpoint.load(folder / FILES[1]).figures.step == step
     return folder
@@ -52,30 +52,30 @@ CASES = [
 
 
 @pytest.mark.medium
-def test_three_steps_then_three_in_a_new_process_are_six_for_each_cell_and_tokenizer(
+def test_a_run_resumed_in_a_new_process_has_the_same_bytes_for_each_cell_and_tokenizer(
     text_file: Path, tmp_path: Path
 ) -> None:
     folders = []
     for number, case in enumerate(CASES):
-        charnn.train(text_file, out=tmp_path / f"{number}-straight", steps=6, **SIZES | case)
+        charnn.train(text_file, out=tmp_path / f"{number}-reference", steps=6, **SIZES | case)
         folders.append(stopped(tmp_path / str(number), text_file, 3, **case))
     code = "import sys, charnn\nfor folder in sys.argv[1:]: charnn.resume(folder)"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code, *folders], check=True, env=environment)
     for number, case in enumerate(CASES):
-        assert contents(folders[number]) == contents(tmp_path / f"{number}-straight"), case
+        assert contents(folders[number]) == contents(tmp_path / f"{number}-reference"), case
 
 
-def test_a_budget_typed_again_changes_nothing(text_file: Path, tmp_path: Path) -> None:
-    straight, run = tmp_path / "straight", stopped(tmp_path / "run", text_file, 3)
-    charnn.train(text_file, out=straight, steps=6, **SIZES)
+def test_resuming_with_the_same_budget_changes_nothing(text_file: Path, tmp_path: Path) -> None:
+    reference, run = tmp_path / "reference", stopped(tmp_path / "run", text_file, 3)
+    charnn.train(text_file, out=reference, steps=6, **SIZES)
     result = command("train", "--resume", "--out", run, "--steps", "6")
     assert result.exit_code == 0
     assert "note" not in result.stderr
-    assert contents(run) == contents(straight)
+    assert contents(run) == contents(reference)
 
 
-def test_a_larger_budget_lengthens_a_finished_run_and_tells_what_that_means(
+def test_a_larger_budget_lengthens_a_finished_run_and_prints_the_consequences(
     text_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -91,26 +91,26 @@ def test_a_larger_budget_lengthens_a_finished_run_and_tells_what_that_means(
 
 
 def test_a_lengthened_run_can_be_stopped_and_resumed_too(text_file: Path, tmp_path: Path) -> None:
-    for name in ("straight", "run"):
+    for name in ("reference", "run"):
         charnn.train(text_file, out=tmp_path / name, steps=6, **SIZES)
     with warned("6 steps become"):
-        charnn.resume(tmp_path / "straight", epochs=0.2)
+        charnn.resume(tmp_path / "reference", epochs=0.2)
     from charnn.config import TrainConfig
     from charnn.training.plan import epoch_steps
 
     train = TrainConfig(1, SIZES["batch_size"], SIZES["seq_len"], 1.0, 1)
     steps = epoch_steps(0.2, train, 1800)
-    assert checkpoint.load(tmp_path / "straight" / FILES[1]).train.steps == steps > 9
+    assert checkpoint.load(tmp_path / "reference" / FILES[1]).train.steps == steps > 9
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "train_steps", lambda *_: iter(()))
         patch.setattr("charnn.runs.run.train_steps", lambda *_: iter(()))
         with warned("6 steps become"):
-            charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed at once
+            charnn.resume(tmp_path / "run", steps=steps)  # as if it were killed immediately
     charnn.resume(tmp_path / "run")
-    assert contents(tmp_path / "run") == contents(tmp_path / "straight")
+    assert contents(tmp_path / "run") == contents(tmp_path / "reference")
 
 
-def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_path: Path) -> None:
+def test_a_budget_in_minutes_lengthens_a_run_in_proportion(text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     charnn.train(text_file, out=run, minutes=0.02, **SIZES)
     steps = checkpoint.load(run / FILES[1]).train.steps
@@ -122,7 +122,7 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "message"),
     [
         ({"machine": {"threads": 99}}, "99 threads before, 1 now"),
         ({"machine": {"device": "NVIDIA"}}, "on NVIDIA before, on cpu now"),
@@ -130,19 +130,19 @@ def test_minutes_lengthen_a_run_of_minutes_in_proportion(text_file: Path, tmp_pa
         ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 before"),
     ],
 )
-def test_what_keeps_a_resumed_run_from_being_exact_is_told(
-    text_file: Path, tmp_path: Path, part: dict[str, Any], said: str
+def test_resuming_prints_what_differs_from_the_original_machine(
+    text_file: Path, tmp_path: Path, part: dict[str, Any], message: str
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     about = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(about | part))
-    assert said in command("train", "--resume", "--out", run).stderr
+    assert message in command("train", "--resume", "--out", run).stderr
 
 
-def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
+def test_resuming_a_bf16_run_on_a_machine_with_slow_bf16_prints_a_note(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for fast in (True, False):  # then, now
+    for fast in (True, False):  # when the run starts, when it is resumed
         monkeypatch.setattr("charnn.training.plan.fast_bfloat16", lambda _, fast=fast: fast)
         monkeypatch.setattr("charnn.runs.resume.fast_bfloat16", lambda _, fast=fast: fast)
         monkeypatch.setattr("charnn.runs.info.fast_bfloat16", lambda _, fast=fast: fast)
@@ -163,7 +163,9 @@ def test_a_run_in_bf16_on_a_machine_that_is_slow_at_it_is_told(
         '{"budget": {"minutes": 1e-300, "steps": ' + "9" * 400 + "}}",
     ],
 )  # fmt: skip
-def test_a_damaged_run_json_is_no_traceback(text_file: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_run_json_causes_no_traceback(
+    text_file: Path, tmp_path: Path, damage: str
+) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     (run / "run.json").write_text(damage)
     for line in (
@@ -176,7 +178,7 @@ def test_a_damaged_run_json_is_no_traceback(text_file: Path, tmp_path: Path, dam
         assert isinstance(result.exception, SystemExit | None), result.exception
 
 
-def test_memory_that_runs_out_while_training_is_one_line_with_the_sizes(
+def test_running_out_of_memory_is_an_error_of_one_line_with_the_sizes(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -196,11 +198,11 @@ def test_patience_may_be_given_to_a_resumed_run(text_file: Path, tmp_path: Path)
     assert json.loads((run / "run.json").read_text())["validation"]["patience"] == 7
 
 
-def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
+def test_a_run_is_resumed_from_the_previous_checkpoint_if_the_last_is_damaged(
     text_file: Path, tmp_path: Path
 ) -> None:
-    straight, run = tmp_path / "straight", stopped(tmp_path / "run", text_file, 3)
-    charnn.train(text_file, out=straight, steps=6, **SIZES)
+    reference, run = tmp_path / "reference", stopped(tmp_path / "run", text_file, 3)
+    charnn.train(text_file, out=reference, steps=6, **SIZES)
     last, previous = run / FILES[1], run / "last.previous.safetensors"
     shutil.copy(last, previous)
     last.write_bytes(last.read_bytes()[:1000])
@@ -212,12 +214,14 @@ def test_a_run_goes_on_from_the_previous_last_when_the_newest_is_damaged(
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 0
     assert "could not be read; resuming from the one before it" in result.stderr
-    assert contents(run) == contents(straight)
+    assert contents(run) == contents(reference)
     assert not previous.exists()
-    assert (run / "last.safetensors.damaged").stat().st_size == 1000  # nothing is thrown away
+    assert (run / "last.safetensors.damaged").stat().st_size == 1000  # the damaged file is kept
 
 
-def test_a_run_whose_last_was_being_renamed_goes_on(text_file: Path, tmp_path: Path) -> None:
+def test_a_run_killed_while_renaming_its_last_checkpoint_can_be_resumed(
+    text_file: Path, tmp_path: Path
+) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     (run / FILES[1]).rename(run / "last.previous.safetensors")
     with warned("the one before it"):
@@ -225,7 +229,7 @@ def test_a_run_whose_last_was_being_renamed_goes_on(text_file: Path, tmp_path: P
     assert checkpoint.load(run / FILES[1]).figures.step == 6
 
 
-def test_a_folder_that_was_never_begun_says_so_and_is_begun_again(
+def test_a_folder_without_a_first_save_cannot_be_resumed_but_started_over(
     text_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -244,7 +248,9 @@ def test_a_folder_that_was_never_begun_says_so_and_is_begun_again(
     ]  # fmt: skip
 
 
-def test_a_folder_with_anything_else_in_it_is_left_alone(text_file: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(
+    text_file: Path, tmp_path: Path
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/notes.txt").write_text("mine")
     result = command("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "run")
@@ -252,7 +258,7 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(text_file: Path, tmp_pa
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
-def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
+def test_resuming_removes_the_temporary_files_of_a_killed_process(
     text_file: Path, tmp_path: Path
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
@@ -263,7 +269,7 @@ def test_leftovers_of_a_killed_process_are_gone_after_the_next_start(
     assert list(run.glob(".*.tmp")) == []
 
 
-def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) -> None:
+def test_two_processes_cannot_write_to_the_same_run(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     before = contents(run)
     code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.folder import lock_run\n"
@@ -274,7 +280,7 @@ def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) 
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
     assert f"in use by process {holder.pid}" in result.stderr
-    assert command("sample", run, "--length", "3").exit_code == 0  # reading is for all
+    assert command("sample", run, "--length", "3").exit_code == 0  # reading is always allowed
     assert contents(run) == before
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -282,7 +288,9 @@ def test_two_processes_do_not_write_in_one_run(text_file: Path, tmp_path: Path) 
     assert command("train", "--resume", "--out", run).exit_code == 0
 
 
-def test_a_new_run_holds_its_folder_while_it_is_planned(text_file: Path, tmp_path: Path) -> None:
+def test_a_new_run_is_refused_if_another_process_has_locked_its_folder(
+    text_file: Path, tmp_path: Path
+) -> None:
     (tmp_path / "run").mkdir()
     with lock_run(tmp_path / "run"):
         result = command("train", text_file, "--steps", "2", *TINY, "--out", tmp_path / "run")
@@ -290,7 +298,7 @@ def test_a_new_run_holds_its_folder_while_it_is_planned(text_file: Path, tmp_pat
     assert "in use by process" in result.stderr
 
 
-def test_init_from_a_run_of_bytes_is_a_run_of_bytes_that_can_be_resumed(
+def test_a_run_started_from_a_byte_model_is_a_byte_model_and_can_be_resumed(
     text_file: Path, tmp_path: Path
 ) -> None:
     charnn.train(text_file, out=tmp_path / "one", steps=2, **SIZES, tokenizer="byte")
@@ -300,7 +308,7 @@ def test_init_from_a_run_of_bytes_is_a_run_of_bytes_that_can_be_resumed(
     assert checkpoint.load(tmp_path / "two" / FILES[1]).tokenizer.kind == "byte"
 
 
-def test_init_from_begins_with_the_weights_of_another_run_for_its_own_symbols(
+def test_init_from_adapts_the_weights_of_another_run_to_the_new_vocabulary(
     run_folder: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
@@ -319,23 +327,23 @@ def test_init_from_begins_with_the_weights_of_another_run_for_its_own_symbols(
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "message"),
     [
         ("--hidden-size 7", 2, "--hidden-size: with --init-from"),
         ("--tokenizer byte", 2, "--tokenizer: with --init-from"),
         ("--resume", 2, "--init-from: a resumed run"),
     ],
 )
-def test_what_the_weights_decide_cannot_be_given_too(
-    run_folder: Path, text_file: Path, tmp_path: Path, options: str, code: int, said: str
+def test_settings_that_the_weights_determine_cannot_be_given(
+    run_folder: Path, text_file: Path, tmp_path: Path, options: str, code: int, message: str
 ) -> None:
     out = ("--out", tmp_path / "run")
     result = command("train", text_file, "--init-from", run_folder, *options.split(), *out)
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_sizes_that_do_not_fit_the_weights_are_refused_from_python_too(
+def test_python_refuses_sizes_that_do_not_fit_the_weights(
     run_folder: Path, text_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CharnnError, match="hidden_size 9 does not fit the weights"):
@@ -343,21 +351,21 @@ def test_sizes_that_do_not_fit_the_weights_are_refused_from_python_too(
     assert not (tmp_path / "x").exists()
 
 
-def test_a_dry_run_tells_the_plan_and_leaves_nothing(text_file: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_creates_nothing(text_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = command("train", text_file, "--steps", "9", *TINY, "--dry-run", "--out", out)
     assert result.exit_code == 0
-    told = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
-    assert told["parameters"] == "408"
-    assert told["memory"].startswith("about ")
-    assert "seconds" in told["time"]
-    assert (told["hidden_size"], told["steps"], told["cell"]) == ("6", "9", "lstm")
+    printed = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert printed["parameters"] == "408"
+    assert printed["memory"].startswith("about ")
+    assert "seconds" in printed["time"]
+    assert (printed["hidden_size"], printed["steps"], printed["cell"]) == ("6", "9", "lstm")
     assert not out.exists()
     command("train", text_file, "--steps", "9", *TINY, "--out", out)
     assert checkpoint.load(out / FILES[0]).figures.parameters == 408
 
 
-def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(
+def test_a_run_that_needs_more_memory_than_available_is_refused_before_it_starts(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charnn.training.memory.available_memory", lambda device: 20_000.0)
@@ -370,7 +378,7 @@ def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made
     assert command("train", text_file, *TINY, *out, "--force").exit_code == 0
 
 
-def test_a_plan_takes_no_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_chooses_sizes_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = recipe.Facts(10**8, 10**7, 65, 1)
     large = plan.make_plan(facts, plan.Budget(epochs=3), {}, NoSpeed())
     less = recipe.Facts(10**8, 10**7, 65, 1, memory=2e8)
@@ -380,7 +388,7 @@ def test_a_plan_takes_no_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch)
 
 
 class NoSpeed:
-    """Stands for a machine that is not asked."""
+    """A speed that must not be measured."""
 
     def measure(self, *_: Any) -> Any:
         raise AssertionError
@@ -390,9 +398,7 @@ class NoSpeed:
 
 
 @pytest.mark.medium
-def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
-    text_file: Path, tmp_path: Path
-) -> None:
+def test_a_run_interrupted_while_planning_leaves_no_folder(text_file: Path, tmp_path: Path) -> None:
     arguments = ["train", text_file, "--minutes", "5", "--out", tmp_path / "run"]
     code = [sys.executable, "-m", "charnn", *map(str, arguments)]
     training = subprocess.Popen(code, stderr=subprocess.PIPE, text=True)
@@ -408,7 +414,7 @@ def test_a_run_that_is_interrupted_while_planning_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
+def test_a_resumed_run_that_needs_more_memory_than_available_is_refused(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
@@ -419,7 +425,7 @@ def test_a_resumed_run_is_refused_where_its_memory_is_not_to_be_had(
     assert command("train", "--resume", "--out", run, "--force").exit_code == 0
 
 
-def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
+def test_lengthening_a_run_that_stopped_early_suggests_more_patience(
     text_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -431,19 +437,19 @@ def test_lengthening_a_run_that_patience_ended_says_what_else_is_needed(
     assert checkpoint.load(run / FILES[1]).figures.step == 70
 
 
-def test_a_cpu_without_a_bf16_lstm_says_so_instead_of_failing(
+def test_bf16_on_a_cpu_without_a_bf16_lstm_is_an_error_of_one_line(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charnn.training.plan.has_bfloat16_lstm", lambda _: False)
-    given = ("train", text_file, "--steps", "2", "--precision", "bf16", "--out", tmp_path / "run")
-    result = command(*given)
+    line = ("train", text_file, "--steps", "2", "--precision", "bf16", "--out", tmp_path / "run")
+    result = command(*line)
     assert result.exit_code == 1
     assert "precision bf16: this CPU has no LSTM in bfloat16" in result.stderr
     assert not (tmp_path / "run").exists()
-    assert command(*given, "--cell", "gru").exit_code == 0
+    assert command(*line, "--cell", "gru").exit_code == 0
 
 
-def test_a_resumed_run_keeps_its_threads(
+def test_a_resumed_run_keeps_its_number_of_threads(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
@@ -453,7 +459,7 @@ def test_a_resumed_run_keeps_its_threads(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     used = []
     monkeypatch.setattr(Update, "run", lambda *_: used.append(torch.get_num_threads()))
-    with pytest.raises(AttributeError):  # such an update returns nothing
+    with pytest.raises(AttributeError):  # the patched update returns None
         charnn.resume(run)
     assert used == [os.cpu_count()]
-    assert torch.get_num_threads() == 1, "and the caller has its own again"
+    assert torch.get_num_threads() == 1, "the caller's number of threads was not restored"

@@ -1,4 +1,4 @@
-"""The data script: a file is fetched whole or not at all. Its server is a local one."""
+"""The data script saves a file completely or not at all; a local server stands in for the web."""
 
 import hashlib
 import importlib.util
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
     server: "Site"
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         with suppress(ConnectionError):  # the client may leave first
             self.server.answer(self)
 
@@ -48,11 +48,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Site(HTTPServer):
-    """A server that gives every address the same `answer` and keeps what it was `asked`."""
+    """A server that sends the same `answer` for every path and records the `requested` paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.answer: Callable[[Handler], None] = sends(BODY)
         self.url = f"http://127.0.0.1:{self.server_port}/folder/text.txt"
 
@@ -109,7 +109,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def known(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes `small` a known corpus that the local server has."""
+    """Return a function that makes `small` a known corpus on the local server."""
 
     def add(**facts: Any) -> None:
         monkeypatch.setitem(
@@ -124,10 +124,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("query", ["", "?raw=true&name=other", "#part"])
-def test_a_url_is_saved_byte_for_byte_under_its_last_name(
+def test_a_url_is_saved_byte_for_byte_under_its_file_name(
     query: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "made" / "here"
+    folder = tmp_path / "new" / "folder"
     assert fetch_data.main([site.url + query, "--into", str(folder)]) == 0
     assert contents(folder) == {"text.txt": BODY}
     out, err = capsys.readouterr()
@@ -135,11 +135,11 @@ def test_a_url_is_saved_byte_for_byte_under_its_last_name(
     assert err == f"{len(BODY)} bytes, sha256 {SHA256}\n"
 
 
-def test_an_address_outside_ascii_is_asked_for_in_percent_signs(site: Site, tmp_path: Path) -> None:
+def test_a_url_outside_ascii_is_percent_encoded(site: Site, tmp_path: Path) -> None:
     url = site.url.replace("text", "война и мир")
     assert fetch_data.main([url, "--into", str(tmp_path)]) == 0
     assert contents(tmp_path) == {"война и мир.txt": BODY}
-    assert site.asked == [
+    assert site.requested == [
         "/folder/%D0%B2%D0%BE%D0%B9%D0%BD%D0%B0%20%D0%B8%20%D0%BC%D0%B8%D1%80.txt"
     ]
 
@@ -147,7 +147,7 @@ def test_an_address_outside_ascii_is_asked_for_in_percent_signs(site: Site, tmp_
 @pytest.mark.parametrize(
     "facts", [{}, {"size": len(BODY)}, {"sha256": SHA256}, {"size": len(BODY), "sha256": SHA256}]
 )
-def test_a_known_corpus_is_saved_when_all_that_is_known_agrees(
+def test_a_known_corpus_is_saved_if_its_size_and_checksum_agree(
     facts: dict[str, Any], known: Callable[..., None], tmp_path: Path
 ) -> None:
     known(**facts)
@@ -163,21 +163,21 @@ def test_a_zip_file_is_unpacked(site: Site, known: Callable[..., None], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("answer", "facts", "told"),
+    ("answer", "facts", "expected"),
     [
         (is_missing, {}, ["404", "Not Found"]),
         (hangs_up, {}, ["closed connection"]),
         (stalls, {}, ["timed out"]),
         (sends(BODY, Content_Length="1000"), {}, ["broke", f"{len(BODY)} of 1,000 bytes"]),
         (sends(b"ff\r\n" + BODY[:9], Transfer_Encoding="chunked"), {}, ["IncompleteRead"]),
-        (sends(BODY), {"size": 5}, ["expected 5", f"met {len(BODY)}"]),
+        (sends(BODY), {"size": 5}, ["expected 5", f"found {len(BODY)}"]),
         (sends(OTHER), {"sha256": SHA256}, [SHA256, hashlib.sha256(OTHER).hexdigest()]),
         (sends(BODY), {"zipped": True}, ["expected a zip file", "small.txt"]),
-        (sends(zipped(b=BODY)), {"zipped": True}, ["expected small.txt", "met b"]),
+        (sends(zipped(b=BODY)), {"zipped": True}, ["expected only small.txt", "found b"]),
         (
             sends(zipped(**{"small.txt": BODY, "c": OTHER})),
             {"zipped": True},
-            ["expected small.txt", "met small.txt, c"],
+            ["expected only small.txt", "found small.txt, c"],
         ),
         (
             sends(zipped(**{"small.txt": BODY}), Content_Length="1000"),
@@ -187,10 +187,10 @@ def test_a_zip_file_is_unpacked(site: Site, known: Callable[..., None], tmp_path
     ],
 )
 @pytest.mark.parametrize("before", [{}, {"small.txt": OTHER[::-1]}])
-def test_a_failure_is_one_line_and_leaves_the_folder_as_it_was(
+def test_a_failed_download_is_one_line_and_leaves_the_folder_unchanged(
     answer: Callable[[Handler], None],
     facts: dict[str, Any],
-    told: list[str],
+    expected: list[str],
     before: dict[str, bytes],
     site: Site,
     known: Callable[..., None],
@@ -209,15 +209,15 @@ def test_a_failure_is_one_line_and_leaves_the_folder_as_it_was(
     assert out == ""
     assert err.startswith(f"error: {site.url}: ")
     assert err.count("\n") == 1
-    for words in [*told, "python scripts/fetch_data.py small --force"]:
+    for words in [*expected, "python scripts/fetch_data.py small --force"]:
         assert words in err
 
 
-def test_a_server_that_is_not_there_is_one_line(
+def test_an_unreachable_server_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as bound:  # bound and not listening: the port is refused, and ours
+    with socket.socket() as bound:  # bound but not listening: nobody else can take the port
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/text.txt"
         assert fetch_data.main([url, "--into", str(tmp_path)]) == 1
@@ -227,7 +227,7 @@ def test_a_server_that_is_not_there_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(
+def test_a_folder_that_cannot_be_created_is_an_error_of_one_line(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_bytes(OTHER)
@@ -239,14 +239,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signal to one thread")
-def test_ctrl_c_ends_with_130_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130_and_leaves_no_file(site: Site, tmp_path: Path) -> None:
     site.answer = presses_ctrl_c
     assert fetch_data.main([site.url, "--into", str(tmp_path)]) == 130
     assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_file_known_to_be_right_is_not_asked_for_again(
+def test_a_file_with_the_known_checksum_is_not_downloaded_again(
     force: list[str],
     site: Site,
     known: Callable[..., None],
@@ -256,10 +256,10 @@ def test_a_file_known_to_be_right_is_not_asked_for_again(
     known(sha256=SHA256)
     (tmp_path / "small.txt").write_bytes(BODY)
     assert fetch_data.main(["small", "--into", str(tmp_path), *force]) == 0
-    assert site.asked == []
+    assert site.requested == []
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'small.txt'}\n"
-    assert "already there" in err
+    assert "already downloaded" in err
 
 
 @pytest.mark.parametrize("facts", [{}, {"size": len(OTHER)}, {"sha256": SHA256}])
@@ -277,8 +277,8 @@ def test_any_other_file_is_replaced_only_with_force(
 
     assert fetch_data.main(words) == 1
     assert contents(tmp_path) == {"small.txt": OTHER}
-    assert site.asked == []
-    assert "small.txt exists; to replace it type: python" in capsys.readouterr().err
+    assert site.requested == []
+    assert "small.txt already exists; to replace it, run: python" in capsys.readouterr().err
 
     assert fetch_data.main([*words, "--force"]) == 0
     assert contents(tmp_path) == {"small.txt": BODY[: facts.get("size")]}
@@ -312,7 +312,7 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("name", sorted(fetch_data.KNOWN))
-def test_the_readme_of_data_says_what_the_script_knows(name: str) -> None:
+def test_the_readme_of_the_data_folder_lists_the_known_corpora(name: str) -> None:
     corpus = fetch_data.KNOWN[name]
     sha256 = f"`{corpus.sha256}`" if corpus.sha256 else "printed by the script"
     row = (

@@ -1,4 +1,4 @@
-"""A sweep trains each combination once, and goes on where it was stopped."""
+"""A sweep trains each combination once and continues where it was stopped."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_each_combination_is_trained_once_and_a_line_cut_off_is_trained_again(
+def test_each_combination_is_trained_once_and_again_if_its_line_is_incomplete(
     sweep: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = Path("found.jsonl")
@@ -38,15 +38,15 @@ def test_each_combination_is_trained_once_and_a_line_cut_off_is_trained_again(
     out = capsys.readouterr().out
     assert out.count("dropout': 0.5") == 1
     assert "dropout': 0.1" not in out
-    again = found.read_text().splitlines(keepends=True)
-    assert again[0] == lines[0]
-    first, second = (json.loads(line) for line in (lines[1], again[1]))
+    new_lines = found.read_text().splitlines(keepends=True)
+    assert new_lines[0] == lines[0]
+    first, second = (json.loads(line) for line in (lines[1], new_lines[1]))
     assert first.pop("seconds") > 0
     assert second.pop("seconds") > 0
     assert first == second
 
 
-def test_the_last_fifth_is_no_part_of_what_choices_see(
+def test_the_last_fifth_of_the_validation_part_influences_no_choice(
     sweep: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = dict[str, str]()
@@ -66,7 +66,7 @@ def test_the_last_fifth_is_no_part_of_what_choices_see(
 
 
 @pytest.mark.parametrize("setting", ["seed=1", "hidden_size", "minutes=3"])
-def test_what_is_an_option_is_no_setting(
+def test_an_option_or_a_setting_without_a_value_is_refused_as_a_setting(
     sweep: ModuleType, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     monkeypatch.setattr("sys.argv", ["sweep.py", "words.txt", setting])
@@ -74,9 +74,9 @@ def test_what_is_an_option_is_no_setting(
         sweep.main()
 
 
-def test_values_are_numbers_truth_values_or_words(sweep: ModuleType) -> None:
+def test_values_are_numbers_booleans_or_strings(sweep: ModuleType) -> None:
     given = [".5", "3", "6e-3", "true", "muon"]
-    assert [sweep.parsed(f"x={v}")[1] for v in given] == [0.5, 3, 0.006, True, "muon"]
+    assert [sweep.parse_setting(f"x={v}")[1] for v in given] == [0.5, 3, 0.006, True, "muon"]
     pairs = list(sweep.combinations(["a=1,2", "b=x,y"]))
     assert len(pairs) == 4
     assert {"a": 2, "b": "x"} in pairs
