@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Unpack
 
@@ -167,8 +167,7 @@ def _finish(
     progress: bool,
 ) -> Path:
     """Train to the end; warnings are logged."""
-    with running as run:
-        reports = run.reports()
+    with running as run, closing(run.reports()) as reports:  # closed, it restores torch's threads
         for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
             if isinstance(report, Rollback | TrainingWarning):
                 log.warning(str(report))

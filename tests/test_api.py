@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import charnn
 from charnn.errors import CharnnError, SettingError
@@ -129,3 +130,29 @@ def test_a_missing_file_is_also_a_file_not_found_error(tmp_path: Path) -> None:
         charnn.load(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="no such file"):
         charnn.train(tmp_path / "none.txt", steps=1, out=tmp_path / "run")
+
+
+def test_an_error_in_on_report_leaves_torch_and_the_run_as_they_should_be(
+    text_file: Path, tmp_path: Path
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("enough")
+
+    before, kept = torch.get_num_threads(), None
+    try:
+        charnn.train(
+            text_file, out=tmp_path / "run", steps=4, seed=1, hidden_size=6, threads=before + 1,
+            on_report=fail,
+        )  # fmt: skip
+    except ValueError as error:
+        kept = error
+    assert kept is not None
+    assert torch.get_num_threads() == before
+
+
+def test_an_impossible_number_of_threads_changes_no_run(text_file: Path, tmp_path: Path) -> None:
+    best = charnn.train(text_file, out=tmp_path / "run", steps=2, seed=1, hidden_size=6)
+    last = best.with_name("last.safetensors").read_bytes()
+    with pytest.raises(SettingError, match="threads"):
+        charnn.resume(tmp_path / "run", steps=4, threads=-1)
+    assert best.with_name("last.safetensors").read_bytes() == last

@@ -45,11 +45,24 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def is_unstarted(folder: Path) -> bool:
-    """Return whether a folder is empty, or that of a run that was killed before its first save."""
-    ours = {METRICS, RUN_INFO, LOCK}
-    return folder.is_dir() and all(
-        path.name in ours or is_leftover(path) for path in folder.iterdir()
-    )
+    """Return whether a folder is empty, or that of a run that was killed before its first save.
+
+    Files are recognized by their content, not by their name: a run.json of somebody else, or a
+    metrics.jsonl with lines in it, belongs to the user and is not to be replaced.
+    """
+    return folder.is_dir() and all(map(_is_expendable, folder.iterdir()))
+
+
+def _is_expendable(path: Path) -> bool:
+    """Return whether a run that saved nothing left this file."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name == RUN_INFO:
+        versions = read_run_info(path.parent).get("versions")
+        return isinstance(versions, dict) and "charnn" in versions
+    if path.name == METRICS:
+        return path.stat().st_size == 0
+    return path.name == LOCK or is_leftover(path)
 
 
 def restart_advice(folder: Path) -> str:

@@ -25,7 +25,14 @@ from charnn.text.records import mean_record_length
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, check_memory, memory_explained
 from charnn.training.optimizer import learning_rate
-from charnn.training.plan import Budget, Plan, check_precision, epoch_steps, plan_validation
+from charnn.training.plan import (
+    Budget,
+    Plan,
+    check_precision,
+    check_threads,
+    epoch_steps,
+    plan_validation,
+)
 from charnn.words import plural
 
 log = logging.getLogger(__name__)
@@ -45,6 +52,9 @@ class ResumeRequest:
     save_every: float | None = None  # seconds
     threads: int = 0  # 0: as many as the run had
     force: bool = False  # try it although the memory may not suffice
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A run in its folder: training with validations, the best and the last checkpoint, metrics."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -156,7 +156,7 @@ class Run:
         patience = self.validation.patience
         return self.metrics.validated >= self.train.steps or 0 < patience <= self.metrics.stale
 
-    def reports(self) -> Iterator[Report]:
+    def reports(self) -> Generator[Report, None, None]:
         """Train to the end or until `stopping`, and save.
 
         Yields a report for each step, validation, rollback and failed save.

@@ -143,6 +143,8 @@ class _CommandValidator:
     """A validator that runs a command."""
 
     def __init__(self, command: str) -> None:
+        if not command.strip():
+            raise SettingError("an empty `validator` cannot be run; give a command")
         self._command = command
 
     def __call__(self, records: list[str]) -> list[bool]:

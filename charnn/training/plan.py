@@ -64,6 +64,12 @@ class Budget:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+def check_threads(threads: int) -> None:
+    """Raise `SettingError` for a number of CPU threads that torch cannot use."""
+    if type(threads) is not int or threads < 0:
+        raise SettingError(f"`threads` must be a positive whole number, not {threads!r}; 0 chooses")
+
+
 @dataclass(frozen=True)
 class PlanRequest:
     """The wishes of a user for a plan; everything else is chosen.
@@ -81,6 +87,7 @@ class PlanRequest:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.given) - PLANNED):
             raise SettingError(f"no setting called {', '.join(unknown)}")
+        check_threads(self.threads)
 
 
 @dataclass(frozen=True)

@@ -234,8 +234,9 @@ def test_a_folder_without_a_first_save_cannot_be_resumed_but_started_over(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("run.json", "metrics.jsonl", ".lock", ".last.safetensors.0123abcd.tmp"):
-        (run / name).write_text("{}")
+    for name in ("metrics.jsonl", ".lock", ".last.safetensors.0123abcd.tmp"):
+        (run / name).touch()
+    (run / "run.json").write_text('{"versions": {"charnn": "0.1.0"}}')
     result = command("train", "--resume", "--out", run)
     assert result.exit_code == 1
     assert f"start it again with the same text and --out {run}" in result.stderr
@@ -246,6 +247,22 @@ def test_a_folder_without_a_first_save_cannot_be_resumed_but_started_over(
     assert sorted(path.name for path in run.iterdir()) == [
         ".lock", "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", ["mine", '{"step": 1}', "{}"])
+def test_files_of_the_user_that_only_have_our_names_are_left_unchanged(
+    text_file: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    for more in ([], ["--hidden-size", "60000"]):  # one that could start, and one too large
+        result = command("train", text_file, "--steps", "2", *TINY, *more, "--out", folder)
+        assert result.exit_code == 1
+        assert "already exists" in result.stderr
+    assert (folder / name).read_text() == content
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_a_folder_with_other_files_is_refused_and_left_unchanged(

@@ -111,3 +111,9 @@ def test_a_sampler_generates_until_enough_records_are_found() -> None:
     few = RecordFilter(20, keep="^$", max_tries=30)
     assert not list(sampler.records(SampleConfig(seed=1), few, "a"))
     assert few.counts.generated == 30
+
+
+@pytest.mark.parametrize("command", ["", "  "])
+def test_an_empty_validator_is_refused(command: str) -> None:
+    with pytest.raises(SettingError, match="validator"):
+        RecordFilter(3, validator=command)
