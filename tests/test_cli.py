@@ -310,3 +310,9 @@ def test_auto_is_the_same_as_leaving_an_option_out(text_file: Path, tmp_path: Pa
         assert result.exit_code == 0, result.stderr
     first, second = (checkpoint.load(tmp_path / n / "last.safetensors") for n in ("one", "two"))
     assert first.train == second.train
+
+
+def test_a_window_without_its_protocol_is_refused(run_folder: Path) -> None:
+    result = charnn("eval", run_folder, "--window", "64")
+    assert result.exit_code == 2
+    assert "--window needs --protocol window" in result.stderr

@@ -69,7 +69,7 @@ def restart_advice(folder: Path) -> str:
     """Return the message about such a folder."""
     return (
         f"{folder}: the run was stopped before its first save; start it again with the same text "
-        f"and `out={folder}`"
+        f"and `out={str(folder)!r}`"
     )
 
 

@@ -480,3 +480,14 @@ def test_a_resumed_run_keeps_its_number_of_threads(
         charnn.resume(run)
     assert used == [os.cpu_count()]
     assert torch.get_num_threads() == 1, "the caller's number of threads was not restored"
+
+
+def test_the_advice_to_start_a_run_again_names_its_folder_as_a_shell_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, typed in (("0x10", "0x10"), ("None", "None"), ("my run", "'my run'")):
+        Path(name).mkdir()
+        (Path(name) / "run.json").write_text('{"versions": {"charnn": "0.1.0"}}')
+        result = command("train", "--resume", "--out", name)
+        assert f"--out {typed}" in result.stderr

@@ -51,6 +51,9 @@ def command(
       charnn eval corpus
       charnn eval corpus other.txt --protocol window --json
     """
+    source = click.get_current_context().get_parameter_source("window")
+    if source is click.core.ParameterSource.COMMANDLINE and protocol != "window":
+        raise click.UsageError("--window needs --protocol window")
     path, texts = split_checkpoint(arguments)
 
     from charnn.device import pick_device
