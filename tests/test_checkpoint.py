@@ -21,8 +21,8 @@ from charnn.text.corpus import open_corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
 from charnn.training.plan import Plan
+from tests.attack.hostile import with_fields
 from tests.conftest import TINY, charnn
-from tests.hostile import with_fields
 
 PACKAGE = Path(__file__).parent.parent / "charnn"
 

@@ -28,8 +28,8 @@ from charnn.sampling.sampler import Sampler
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
 from charnn.training.plan import Plan
+from tests.attack.hostile import ATTACKS, Hostile, with_fields, with_tensors
 from tests.conftest import words
-from tests.hostile import ATTACKS, Hostile, with_fields, with_tensors
 
 CPU = torch.device("cpu")
 STOP = SNAPSHOT_EVERY + 1  # so that `last` contains a snapshot besides the current state

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from charnn.runs.folder import LOCK
+from tests.attack.checks import contents, one_line_error
 from tests.conftest import TINY, charnn, words
 
 TRAIN = f"train text.txt {shlex.join(TINY)} --steps 2 --out new"
@@ -65,15 +65,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _train(text: str, out: str) -> None:
     result = charnn("train", text, "--steps", "2", *TINY, "--out", out, "--quiet")
     assert result.exit_code == 0, result.stderr
-
-
-def contents(folder: Path) -> dict[Path, bytes | None]:
-    """Return every path below the folder with its content; who last locked a run is left out."""
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-        if path.name != LOCK
-    }
 
 
 # What is typed after `charnn`, the exit code, and texts that stderr must contain.
@@ -296,16 +287,9 @@ def test_bad_input_gets_one_clear_line_and_changes_nothing(
 ) -> None:
     monkeypatch.chdir(desk)
     before = contents(desk)
-    result = charnn(*shlex.split(line), stdin="some text from stdin")
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code == code, result.stderr
-    assert result.stdout == ""
-    if code == 1:
-        errors = [part for part in result.stderr.splitlines() if part.startswith("error: ")]
-        assert len(errors) == 1
-        assert result.stderr.endswith(f"{errors[0]}\n")
+    error = one_line_error(*shlex.split(line), code=code, stdin="some text from stdin")
     for some in said:
-        assert some in result.stderr
+        assert some in error
     assert contents(desk) == before
 
 
