@@ -78,7 +78,18 @@ class Figures(Settings):
 
     step: int = _count("Updates made.")
     parameters: int = _count("Weights of the network.")
-    val_nats_per_char: float | None = setting("Loss of the best validation.", default=None)
+    val_nats_per_char: float | None = setting(
+        "Loss of the best validation, which may have read only a part of the text.", default=None
+    )
+    full_val_nats_per_char: float | None = setting(
+        "Loss on the whole validation part.", default=None
+    )
+
+    @property
+    def nats_per_char(self) -> float | None:
+        """Loss on the whole validation part if it is known, else that of the best validation."""
+        full = self.full_val_nats_per_char
+        return self.val_nats_per_char if full is None else full
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ class ValidationConfig(Settings):
 
     val_every: int = setting("Steps between validations.", low=1)
     val_characters: int = setting(
-        "Number of characters read by each validation.", default=1_000_000, low=2
+        "Number of characters read by each validation, spread evenly.", default=1_000_000, low=2
     )
     patience: int = setting(
         "Stop after this many validations without improvement; 0 disables early stopping.",

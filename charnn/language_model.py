@@ -69,7 +69,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         model, figures = self.checkpoint.model, self.checkpoint.figures
-        nats = figures.val_nats_per_char
+        nats = figures.nats_per_char
         loss = "" if nats is None else f", {nats:.4f} nats/char"
         return (
             f"<LanguageModel {model.num_layers}x{model.hidden_size} {model.cell}, "

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from charnn.checkpoint import Figures, load
 from charnn.cli.signals import StopOnSignal
 from charnn.cli.terminal import STDERR, for_stream, is_quiet, show, status
 from charnn.config import SampleConfig
@@ -61,13 +62,13 @@ def _show_end(run: Run, stopped_by: int) -> int:
         command = f"torchrun --nproc-per-node {size} -m charnn" if size > 1 else "charnn"
         status(f"  {command} train {text}--out {folder} --resume")
         return 128 + stopped_by
-    metrics = run.metrics
     if run.state.step < run.train.steps:
         patience = f"no better validation in {run.validation.patience}"
         status(f"stopped early, after step {run.state.step:,}: {patience}")
-    status(f"best: {_figure(metrics.best_nats)} at step {metrics.best_step:,}; next:")
+    figures = load(run.folder / BEST, weights=False).figures
+    status(f"best: {_figure(figures)}, at step {figures.step:,}; next:")
     status(f"  charnn sample {folder}")
-    if metrics.best_nats is not None and STDIN_NAME not in run.corpus.sources:
+    if figures.nats_per_char is not None and STDIN_NAME not in run.corpus.sources:
         status(f"  charnn eval {folder}")
     show(str(run.folder / BEST))
     return 0
@@ -141,10 +142,14 @@ def _short(score: Score | None) -> str:
     return f"{score.nats_per_char:.4f} ({score.bits_per_char:.4f} bits)"
 
 
-def _figure(nats: float | None) -> str:
+def _figure(figures: Figures) -> str:
+    """Return how good a model is, and on which text."""
+    nats = figures.nats_per_char
     if nats is None:
-        return "not measured"
-    return f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char"
+        return "not measured, for want of a validation text"
+    full = figures.full_val_nats_per_char is not None
+    where = "on the whole validation text" if full else "on a sample of the validation text"
+    return f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char {where}"
 
 
 def _sample_line(report: Validation, run: Run) -> str:

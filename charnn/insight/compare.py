@@ -15,6 +15,7 @@ from charnn.text.records import indices_of
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.plan import Budget, Plan, PlanRequest, plan_run
 from charnn.training.state import TrainState
+from charnn.training.validations import MAX_VALIDATION_SYMBOLS
 
 # Everything but the cell is the same, and nothing is set that is known to favour one of them.
 SETTINGS = {
@@ -70,5 +71,5 @@ def run_trial(
     untrained = measure_reach(state.network, text, distance, positions)
     yield from train_steps(state, batches, train, train.steps)
     trained = measure_reach(state.network, text, distance, positions)
-    score = evaluate(state.network, text, "lanes")
+    score = evaluate(state.network, text, "lanes", symbols=MAX_VALIDATION_SYMBOLS)
     yield Trial(plan.model.cell, untrained, trained, state.step, score.nats_per_char)

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from charnn.errors import SettingError, TextError
 from charnn.model.network import CharNetwork, predicting
-from charnn.text.records import Records, Text
+from charnn.text.records import Records, Text, first_part
 from charnn.text.tokenizer import Indices
 from charnn.words import plural
 
 MAX_ACTIVATIONS = 1 << 24  # activations and logits in memory at once: 64 MB in float32
 MAX_LANES = 64
-MAX_LANES_CHARACTERS = 1_000_000
 WARM_UP = 256  # characters that a lane reads before its targets count
 MAX_RECORDS = 256  # records that are read side by side
 
@@ -54,6 +53,7 @@ def evaluate(
     protocol: str,
     window: int = 256,
     between: Callable[[], None] = lambda: None,
+    symbols: int | None = None,
 ) -> Score:
     """Return the score of the N - 1 targets of a text of N symbols.
 
@@ -61,18 +61,20 @@ def evaluate(
 
     - `stream`: one pass from the zero state, with the state carried to the last character;
     - `window`: consecutive windows of `window` targets, each from the zero state, the last shorter;
-    - `lanes`: at most 64 parallel lanes over at most the first million characters. Each lane reads
-      256 characters that do not count first. Close to `stream` and much faster.
+    - `lanes`: at most 64 parallel lanes over the whole text, or over about `symbols` of it that are
+      spread evenly. Each lane first reads 256 characters that do not count. Close to `stream` and
+      much faster.
 
-    Records have N targets. Each is read from the zero state, after a line end, and `protocol` is
-    ignored. `between` is called after each piece of work; it may raise to stop the evaluation.
+    Records have N targets. Each is read from the zero state, after a line end; `protocol` is
+    ignored, and `symbols` stands for the first records, which are in random order. `between` is
+    called after each piece of work; it may raise to stop the evaluation.
 
     >>> evaluate(network, corpus.validation, "stream").bits_per_char
     2.0
     """
     if isinstance(text, Records):
-        return _score_of_records(network, text, between)
-    indices = text
+        return _score_of_records(network, first_part(text, symbols or len(text)), between)
+    indices, layout = text, lanes_layout(min(len(text), symbols or len(text)))
     if len(indices) < 2:
         raise TextError(
             f"a text of {plural(len(indices), 'character')} has nothing to predict; "
@@ -81,7 +83,7 @@ def evaluate(
     protocols = {
         "stream": lambda: _stream(network, indices),
         "window": lambda: _window(network, indices, window),
-        "lanes": lambda: _lanes(network, indices),
+        "lanes": lambda: _lanes(network, indices, layout),
     }
     if protocol not in protocols:
         raise SettingError(f"`protocol` must be one of {', '.join(protocols)}, not {protocol!r}")
@@ -92,7 +94,7 @@ def evaluate(
         for part in protocols[protocol]():
             nats += part
             between()
-    counted = lanes_layout(len(indices)).counted if protocol == "lanes" else len(indices) - 1
+    counted = layout.counted if protocol == "lanes" else len(indices) - 1
     return Score(nats, counted)
 
 
@@ -155,17 +157,17 @@ class LanesLayout:
 
 
 def lanes_layout(symbols: int) -> LanesLayout:
-    """Return the layout of the protocol `lanes` for a text of this many symbols."""
-    targets = min(symbols - 1, MAX_LANES_CHARACTERS)
+    """Return the layout of the protocol `lanes` for reading this many symbols."""
+    targets = max(1, symbols - 1)
     warm_up = min(WARM_UP, targets // 2)
     lanes = max(1, min(MAX_LANES, (targets - warm_up) // WARM_UP))
     return LanesLayout(lanes, (targets - warm_up) // lanes, warm_up)
 
 
-def _lanes(network: CharNetwork, indices: Indices) -> Iterator[float]:
-    layout = lanes_layout(len(indices))
-    starts = np.arange(layout.lanes) * layout.length
-    rows = np.stack([indices[s : s + layout.warm_up + layout.length + 1] for s in starts])
+def _lanes(network: CharNetwork, indices: Indices, layout: LanesLayout) -> Iterator[float]:
+    length = layout.warm_up + layout.length + 1
+    apart = (len(indices) - length) // max(1, layout.lanes - 1)  # from start to start
+    rows = np.stack([indices[lane * apart :][:length] for lane in range(layout.lanes)])
     yield from _read(network, rows, network.zero_state(layout.lanes), layout.warm_up)
 
 

@@ -31,8 +31,8 @@ from charnn.training.plan import (
     check_precision,
     check_threads,
     epoch_steps,
-    plan_validation,
 )
+from charnn.training.validations import plan_validation
 from charnn.words import plural
 
 log = logging.getLogger(__name__)

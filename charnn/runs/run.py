@@ -1,6 +1,7 @@
 """A run in its folder: training with validations, the best and the last checkpoint, metrics."""
 
 import functools
+import logging
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +23,15 @@ from charnn.runs.saver import Saver
 from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.bloom import BloomFilter
 from charnn.text.corpus import Corpus
-from charnn.text.records import Records, first_part
+from charnn.text.records import Records, mean_record_length
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.plan import Plan
 from charnn.training.state import TrainState
+from charnn.training.validations import MAX_VALIDATION_SYMBOLS, affords_full, symbols_per_step
+
+log = logging.getLogger(__name__)
 
 METRICS_LINES = 1000  # steps of a run that are logged, about
 
@@ -171,6 +175,9 @@ class Run:
             ):
                 yield from self._reports()
             self.save()
+        if self.world.is_main and self.finished:
+            with thread_count(self.threads):
+                yield from self._measure_best()
 
     def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:
@@ -251,21 +258,51 @@ class Run:
             return
         score = None
         if len(self.corpus.validation) > 1:
-            text = first_part(self.corpus.validation, self.validation.val_characters)
             try:
-                score = evaluate(self.state.network, text, "lanes", between=self._raise_if_stopping)
+                score = self._evaluate(self.state.network, self.validation.val_characters)
             except _StoppedError:
                 return
         nats = None if score is None else score.nats_per_char
+        full = nats if self.validation.val_characters >= len(self.corpus.validation) else None
         best = self.metrics.is_best(nats)
         if best:  # the model before its line: a line without the model would hide a worse one
             try:
                 parameters = self.state.network.parameter_count()
-                self.saver.save_best(self._checkpoint(Figures(self.state.step, parameters, nats)))
+                figures = Figures(self.state.step, parameters, nats, full)
+                self.saver.save_best(self._checkpoint(figures))
             except CharnnError as error:
                 yield _will_retry(error)
         self.metrics.validation(self.state.step, nats)
         yield Validation(self.state.step, score, best, self.state.network)
+
+    def _measure_best(self) -> Iterator[TrainingWarning]:
+        """Measure the best model on the whole validation part, and note the result in `best`.
+
+        Validations read only a part of a long text, and the best of many is the luckiest.
+        """
+        text, train = self.corpus.validation, self.train
+        trained = train.steps * symbols_per_step(train, mean_record_length(self.corpus.train))
+        try:
+            best = checkpoint.load(self.folder / BEST)
+            figures = best.figures
+            if figures.val_nats_per_char is None or figures.full_val_nats_per_char is not None:
+                return
+            if not affords_full(trained, len(text)):
+                return
+            if len(text) > MAX_VALIDATION_SYMBOLS:  # it takes a while
+                log.info(f"measuring the best model on all {len(text):,} symbols of its text")
+            score = self._evaluate(best.network(self.context.device), len(text))
+            measured = replace(figures, full_val_nats_per_char=score.nats_per_char)
+            self.saver.save_best(replace(best, figures=measured))
+        except _StoppedError:
+            return
+        except CharnnError as error:
+            yield TrainingWarning(f"the best model is not measured on all of its text: {error}")
+
+    def _evaluate(self, network: CharNetwork, symbols: int) -> Score:
+        """Return the network's score on so many symbols of the validation part, spread evenly."""
+        text, between = self.corpus.validation, self._raise_if_stopping
+        return evaluate(network, text, "lanes", between=between, symbols=symbols)
 
     def _raise_if_stopping(self) -> None:
         if self.stopping:

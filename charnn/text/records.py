@@ -74,15 +74,13 @@ def indices_of(text: Text) -> Indices:
     return text.indices if isinstance(text, Records) else text
 
 
-def first_part(text: Text, symbols: int) -> Text:
-    """Return the first `symbols` of a text, extended to the end of the last record if any."""
-    if not isinstance(text, Records):
-        return text[:symbols]
-    if len(text) <= symbols:
-        return text
-    ends = np.flatnonzero(text.indices[symbols - 1 :] == text.newline)
-    stop = symbols + int(ends[0]) if len(ends) else len(text)
-    return Records(text.indices[:stop], text.newline)
+def first_part(records: Records, symbols: int) -> Records:
+    """Return the records in the first `symbols` of the text, and the record that they end in."""
+    if len(records) <= symbols:
+        return records
+    ends = np.flatnonzero(records.indices[symbols - 1 :] == records.newline)
+    stop = symbols + int(ends[0]) if len(ends) else len(records)
+    return Records(records.indices[:stop], records.newline)
 
 
 def mean_record_length(text: Text) -> float | None:

@@ -12,7 +12,7 @@ from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError
-from charnn.model.evaluate import MAX_LANES_CHARACTERS, lanes_layout
+from charnn.model.evaluate import lanes_layout
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
 from charnn.training import recipe
@@ -20,12 +20,13 @@ from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, check_memory, parameter_count
 from charnn.training.recipe import SIZES, Candidate, Facts, candidate
 from charnn.training.speed import Speed, SpeedTest
+from charnn.training.validations import (
+    affords_full,
+    plan_validation,
+    plan_validations,
+    symbols_per_step,
+)
 
-VALIDATION_SHARE = 0.08  # of the cost of training; the promise is under a tenth
-MAX_VALIDATIONS = 20
-MIN_VALIDATIONS = 10  # rather than fewer, each reads less of a long validation part
-MIN_VALIDATION_SYMBOLS = 2_000  # less would be noise
-FORWARD_COST = 1 / 3  # of a training step: the backward pass costs two forward passes
 MIN_STEPS = 10
 MAX_EPOCHS = 20  # a run of minutes ends here
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
@@ -253,21 +254,15 @@ def _affordable_steps(
     speed = speedometer.measure(model, train, measured, facts.threads)
     left = max(0.0, budget.seconds - speedometer.elapsed())
     rough = max(1, math.ceil(left / speed.step))  # measuring may have used up the budget
-    every, _, read = _validations(rough, window, facts.val_symbols)
+    every, characters, read = plan_validations(rough, window, facts.val_symbols)
     left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
+    if characters < facts.val_symbols and affords_full(rough * window, facts.val_symbols):
+        left -= speed.validated_character * lanes_layout(facts.val_symbols).characters_read
     most = math.ceil(MAX_EPOCHS * facts.train_symbols / window)
     steps = max(MIN_STEPS, min(most, int(left / speed.step)))
     slower = speed.step / speed.undisturbed
     busy = f"; the machine is busy, so steps take {slower:.1f} times as long"
     return steps, busy if slower > BUSY_FACTOR else ""
-
-
-def symbols_per_step(train: TrainConfig, record_length: float | None) -> float:
-    """Return the mean symbols that a step reads: of records, one per lane, or the part of it that
-    fits a window."""
-    if record_length is None:
-        return train.batch_size * train.seq_len
-    return train.batch_size * record_length / math.ceil(record_length / train.seq_len)
 
 
 def epoch_steps(
@@ -276,28 +271,6 @@ def epoch_steps(
     """Return the steps that make `epochs` passes over a text of `symbols`."""
     steps = min(epochs * symbols / symbols_per_step(train, record_length), 1e15)
     return max(1, math.ceil(steps))
-
-
-def plan_validation(
-    train: TrainConfig, symbols: int, given: Mapping[str, Any], record_length: float | None = None
-) -> ValidationConfig:
-    """Return when to validate, on a validation part of `symbols`."""
-    window = symbols_per_step(train, record_length)
-    every, characters, _ = _validations(train.steps, window, symbols)
-    values = {"val_every": every, "val_characters": characters} | dict(given)
-    return ValidationConfig(**{k: v for k, v in values.items() if k in ValidationConfig.names()})
-
-
-def _validations(steps: int, window: float, symbols: int) -> tuple[int, int, int]:
-    """Return the steps between validations, the characters of the validation part that each may
-    use, and the characters that go through the network for it."""
-    affordable = VALIDATION_SHARE * steps * window / FORWARD_COST
-    characters = int(affordable / MIN_VALIDATIONS)
-    characters = max(2, min(max(characters, MIN_VALIDATION_SYMBOLS), MAX_LANES_CHARACTERS, symbols))
-    read = lanes_layout(characters).characters_read if symbols > 1 else 0
-    often = int(affordable / read) if read else MAX_VALIDATIONS
-    often = max(1, min(often, MAX_VALIDATIONS, steps // MIN_VALIDATIONS))
-    return math.ceil(steps / often), characters, read
 
 
 def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -> str:

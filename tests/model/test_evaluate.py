@@ -70,8 +70,23 @@ def test_lanes_count_each_target_at_most_once_and_stay_in_the_text(symbols: int)
     layout = lanes_layout(symbols)
     assert layout.lanes in range(1, 65)
     assert layout.length >= 1
-    assert layout.warm_up + layout.counted <= min(symbols - 1, 1_000_000)
-    assert layout.warm_up + layout.counted > min(symbols - 1, 1_000_000) - layout.lanes
+    assert layout.warm_up + layout.counted <= symbols - 1
+    assert layout.warm_up + layout.counted > symbols - 1 - layout.lanes
+
+
+def test_a_part_of_the_text_is_spread_evenly_over_all_of_it(network: CharNetwork) -> None:
+    indices = text(50_000)
+    layout = lanes_layout(5_000)
+    apart = (len(indices) - layout.warm_up - layout.length - 1) // (layout.lanes - 1)
+    rows = [indices[lane * apart :][: layout.warm_up + layout.length + 1] for lane in range(19)]
+    assert layout.lanes == 18
+    assert len(rows[-2]) == layout.warm_up + layout.length + 1  # the last lane ends with the text
+    assert len(indices) - 17 * apart - len(rows[-2]) < layout.lanes
+    expected = sum(nats(network, row, 10**9) for row in rows[:18])
+    expected -= sum(nats(network, row[: layout.warm_up + 1], 10**9) for row in rows[:18])
+    score = evaluate(network, indices, "lanes", symbols=5_000)
+    assert score.characters == layout.counted
+    assert score.nats == pytest.approx(expected, rel=1e-10)
 
 
 def test_lanes_are_warmed_up_on_the_characters_before_them(network: CharNetwork) -> None:

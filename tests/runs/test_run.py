@@ -14,6 +14,7 @@ from charnn import checkpoint, files
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
+from charnn.model.evaluate import evaluate
 from charnn.runs import saver
 from charnn.runs.folder import METRICS
 from charnn.runs.run import Run, RunContext, Validation
@@ -156,6 +157,42 @@ def test_best_is_the_model_with_the_lowest_validation_loss(tmp_path: Path, corpu
     assert best.figures.val_nats_per_char == min(scores.values())
     assert best.figures.step == min(scores, key=lambda step: scores[step])
     assert not best.training_tensors
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_best_model_is_measured_on_the_whole_validation_part_at_the_end(
+    tmp_path: Path, corpus: Corpus, stopped: bool
+) -> None:
+    run = start_run(tmp_path / "run", corpus, validation=ValidationConfig(2, val_characters=50))
+    if stopped:  # the measure is made up for when the run goes on
+        stop_at(run, 4)
+        run = resume(run)
+    finish(run)
+    best = checkpoint.load(tmp_path / "run" / "best.safetensors")
+    whole = evaluate(best.network(), corpus.validation, "lanes").nats_per_char
+    assert best.figures.full_val_nats_per_char == whole == best.figures.nats_per_char
+    assert best.figures.val_nats_per_char != whole
+    assert best.figures.step == run.metrics.best_step
+
+
+def test_validations_that_read_everything_need_no_other_measure(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    run = start_run(tmp_path / "run", corpus)
+    stop_at(run, 3)
+    figures = checkpoint.load(tmp_path / "run" / "best.safetensors").figures
+    assert figures.full_val_nats_per_char == figures.val_nats_per_char is not None
+
+
+def test_a_measure_that_would_take_long_is_left_out(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charnn.training.validations.ALWAYS_FULL", 0)
+    run = start_run(tmp_path / "run", corpus, validation=ValidationConfig(2, val_characters=50))
+    finish(run)
+    figures = checkpoint.load(tmp_path / "run" / "best.safetensors").figures
+    assert figures.full_val_nats_per_char is None
+    assert figures.nats_per_char == figures.val_nats_per_char
 
 
 def test_patience_stops_a_run_that_no_longer_improves(tmp_path: Path, corpus: Corpus) -> None:

@@ -11,10 +11,11 @@ from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError
 from charnn.model.evaluate import lanes_layout
 from charnn.training import plan as module
-from charnn.training import recipe
+from charnn.training import recipe, validations
 from charnn.training.plan import Budget, Plan, make_plan
 from charnn.training.recipe import SIZES, Facts
 from charnn.training.speed import Speed
+from charnn.training.validations import affords_full
 
 
 @dataclass
@@ -90,6 +91,9 @@ def test_training_validating_and_saving_fit_the_minutes(
     read = lanes_layout(min(val_symbols, plan.validation.val_characters)).characters_read
     seconds = 2.0 + plan.train.steps * speed.step
     seconds += validations * (read * speed.validated_character + speed.save)
+    trained = plan.train.steps * plan.train.batch_size * plan.train.seq_len
+    if plan.validation.val_characters < val_symbols and affords_full(trained, val_symbols):
+        seconds += lanes_layout(val_symbols).characters_read * speed.validated_character
     if plan.train.steps > module.MIN_STEPS:
         assert seconds <= 60 * minutes + speed.step
 
@@ -100,8 +104,8 @@ def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
 ) -> None:
     validation = planned(Budget(steps=steps), Facts(10**6, val_symbols, 65, 1)).validation
     assert 1 <= validation.val_every <= steps
-    validations = -(-steps // validation.val_every)
-    assert validations <= module.MAX_VALIDATIONS + 1
+    count = -(-steps // validation.val_every)
+    assert count <= validations.MAX_VALIDATIONS + 1
     if validation.val_every < steps:
         forward = lanes_layout(min(val_symbols, validation.val_characters)).characters_read / 3
         assert steps // validation.val_every * forward < 0.1 * steps * 1024

@@ -52,7 +52,8 @@ def command(checkpoint: tuple[str, ...], as_json: bool) -> None:
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the most important of it as names and texts."""
     model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
-    nats = figures.get("val_nats_per_char")
+    full = figures.get("full_val_nats_per_char")
+    nats = figures.get("val_nats_per_char") if full is None else full
     lines = [
         ("checkpoint", about["checkpoint"]),
         (
@@ -77,7 +78,11 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if nats is not None:
         lines.append(
-            ("validation", f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char (lanes)")
+            (
+                "validation",
+                f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char "
+                + ("(lanes)" if full is not None else "(lanes, on a sample)"),
+            )
         )
     run = about["run"]
     if "command" in run:

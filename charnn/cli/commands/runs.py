@@ -49,7 +49,7 @@ def _line(folder: Path) -> str:
     best = checkpoint.load(path, weights=False)
     last = folder / LAST
     newest = checkpoint.load(last, weights=False) if last.exists() else best
-    model, nats = best.model, best.figures.val_nats_per_char
+    model, nats = best.model, best.figures.nats_per_char
     size = f"{model.num_layers} x {model.hidden_size} {model.cell}"
     steps = f"{newest.figures.step:,}/{newest.train.steps:,}"
     figure = "not validated" if nats is None else f"{nats:.4f} nats/char"

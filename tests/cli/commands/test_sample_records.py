@@ -168,7 +168,7 @@ def test_the_line_end_before_a_record_is_no_repetition(names_run: Path) -> None:
 def test_records_longer_than_a_validation_is_are_validated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charnn.training.plan.MIN_VALIDATION_SYMBOLS", 10)
+    monkeypatch.setattr("charnn.training.validations.MIN_VALIDATION_SYMBOLS", 10)
     lines = [words(300, seed).replace("\n", " ") for seed in range(30)]
     (tmp_path / "long.txt").write_text("\n".join(lines) + "\n")
     options: tuple[str | Path, ...] = (
