@@ -36,6 +36,7 @@ from charnn.files import explained, replace_proven, replacing
 from charnn.model.network import CharNetwork
 from charnn.text.bloom import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
+from charnn.torch_modes import default_torch_modes
 from charnn.version import __version__
 
 FORMAT = 1
@@ -121,9 +122,11 @@ class Checkpoint:
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)
     known: BloomFilter | None = None  # the training records, if the text consists of records
 
+    @default_torch_modes()
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
         """Return the network with its weights, in evaluation mode on `device`."""
-        network = CharNetwork(self.model)
+        with torch.random.fork_rng(devices=()):  # the constructor draws weights
+            network = CharNetwork(self.model)
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
 
@@ -159,6 +162,7 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
                 file.write(data)
 
 
+@default_torch_modes()
 def load(path: Path, *, weights: bool = True) -> Checkpoint:
     """Read a checkpoint; its tensors are on the CPU, wherever it was trained.
 

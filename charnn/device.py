@@ -91,13 +91,12 @@ def thread_count(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_deterministic(device: torch.device) -> None:
-    """Restrict PyTorch to kernels that give the same bits each time, for the rest of the process.
+def make_deterministic() -> None:
+    """Restrict PyTorch to kernels that give the same bits each time.
 
     Only CUDA needs this. cuBLAS, which cuDNN's recurrent layers use, reads the environment
     variable at its first use (see PyTorch's notes on nn.LSTM and on reproducibility).
     """
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

@@ -24,6 +24,7 @@ from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.settings import SampleSettings
 from charnn.text.records import Records, Text, indices_of, split_records
+from charnn.torch_modes import default_torch_modes
 
 Stop = str | Sequence[str]
 PRODUCTS: dict[str, type[Product]] = {
@@ -46,6 +47,7 @@ class RecordSamples(Iterator[Sample]):
 class LanguageModel:
     """A trained model, as `charnn.load` returns it. Threads may share it."""
 
+    @default_torch_modes()
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -165,6 +167,7 @@ class LanguageModel:
         samples = self._sampler.records(SampleConfig.from_json(settings), wanted, prime)
         return RecordSamples(samples, wanted.counts)
 
+    @default_torch_modes()
     def beam(self, width: int, prime: str = "", *, length: int, stop: Stop = ()) -> list[Sample]:
         """Return the likeliest texts after `prime` that a beam search of that width finds, the
         best first.
@@ -175,6 +178,7 @@ class LanguageModel:
         """
         return self._sampler.beam(SampleConfig(length=length), width, prime, _criteria(stop))
 
+    @default_torch_modes()
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
         """Return how well the model predicts `text`, which needs two characters or more.
 
@@ -189,6 +193,7 @@ class LanguageModel:
         """
         return evaluate(self.network, self._read(text), protocol, window)
 
+    @default_torch_modes()
     def inspect(self, text: str) -> Trace:
         """Return the gates and states [T, L, H] after each symbol of `text`, and the logits.
 
@@ -200,6 +205,7 @@ class LanguageModel:
         """
         return trace_text(self.network, self.tokenizer, text, self.checkpoint.text.lines)
 
+    @default_torch_modes()
     def find_units(
         self,
         text: str | None = None,
@@ -222,6 +228,7 @@ class LanguageModel:
         tracked = PROPERTIES if properties is None else properties
         return find_units(self.network, self.tokenizer, read, tracked, best)
 
+    @default_torch_modes()
     def gradients(
         self, text: str | None = None, *, distance: int = 200, positions: int = 256
     ) -> Reach:

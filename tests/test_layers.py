@@ -17,13 +17,14 @@ for room, rooms in (
     ("files", ("errors",)),
     ("config", ("errors",)),
     ("device", ("errors",)),
+    ("torch_modes", ("device",)),
     ("cuda_graph", ()),
     ("text", ("files", "config")),
     ("model", ("text",)),
-    ("checkpoint", ("model", "version")),
-    ("training", ("checkpoint", "device", "cuda_graph")),
+    ("checkpoint", ("model", "torch_modes", "version")),
+    ("training", ("checkpoint", "cuda_graph")),
     ("runs", ("training",)),
-    ("sampling", ("checkpoint", "device", "cuda_graph")),  # knows nothing of training or runs
+    ("sampling", ("checkpoint", "cuda_graph")),  # knows nothing of training or runs
     ("insight", ("runs", "sampling")),
     ("settings", ()),
     ("language_model", ("insight", "settings")),

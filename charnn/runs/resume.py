@@ -22,6 +22,7 @@ from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
+from charnn.torch_modes import default_torch_modes
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, check_memory, memory_explained
 from charnn.training.optimizer import learning_rate
@@ -90,6 +91,7 @@ def resume_run(
         yield run
 
 
+@default_torch_modes()
 def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Checkpoint) -> Run:
     """Return the run; one whose schedule became longer is saved with it."""
     extended = plan.train != last.train

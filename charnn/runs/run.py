@@ -24,6 +24,7 @@ from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.bloom import BloomFilter
 from charnn.text.corpus import Corpus
 from charnn.text.records import Records, mean_record_length
+from charnn.torch_modes import in_default_torch_modes
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
@@ -168,6 +169,10 @@ class Run:
         Raises:
             CharnnError: the run cannot be saved at its beginning or at its end.
         """
+        deterministic = self.train.deterministic and self.context.device.type == "cuda"
+        return in_default_torch_modes(self._all_reports(), deterministic)
+
+    def _all_reports(self) -> Generator[Report, None, None]:
         if not self.world.broadcast(lambda: self.finished):
             with (
                 thread_count(self.threads),

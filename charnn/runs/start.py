@@ -26,6 +26,7 @@ from charnn.runs.opening import open_model
 from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.records import Records
+from charnn.torch_modes import default_torch_modes
 from charnn.training.cudnn import CudaDevice, unmet_conditions
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.init_from import adapt_weights, vocabulary_changes
@@ -126,6 +127,7 @@ def check_same_text(corpus: Corpus, world: World) -> None:
         )
 
 
+@default_torch_modes()
 def _plan(request: RunRequest, material: Material, device: torch.device, world: World) -> Plan:
     if request.plan.budget.minutes is not None:
         log.info(f"timing this machine ({device}) for a few seconds")
@@ -134,6 +136,7 @@ def _plan(request: RunRequest, material: Material, device: torch.device, world: 
     return plan_run(request.plan, material.corpus, device, material.init_from, world)
 
 
+@default_torch_modes()
 def _make_run(
     request: RunRequest, context: RunContext, plan: Plan, init_from: Checkpoint | None
 ) -> Run:

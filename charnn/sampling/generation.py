@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from charnn.sampling.filters import FilterChain
+from charnn.torch_modes import default_torch_modes
 
 T = TypeVar("T")
 
@@ -25,7 +26,8 @@ class Generation(Iterator[T]):
 
     def __next__(self) -> T:
         """Return the next text or piece."""
-        return next(self._items)
+        with default_torch_modes():
+            return next(self._items)
 
     def through(self, step: Callable[["Generation[T]"], Iterator[T]]) -> "Generation[T]":
         """Return the generation of what `step` yields from this one."""

@@ -15,6 +15,7 @@ from charnn.device import thread_count
 from charnn.model.evaluate import evaluate, lanes_layout
 from charnn.text.batches import batches_of
 from charnn.text.records import Text, indices_of
+from charnn.torch_modes import default_torch_modes
 from charnn.training.loop import StepReport, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.state import TrainState
@@ -61,7 +62,11 @@ class SpeedTest:
     ) -> Speed:
         """Train a throw-away copy for about `seconds` after a warm-up, with `threads` CPU threads
         (0: as many as torch is set to)."""
-        with thread_count(threads), memory_explained(model, train):
+        with (
+            thread_count(threads),
+            memory_explained(model, train),
+            default_torch_modes(train.deterministic and self._device.type == "cuda"),
+        ):
             return self._measure(model, train, seconds)
 
     def _measure(self, model: ModelConfig, train: TrainConfig, seconds: float) -> Speed:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from charnn.checkpoint import Progress
 from charnn.config import ModelConfig, TrainConfig
-from charnn.device import make_deterministic
 from charnn.errors import CheckpointError
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
@@ -68,8 +67,6 @@ class TrainState:
         `lanes` counts the lanes of the whole world. The weights are drawn unless they are given.
         """
         keep_freed_memory()
-        if config.deterministic:
-            make_deterministic(device)
         callers = _random_state(device)
         torch.manual_seed(config.seed)
         # Built on the CPU first, so that the initial weights are equal on every device.
