@@ -71,7 +71,7 @@ def _set_deterministic(enabled: bool, warn_only: bool) -> None:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
-def _are_default() -> bool:
+def are_default() -> bool:
     """Return True if every mode has PyTorch's default, so that there is nothing to set aside."""
     return (
         torch.is_grad_enabled()
@@ -92,7 +92,7 @@ def default_torch_modes(deterministic: bool = False) -> Iterator[None]:
     With `deterministic`, PyTorch is restricted to kernels that give the same bits each time. Also
     decorates functions.
     """
-    if _are_default() and not deterministic:
+    if are_default() and not deterministic:
         yield
         return
     with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from charnn.sampling.filters import FilterChain
-from charnn.torch_modes import default_torch_modes
+from charnn.torch_modes import are_default, default_torch_modes
 
 T = TypeVar("T")
 
@@ -26,6 +26,8 @@ class Generation(Iterator[T]):
 
     def __next__(self) -> T:
         """Return the next text or piece."""
+        if are_default():  # a character of a small model takes hardly longer than the block below
+            return next(self._items)
         with default_torch_modes():
             return next(self._items)
 
