@@ -35,6 +35,7 @@ from charnn.errors import (
 from charnn.files import explained, replace_proven, replacing
 from charnn.model.network import CharNetwork
 from charnn.text.bloom import BloomFilter
+from charnn.text.records import RECORD_RULES
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.torch_modes import default_torch_modes
 from charnn.version import __version__
@@ -66,11 +67,28 @@ class CorpusFacts(Settings):
     records: int | None = setting(
         "Training records, if the text consists of records.", default=None, low=1, high=2**63 - 1
     )
+    known_records: int | None = setting(
+        "Records in the filter of known ones, if these are not the training records.",
+        default=None,
+        low=1,
+        high=2**63 - 1,
+    )
+    record_rules: int = setting(
+        "Version of the rules by which the text became records.",
+        default=1,
+        low=1,
+        high=RECORD_RULES,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise SettingError("sha256 is not 64 hexadecimal digits")
+
+    @property
+    def num_known(self) -> int | None:
+        """The number of records in the filter of known ones; None without one."""
+        return self.records if self.known_records is None else self.known_records
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ class Checkpoint:
     progress: Progress | None = None
     # Optimizer state, recurrent states and random generators; see `TrainState.tensors`.
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    known: BloomFilter | None = None  # the training records, if the text consists of records
+    known: BloomFilter | None = None  # the records of the user's list, if the text is one
 
     @default_torch_modes()
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
@@ -253,7 +271,7 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
         for p in (_WEIGHTS, _TRAINING)
     )
-    count, bits = loaded.corpus.records, tensors.get(_KNOWN)
+    count, bits = loaded.corpus.num_known, tensors.get(_KNOWN)
     known = None if bits is None or count is None else BloomFilter(bits.numpy(), count)
     return replace(loaded, weights=model_tensors, training_tensors=training_tensors, known=known)
 
@@ -298,12 +316,14 @@ def _check_sizes(file: Any, model: ModelConfig) -> None:
 
 
 def _check_known(file: Any, loaded: Checkpoint) -> None:
-    """Check the Bloom filter of the training records against the metadata."""
+    """Check the Bloom filter of the known records against the metadata."""
     present = _KNOWN in file.keys()  # noqa: SIM118
-    if present != loaded.text.lines or present != (loaded.corpus.records is not None):
+    facts = loaded.corpus
+    counted = {facts.records is not None, facts.num_known is not None}
+    if counted | {loaded.text.lines} != {present}:
         raise CheckpointError("texts of records, and no others, need a filter of their records")
     if present:
-        part, count = file.get_slice(_KNOWN), loaded.corpus.records or 0
+        part, count = file.get_slice(_KNOWN), facts.num_known or 0
         if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.num_bytes(count)]:
             raise CheckpointError("the filter of records does not fit the number of records")
         try:

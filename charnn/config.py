@@ -117,7 +117,7 @@ class TextConfig(Settings):
     )
     val_fraction: float = setting(
         "Share of the text, taken from its end, used for validation; 0 disables validation. "
-        "Records are assigned by hash.",
+        "Records are assigned by hash, the occurrences of frequent ones to both parts.",
         default=0.1,
         low=0.0,
         high=0.9,

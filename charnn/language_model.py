@@ -23,7 +23,7 @@ from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.settings import SampleSettings
-from charnn.text.records import Records, Text, indices_of, split_records
+from charnn.text.records import Text, indices_of, records_of
 from charnn.torch_modes import default_torch_modes
 
 Stop = str | Sequence[str]
@@ -144,7 +144,8 @@ class LanguageModel:
 
         Args:
             unique: no record twice.
-            novel: no record of the training list; a Bloom filter in the checkpoint knows them.
+            novel: no record of the training or validation list; a Bloom filter in the checkpoint
+                knows them.
             keep: a regular expression that must be found in the record.
             validator: a function of a list of records that returns a bool for each, or a command
                 that reads a record per line and prints 1 or 0 for each.
@@ -268,8 +269,7 @@ class LanguageModel:
         newline = self.tokenizer.newline_index
         if not self.checkpoint.text.lines or newline is None:
             return read
-        indices, _ = split_records([indices_of(read)], newline, self.tokenizer.codes(), 0)
-        return Records(indices, newline)
+        return records_of(indices_of(read), newline)
 
     def _run_folder(self, text: str | None) -> Path:
         if text is None and self.folder is None:

@@ -40,7 +40,10 @@ def evaluation_text(
         return EvaluationText(corpus.validation, corpus)
     config = replace(checkpoint.text, encoding=encoding or checkpoint.text.encoding)
     tokenizer = checkpoint.tokenizer
-    corpus = open_corpus(texts, config, tokenizer=tokenizer, skip_unknown=skip_unknown)
+    corpus = open_corpus(
+        texts, config, tokenizer=tokenizer, skip_unknown=skip_unknown,
+        record_rules=checkpoint.corpus.record_rules,
+    )  # fmt: skip
     text, notes = corpus.whole, []
     if corpus.sha256 == checkpoint.corpus.sha256:
         text = replace(corpus, split=checkpoint.corpus.train_characters).validation

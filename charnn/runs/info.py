@@ -92,8 +92,9 @@ def reopen_corpus(
         texts = [] if texts == [DEMO_NAME] else texts
     try:
         corpus = open_corpus(
-            texts, trained.text, val=val, tokenizer=trained.tokenizer, skip_unknown=True
-        )
+            texts, trained.text, val=val, tokenizer=trained.tokenizer, skip_unknown=True,
+            record_rules=trained.corpus.record_rules,
+        )  # fmt: skip
     except CharnnError as error:
         if given and not isinstance(error, TextError):
             raise TextError(f"not the corpus of {folder}: {error}") from error

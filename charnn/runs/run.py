@@ -315,25 +315,34 @@ class Run:
 
     def _checkpoint(self, figures: Figures) -> Checkpoint:
         corpus = self.corpus
-        records = None if self._known is None else self._known.count
+        learned, known = corpus.train, self._known
+        facts = CorpusFacts(
+            corpus.sha256,
+            len(corpus.indices),
+            corpus.split,
+            learned.count if isinstance(learned, Records) else None,
+            None if known is None else known.count,
+            corpus.record_rules,
+        )
         return Checkpoint(
             self.state.network.config,
             self.context.text,
             self.train,
             corpus.tokenizer,
-            CorpusFacts(corpus.sha256, len(corpus.indices), corpus.split, records),
+            facts,
             figures,
             self.state.network.state_dict(),
-            known=self._known,
+            known=known,
         )
 
     @functools.cached_property
     def _known(self) -> BloomFilter | None:
-        """The training records, if the text is one of records."""
-        learned = self.corpus.train
-        if not isinstance(learned, Records):
+        """All records that the run was given, if its text is one of records: those to train on
+        and those to validate, none of which is new to the user."""
+        given = self.corpus.whole
+        if not isinstance(given, Records):
             return None
-        return BloomFilter.from_records(learned, self.corpus.tokenizer.codes())
+        return BloomFilter.from_records(given, self.corpus.tokenizer.codes())
 
 
 def _will_retry(error: CharnnError) -> TrainingWarning:

@@ -71,7 +71,7 @@ class RecordFilter:
         for each.
         """
         if novel and is_known is None:
-            raise SettingError("`novel` needs `is_known`, which tells the training records")
+            raise SettingError("`novel` needs `is_known`, which tells the records of the list")
         self.counts = RecordCounts(requested)
         self.max_tries = max_tries or TRIES_PER_RECORD * requested
         self.validates = validator is not None
@@ -128,7 +128,8 @@ class RecordFilter:
 
 
 def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:
-    """Return a function that tells whether a record is one that the model was trained on.
+    """Return a function that tells whether a record is one of the lists that the model was given,
+    to train on or to validate with.
 
     It is approximate: a share `checkpoint.known.false_positive_rate` of other records is taken
     for known too.

@@ -1,4 +1,4 @@
-"""The training records that a checkpoint remembers, as a Bloom filter."""
+"""The records that a checkpoint remembers, as a Bloom filter."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from charnn.text.records import Records, record_hashes, record_texts
+from charnn.text.records import Records, record_hashes, text_hashes
 
 BITS_PER_RECORD = 16  # 1 of 2,000 other records is then taken for a known one
 MAX_BITS = 1 << 26  # 8 MB
@@ -31,8 +31,9 @@ class BloomFilter:
         """Return a filter that holds these records; `codes` are the symbols' code points."""
         known = cls(np.zeros(cls.num_bytes(records.count), np.uint8), records.count)
         filled = np.zeros(8 * len(known.bits), bool)
-        for places in known._places(record_hashes(record_texts(records, codes))):
-            filled[places] = True
+        for _, hashes in record_hashes(records, codes):
+            for places in known._places(hashes):
+                filled[places] = True
         known.bits[:] = np.packbits(filled, bitorder="little")
         return known
 
@@ -43,7 +44,7 @@ class BloomFilter:
 
     def has(self, record: NDArray[np.uint32]) -> bool:
         """Return True if the record, given by its code points without line end, is in the set."""
-        places = np.concatenate(list(self._places(record_hashes([record.tobytes()]))))
+        places = np.concatenate(list(self._places(text_hashes(record))))
         return bool((self.bits[places // 8] >> (places % 8) & 1).all())
 
     @property

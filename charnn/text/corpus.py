@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -15,7 +15,14 @@ from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
 from charnn.files import explained
 from charnn.text.cache import memory_or_cache
-from charnn.text.records import Records, Text, split_records
+from charnn.text.records import (
+    RECORD_RULES,
+    Records,
+    Split,
+    Text,
+    records_of,
+    split_records,
+)
 from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
 from charnn.text.text_warnings import text_warnings
 from charnn.text.tokenizer import (
@@ -45,6 +52,7 @@ class Corpus:
     unknown_characters: str = ""  # the most frequent of them with their counts, for messages
     notes: tuple[str, ...] = ()  # changes made while reading, and warnings about the text
     is_records: bool = False
+    record_rules: int = RECORD_RULES  # see docs/formats.md
 
     @cached_property
     def train(self) -> Text:
@@ -97,19 +105,23 @@ def open_corpus(
     val: Sequence[str] = (),
     tokenizer: Tokenizer | None = None,
     skip_unknown: bool = False,
+    record_rules: int = RECORD_RULES,
 ) -> Corpus:
     """Read files, folders, globs or standard input (`-`), or the demo text without arguments.
 
     The validation part is the end of the text, or the texts that `val` names. Without `tokenizer`,
     the vocabulary is made from both parts. With one, characters that are not in its vocabulary
     become its unknown symbol. If it has none, they are left out with `skip_unknown`, and are a
-    `VocabularyError` that counts and names them otherwise.
+    `VocabularyError` that counts and names them otherwise. With older `record_rules`, a list
+    becomes the records that it was for the run that was started with them.
 
     >>> corpus = open_corpus(["tiny_shakespeare.txt"], TextConfig(val_fraction=0.1))
     >>> len(corpus.train), len(corpus.validation)
     (1003854, 111540)
     """
     check_encoding(config.encoding)
+    if record_rules == 1 and config.tokenizer == "byte":
+        config = replace(config, keep_newlines=True)
     if [*arguments, *val].count("-") > 1:
         raise TextError("standard input (-) can be read only once; name it once")
     named = [find_sources(names) for names in ([arguments, val] if val else [arguments])]
@@ -123,18 +135,20 @@ def open_corpus(
     skipped = [0 if has_symbol else counts.total() for counts in unknown]
     indices = _encode(parts, config, tokenizer, sum(skipped))
     train_symbols = parts[0].symbols - skipped[0] if val else None
-    indices, split = _split(indices, train_symbols, tokenizer, config, _short_name(named[0]))
+    name = _short_name(named[0])
+    split = _split(indices, train_symbols, tokenizer, config, name, record_rules)
     return Corpus(
-        indices,
-        split,
+        split.indices,
+        split.train_symbols,
         tokenizer,
         sha256=_joint_hash(parts),
         sources=_absolute_names(named[0]),
         val_sources=_absolute_names(named[1]) if val else (),
         unknown=sum(counts.total() for counts in unknown),
         unknown_characters=_list_characters(unknown),
-        notes=_notes(parts, config),
+        notes=(*_notes(parts, config), *split.notes()),
         is_records=config.lines,
+        record_rules=record_rules,
     )
 
 
@@ -236,28 +250,32 @@ def _split(
     tokenizer: Tokenizer,
     config: TextConfig,
     name: str,
-) -> tuple[Indices, int]:
-    """Return the indices, in the order of their parts, and where the validation part starts.
+    record_rules: int,
+) -> Split:
+    """Return the indices in the order of their parts, and where the validation part starts.
 
     It starts after `train_symbols` if given, else where `config.val_fraction` says.
     """
     if not config.lines:
         if train_symbols is not None:
-            return indices, train_symbols
+            return Split(indices, train_symbols)
         # A fraction, because 0.9 * n in floating point is one too small for some n.
-        return indices, int(len(indices) * (1 - Fraction(str(config.val_fraction))))
+        return Split(indices, int(len(indices) * (1 - Fraction(str(config.val_fraction)))))
     if (newline := tokenizer.newline_index) is None:
         raise TextError(f"{name}: no line end, so there are no records; leave out `lines`")
     if train_symbols is not None:
-        parts, share = [indices[:train_symbols], indices[train_symbols:]], 0.0
+        train = records_of(indices[:train_symbols], newline)
+        validation = records_of(indices[train_symbols:], newline)
+        split = Split(np.concatenate((train.indices, validation.indices)), len(train))
     else:
-        parts, share = [indices], config.val_fraction
-    indices, split = split_records(parts, newline, tokenizer.codes(), share)
-    if split == 0:
+        records = records_of(indices, newline)
+        by_occurrence = record_rules > 1
+        split = split_records(records, tokenizer.codes(), config.val_fraction, by_occurrence)
+    if split.train_symbols == 0:
         raise TextError(
             f"{name}: there is no record to train on; give more lines or a smaller `val_fraction`"
         )
-    return indices, split
+    return split
 
 
 def _encode(

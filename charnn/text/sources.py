@@ -174,7 +174,8 @@ def read_text(name: str, config: TextConfig) -> str:
 def _clean(source: Source, config: TextConfig, changes: set[str]) -> Iterator[Piece]:
     chunks = _chunks(source)
     if config.tokenizer == "byte":
-        yield from chunks
+        as_is = config.keep_newlines or not config.lines  # a list has line ends, a file need not
+        yield from chunks if as_is else _unix_newlines(chunks, changes)
         return
     text = _decoded(chunks, config.encoding, source.name)
     if not config.keep_newlines:
@@ -232,10 +233,14 @@ def _unix_newlines(text: Iterable[Piece], changes: set[str]) -> Iterator[Piece]:
     """Drop a leading byte-order mark and convert CRLF and CR to LF, also across pieces."""
     held_cr, start = False, True
     for piece in text:
-        if start and isinstance(piece, str) and piece.startswith("\ufeff"):
-            piece = piece[1:]
-            changes.add("removed a byte-order mark")
-        start = False
+        if start:
+            start, whole = False, len(piece)
+            if isinstance(piece, bytes):
+                piece = piece.removeprefix(codecs.BOM_UTF8)
+            else:
+                piece = piece.removeprefix("\ufeff")
+            if len(piece) < whole:
+                changes.add("removed a byte-order mark")
         if held_cr:
             piece = b"\r" + piece if isinstance(piece, bytes) else "\r" + piece
         held_cr = piece[-1:] in (b"\r", "\r")

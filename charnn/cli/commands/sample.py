@@ -82,7 +82,12 @@ IGNORED = {
     help="Expect a model that was trained with --lines. Such a model writes records anyway.",
 )  # fmt: skip
 @option("--unique", is_flag=True, group="Records", help="Keep no record twice.")
-@option("--novel", is_flag=True, group="Records", help="Keep no record of the training text.")
+@option(
+    "--novel",
+    is_flag=True,
+    group="Records",
+    help="Keep no record of your list.",
+)
 @option(
     "--keep", type=Regex(), metavar="REGEX", group="Records",
     help="Keep only records in which REGEX matches.",

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,11 @@ import pytest
 
 import charnn as package
 from charnn import checkpoint
+from charnn.runs import start
+from charnn.runs.info import reopen_corpus
+from charnn.sampling.record_filter import known_records
+from charnn.text.corpus import open_corpus
+from charnn.text.records import indices_of
 from tests.conftest import TINY, charnn, stopped_run, words
 
 NAMES = sorted(set(words(4000).split()))
@@ -52,9 +59,73 @@ def test_unique_and_novel_records_are(names_run: Path) -> None:
     known = checkpoint.load(names_run / "best.safetensors").known
     assert known is not None
     codes_of = package.load(names_run).tokenizer.codes_of
-    trained = {name for name in NAMES if known.has(codes_of(name))}
-    assert 0.8 * len(NAMES) < len(trained) < len(NAMES)  # the rest validates
-    assert not trained & set(lines)
+    assert all(known.has(codes_of(name)) for name in NAMES)  # also those that validate
+    assert not set(NAMES) & set(lines)
+
+
+def test_a_separate_validation_list_is_known_too(tmp_path: Path) -> None:
+    for name, lines in {"train": ["ab", "ba", "aab"], "val": ["bb", "ab"]}.items():
+        (tmp_path / name).write_text("\n".join(lines))
+    options: tuple[str | Path, ...] = ("--lines", "--steps", "2", *TINY, "--out", tmp_path / "run")
+    charnn("train", tmp_path / "train", "--val", tmp_path / "val", *options)
+    for name in ("best", "last"):
+        loaded = checkpoint.load(tmp_path / "run" / f"{name}.safetensors")
+        assert (loaded.corpus.records, loaded.corpus.known_records) == (3, 5)
+        is_known = known_records(loaded)
+        known = [word for word in ("ab", "ba", "aab", "bb", "b", "aaa") if is_known(word)]
+        assert known == ["ab", "ba", "aab", "bb"]
+
+
+def test_a_list_with_frequent_records_learns_each_of_them_and_says_so(tmp_path: Path) -> None:
+    shares = {"anna": 300, "bert": 200, "ida": 100}
+    lines = [name for name, count in shares.items() for _ in range(count)]
+    (tmp_path / "names").write_text("\n".join(lines + [a + b for a in "abd" for b in "int"]))
+    options: tuple[str | Path, ...] = ("--lines", "--steps", "2", *TINY, "--out", tmp_path / "run")
+    result = charnn("train", tmp_path / "names", *options)
+    assert "note: 600 lines hold records that occur 10 times or more: of each" in result.stderr
+    corpus = reopen_corpus(tmp_path / "run", checkpoint.load(tmp_path / "run/best.safetensors"))
+    for part, share in ((corpus.train, 0.9), (corpus.validation, 0.1)):
+        counts = Counter(corpus.tokenizer.decode(indices_of(part)).split("\n"))
+        for name, count in shares.items():
+            assert abs(counts[name] - share * count) <= 1
+
+
+@pytest.mark.parametrize("kind", ["char", "byte"])
+def test_a_run_of_before_goes_on_with_the_split_that_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    names = tmp_path / "names"
+    names.write_bytes(b"\r\n".join([b"anna", b"bert", b"ida", b"dina", b"berta"] * 30))
+    monkeypatch.setattr(start, "open_corpus", partial(open_corpus, record_rules=1))
+    settings: dict[str, Any] = {
+        "hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 4, "seed": 1,
+        "lines": True, "val_fraction": 0.5, "tokenizer": kind,
+    }  # fmt: skip
+    package.train(names, out=tmp_path / "run", steps=4, **settings)
+    before = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    monkeypatch.undo()
+    package.resume(tmp_path / "run", steps=8)
+    after = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert after.corpus == before.corpus
+    assert json.loads(charnn("eval", tmp_path / "run", names, "--json").stdout) == json.loads(
+        charnn("eval", tmp_path / "run", "--json").stdout
+    )
+    package.train(names, out=tmp_path / "new", steps=4, **settings)
+    new = checkpoint.load(tmp_path / "new" / "last.safetensors").corpus
+    assert new.train_characters != before.corpus.train_characters
+    assert (new.sha256 == before.corpus.sha256) == (kind == "char")
+
+
+def test_byte_records_end_before_their_line_end_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "names").write_bytes(b"\xef\xbb\xbfab\r\nba\r\naab\r\n" * 9)
+    options = ("--lines", "--tokenizer", "byte", "--steps", "2", *TINY)
+    result = charnn("train", tmp_path / "names", *options, "--out", tmp_path / "run")
+    assert "note: converted CRLF and CR line ends to LF; --keep-newlines keeps" in result.stderr
+    found = charnn("sample", tmp_path / "run", "-n", "3", "--keep", "[^\r]$", "--novel")
+    assert found.exit_code == 0
+    is_known = known_records(checkpoint.load(tmp_path / "run/best.safetensors"))
+    assert is_known("ab")
+    assert not is_known("ab\r")
 
 
 def test_a_record_can_be_begun_filtered_and_validated(names_run: Path, tmp_path: Path) -> None:
