@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from charnn.api import curves, load, resume, train
     from charnn.insight.properties import PROPERTIES
     from charnn.language_model import LanguageModel, RecordSamples
-    from charnn.runs.run import Validation
+    from charnn.runs.reports import Replanned, Validation
     from charnn.sampling.clamp import Clamp
     from charnn.sampling.sample import Sample
     from charnn.training.loop import Rollback, StepReport, TrainingWarning
@@ -28,7 +28,8 @@ _MODULES = {
     "RecordSamples": "charnn.language_model",
     "Clamp": "charnn.sampling.clamp",
     "Sample": "charnn.sampling.sample",
-    "Validation": "charnn.runs.run",
+    "Replanned": "charnn.runs.reports",
+    "Validation": "charnn.runs.reports",
     "StepReport": "charnn.training.loop",
     "Rollback": "charnn.training.loop",
     "TrainingWarning": "charnn.training.loop",
@@ -39,9 +40,9 @@ _MODULES = {
     "train": "charnn.api",
 }
 __all__ = [
-    "PROPERTIES", "CharnnError", "Clamp", "LanguageModel", "RecordSamples", "Rollback", "Sample",
-    "StepReport", "TrainingWarning", "Validation", "__version__", "curves", "load", "resume",
-    "train",
+    "PROPERTIES", "CharnnError", "Clamp", "LanguageModel", "RecordSamples", "Replanned", "Rollback",
+    "Sample", "StepReport", "TrainingWarning", "Validation", "__version__", "curves", "load",
+    "resume", "train",
 ]  # fmt: skip
 
 

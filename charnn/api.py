@@ -11,8 +11,9 @@ from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
 from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
+from charnn.runs.reports import Replanned, Report
 from charnn.runs.resume import ResumeRequest, resume_run
-from charnn.runs.run import Report, Run
+from charnn.runs.run import Run
 from charnn.runs.start import RunRequest, start_run
 from charnn.settings import TrainSettings
 from charnn.training.distributed import join_world
@@ -88,7 +89,8 @@ def train(
         init_from: start with the weights of this run or checkpoint.
         save_every: minutes between two saves; chosen if it is left out.
         force: train although the memory may not suffice.
-        on_report: called with each `StepReport`, `Validation`, `Rollback` and `TrainingWarning`.
+        on_report: called with each `StepReport`, `Validation`, `Rollback`, `Replanned` and
+            `TrainingWarning`.
         progress: show a progress bar (tqdm, in a terminal or a notebook).
         settings: see `TrainSettings`, such as `hidden_size=256`; what is left out is chosen.
 
@@ -169,7 +171,7 @@ def _finish(
     """Train to the end; warnings are logged."""
     with running as run, closing(run.reports()) as reports:  # closed, it restores torch's threads
         for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
-            if isinstance(report, Rollback | TrainingWarning):
+            if isinstance(report, Rollback | Replanned | TrainingWarning):
                 log.warning(str(report))
             if on_report is not None:
                 on_report(report)
@@ -187,6 +189,8 @@ def _with_bar(run: Run, reports: Iterable[Report]) -> Iterator[Report]:
                 bar.update(report.step - bar.n)
             elif isinstance(report, Rollback):
                 bar.n = report.to
+            elif isinstance(report, Replanned):
+                bar.total = report.steps
             yield report
 
 

@@ -228,6 +228,15 @@ class TrainConfig(Settings):
         "of an uninterrupted one; slower. CPU runs are always deterministic.",
         default=False,
     )
+    replanned_step: int = setting(
+        "Step at which the rest of the schedule was last fitted to the time left; 0 if never.",
+        default=0,
+        low=0,
+        high=10**12,
+    )
+    replanned_share: float = setting(
+        "Share of the schedule that was done at that step.", default=0.0, low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)

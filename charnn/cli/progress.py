@@ -15,7 +15,8 @@ from charnn.cli.terminal import STDERR, for_stream, is_quiet, show, status
 from charnn.config import SampleConfig
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
-from charnn.runs.run import Run, Validation
+from charnn.runs.reports import Replanned, Validation
+from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler, stream
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport, TrainingWarning
@@ -45,6 +46,9 @@ def follow(run: Run) -> int:
                 case Rollback():
                     bar.n = report.to * window
                     _write(bar, f"warning: {report}")
+                case Replanned():
+                    bar.total = report.steps * window
+                    _write(bar, f"note: {report}")
                 case TrainingWarning():
                     _write(bar, f"warning: {report}")
     number = stop.signal or (signal.SIGTERM if run.stopping else 0)  # another process got one

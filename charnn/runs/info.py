@@ -1,5 +1,6 @@
 """run.json: how a run was started, and where its corpus is."""
 
+import contextlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,14 @@ def update_run_info(folder: Path, **changes: Any) -> None:
     info = read_run_info(folder) | changes
     with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
         write_json(folder / RUN_INFO, info)
+
+
+def note_steps(folder: Path, steps: int) -> None:
+    """Note in run.json that the budget now stands for this many steps, if that can be done."""
+    budget = read_run_info(folder).get("budget")
+    if isinstance(budget, dict):
+        with contextlib.suppress(CharnnError):
+            update_run_info(folder, budget=budget | {"steps": steps})
 
 
 def reopen_corpus(

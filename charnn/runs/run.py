@@ -1,10 +1,12 @@
 """A run in its folder: training with validations, the best and the last checkpoint, metrics."""
 
+import contextlib
 import functools
 import logging
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +20,9 @@ from charnn.files import explained
 from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
 from charnn.runs.folder import BEST, METRICS
+from charnn.runs.info import note_steps
 from charnn.runs.metrics import MetricsLog
+from charnn.runs.reports import Replanned, Report, Validation
 from charnn.runs.saver import Saver
 from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.bloom import BloomFilter
@@ -28,6 +32,8 @@ from charnn.torch_modes import in_default_torch_modes
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
+from charnn.training.optimizer import replan
+from charnn.training.pace import Pace, TimeLimit
 from charnn.training.plan import Plan
 from charnn.training.state import TrainState
 from charnn.training.validations import MAX_VALIDATION_SYMBOLS, affords_full, symbols_per_step
@@ -37,17 +43,11 @@ log = logging.getLogger(__name__)
 METRICS_LINES = 1000  # steps of a run that are logged, about
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The result of a validation. `network` is the live one: read it, do not change it."""
-
-    step: int
-    score: Score | None  # None without a validation part
-    best: bool
-    network: CharNetwork
-
-
-Report = StepReport | Validation | Rollback | TrainingWarning
+class _Decision(NamedTuple):
+    validate: bool
+    end: bool
+    save: bool
+    adjust: bool  # look at the pace
 
 
 class _StoppedError(Exception):
@@ -81,7 +81,9 @@ class Run:
     batches: Batches | RecordBatches
     metrics: MetricsLog
     saver: Saver
+    limit: TimeLimit | None = None  # when it should end
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
+    pace: Pace | None = field(default=None, init=False)  # of a run with a limit
 
     @property
     def folder(self) -> Path:
@@ -114,7 +116,17 @@ class Run:
         state = TrainState.start(plan.model, train, lanes, context.device, weights, world)
         metrics = MetricsLog(context.folder / METRICS)
         saver = Saver(context.folder, context.save_every)
-        return cls(context, train, plan.validation, plan.threads, state, batches, metrics, saver)
+        return cls(
+            context,
+            train,
+            plan.validation,
+            plan.threads,
+            state,
+            batches,
+            metrics,
+            saver,
+            plan.limit,
+        )
 
     @classmethod
     def resume(cls, context: RunContext, plan: Plan, last: Checkpoint) -> "Run":
@@ -187,12 +199,17 @@ class Run:
     def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:
             self.save()  # from here on the folder can be resumed, whatever happens
-        validate, *_ = self._agree()
-        if validate:  # the run was stopped between a step and its validation
+        if self._agree().validate:  # the run was stopped between a step and its validation
             yield from self._validate()
-        _, end, _ = self._agree()
-        if end:
+        if self._agree().end:
             return
+        if self.limit is not None:
+            self.pace = Pace(self.limit, self.state.step)
+        while (yield from self._train()):
+            pass
+
+    def _train(self) -> Generator[Report, None, bool]:
+        """Train until the run ends or its schedule changes; return True if it goes on."""
         log_every = max(1, self.train.steps // METRICS_LINES)
         for report in train_steps(self.state, self.batches, self.train, self.validation.val_every):
             if self.world.is_main:
@@ -200,14 +217,41 @@ class Run:
             yield report
             if isinstance(report, StepReport) and report.step != self.state.step:
                 continue  # made together with later steps, so the state is ahead
-            validate, end, save = self._agree()
-            if validate:
-                yield from self._validate()
-                _, end, _ = self._agree()
-            if end:
-                return
-            if save:
-                yield from self._try_to_save()
+            decision = self._agree()
+            if decision.validate:
+                with self._pause():
+                    yield from self._validate()
+                decision = self._agree()
+            if decision.end:
+                return False
+            if decision.save:
+                with self._pause():
+                    yield from self._try_to_save()
+            if decision.adjust and (yield from self._adjust()):
+                return True
+        return False
+
+    def _pause(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.pace is None else self.pace.pause()
+
+    def _adjust(self) -> Generator[Report, None, bool]:
+        """Fit steps and threads to the time that is left; return True if the schedule changed."""
+        assert self.pace is not None
+        look, step = self.pace.look, self.state.step
+        adjustment = self.world.broadcast(lambda: look(step, self.train.steps, self.threads))
+        if adjustment.note:
+            yield TrainingWarning(adjustment.note)
+        if adjustment.threads != self.threads:
+            self.threads = adjustment.threads
+            torch.set_num_threads(self.threads)
+        before, self.train = self.train, replan(self.train, step, adjustment.steps)
+        if self.train.steps == before.steps:
+            self.train = before
+            return False
+        if self.world.is_main:
+            note_steps(self.folder, self.train.steps)
+        yield Replanned(step, before.steps, self.train.steps)
+        return True
 
     def _log(self, report: StepReport | Rollback | TrainingWarning, every: int) -> None:
         if isinstance(report, Rollback):
@@ -222,18 +266,21 @@ class Run:
         scheduled = step % self.validation.val_every == 0 or step == self.train.steps
         return scheduled and step > self.metrics.validated
 
-    def _agree(self) -> tuple[bool, bool, bool]:
-        """Return whether to validate, end and save now, the same in every process.
+    def _agree(self) -> "_Decision":
+        """Return what to do now, the same in every process.
 
         Rank 0 decides, but any process may have been told to stop.
         """
         main = self.world.is_main
         validate, finished = main and self._validation_due(), main and self.finished
         save, stopping = main and self.saver.due, self.stopping
-        validate, finished, save, stopping = self.world.any(validate, finished, save, stopping)
+        adjust = main and self.pace is not None and self.pace.due(self.state.step)
+        validate, finished, save, stopping, adjust = self.world.any(
+            validate, finished, save, stopping, adjust
+        )
         if stopping:  # never unset it: a signal may have arrived meanwhile
             self.stopping = True
-        return validate, finished or stopping, save
+        return _Decision(validate, finished or stopping, save, adjust)
 
     def save(self) -> None:
         """Write `last`: the model and everything needed to resume. All processes call it."""

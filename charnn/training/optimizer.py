@@ -6,7 +6,7 @@ the rest.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -99,11 +99,34 @@ class Optimizer:
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Return the learning rate of update `step` (from 0): linear warm-up, then half a cosine."""
     warmup_steps = max(1, round(config.warmup * config.steps))
-    if step < warmup_steps:
-        return config.learning_rate * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, config.steps - 1 - warmup_steps)
+    place = _place(step, config)
+    if place < warmup_steps:
+        return config.learning_rate * min(place + 1, warmup_steps) / warmup_steps
+    progress = (place - warmup_steps) / max(1, config.steps - 1 - warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
+
+
+def replan(config: TrainConfig, step: int, steps: int) -> TrainConfig:
+    """Return the settings of a run that has made `step` updates and is to end after `steps`.
+
+    The learning rate goes on from where it is, and the rest of the schedule is run through faster
+    or slower.
+    """
+    share = _place(step, config) / max(1, config.steps - 1)
+    return replace(config, steps=steps, replanned_step=step, replanned_share=min(1.0, share))
+
+
+def _place(step: int, config: TrainConfig) -> float:
+    """Return the place of an update in the schedule, which is `step` unless it was replanned."""
+    if not config.replanned_step:
+        return step
+    last, first = config.steps - 1, config.replanned_step
+    if last <= first:
+        return last
+    start = config.replanned_share * last
+    place = start + (last - start) * (step - first) / (last - first)
+    return min(max(place, 0.0), float(last))
 
 
 @dataclass(frozen=True)

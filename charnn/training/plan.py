@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from charnn.text.records import mean_record_length
 from charnn.training import recipe
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, check_memory, parameter_count
+from charnn.training.pace import TimeLimit
 from charnn.training.recipe import SIZES, Candidate, Facts, candidate
 from charnn.training.speed import Speed, SpeedTest
 from charnn.training.validations import (
@@ -34,7 +36,7 @@ SINGLE_THREAD_GAIN = 1.1  # one thread is taken where it is this much faster tha
 BUSY_FACTOR = 1.5  # steps that take this much longer than undisturbed ones are reported
 # What may be given instead of chosen; the rest follows from corpus and budget.
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
-    "vocabulary_size", "steps", "seed", "val_characters",
+    "vocabulary_size", "steps", "seed", "val_characters", "replanned_step", "replanned_share",
 }  # fmt: skip
 SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")
 
@@ -100,6 +102,7 @@ class Plan:
     validation: ValidationConfig
     why: str
     threads: int = 0  # CPU threads to train with; 0: as many as torch is set to
+    limit: TimeLimit | None = None  # of a run of minutes
 
 
 class Speedometer(Protocol):
@@ -153,6 +156,12 @@ def plan_run(
     )
     speed_test = SpeedTest(corpus.train, device, world.size)
     plan = make_plan(facts, request.budget, given, speed_test)
+    if request.budget.minutes is not None:
+        left = request.budget.seconds - speed_test.elapsed()
+        most = max(plan.train.steps, _max_steps(plan.train, facts))
+        threads = torch.get_num_threads() if facts.may_choose_threads else 0
+        limit = TimeLimit(time.monotonic() + left, most, threads)
+        plan = replace(plan, limit=limit)
     return world.broadcast(lambda: plan)
 
 
@@ -258,11 +267,16 @@ def _affordable_steps(
     left -= (speed.validated_character * read + speed.save) * math.ceil(rough / every)
     if characters < facts.val_symbols and affords_full(rough * window, facts.val_symbols):
         left -= speed.validated_character * lanes_layout(facts.val_symbols).characters_read
-    most = math.ceil(MAX_EPOCHS * facts.train_symbols / window)
-    steps = max(MIN_STEPS, min(most, int(left / speed.step)))
+    steps = max(MIN_STEPS, min(_max_steps(train, facts), int(left / speed.step)))
     slower = speed.step / speed.undisturbed
     busy = f"; the machine is busy, so steps take {slower:.1f} times as long"
     return steps, busy if slower > BUSY_FACTOR else ""
+
+
+def _max_steps(train: TrainConfig, facts: Facts) -> int:
+    """Return the steps of the longest run of minutes."""
+    window = symbols_per_step(train, facts.record_length)
+    return math.ceil(MAX_EPOCHS * facts.train_symbols / window)
 
 
 def epoch_steps(

@@ -21,7 +21,7 @@ from charnn.training.memory import memory_explained
 from charnn.training.state import TrainState
 
 WARM_UP_STEPS = 5
-VALIDATION_SYMBOLS = 33_024  # 64 lanes
+MIN_VALIDATION_SYMBOLS, MAX_VALIDATION_SYMBOLS = 1_000, 33_024  # the latter in 64 lanes
 SAVED_PARAMETERS = 20e6  # per second, both checkpoints: assumed, not measured
 
 
@@ -87,7 +87,9 @@ class SpeedTest:
             _advance(steps, state)  # reads the losses, so the device has finished
             ends.append((time.perf_counter(), state.step))
         times = [(end - begin) / (m - n) for (begin, n), (end, m) in itertools.pairwise(ends)]
-        some = indices_of(self._text)[:VALIDATION_SYMBOLS]
+        trained = int((state.step - ends[0][1]) * batches.symbols_per_window)
+        most = max(MIN_VALIDATION_SYMBOLS, min(trained, MAX_VALIDATION_SYMBOLS))
+        some = indices_of(self._text)[:most]  # takes about a third of the time that steps took
         start = time.perf_counter()
         evaluate(state.network, some, "lanes")
         validated = (time.perf_counter() - start) / lanes_layout(len(some)).characters_read

@@ -9,7 +9,7 @@ from typing import assert_type
 
 import charnn
 from charnn.model.evaluate import Score
-from charnn.runs.run import Report
+from charnn.runs.reports import Report
 
 
 def train() -> None:
