@@ -184,7 +184,7 @@ def cache_folder() -> Path:
     """
     folder = Path(os.environ.get("CHARNN_CACHE") or _user_cache() / "charnn")
     with explained(f"creating the cache folder {folder}", "set CHARNN_CACHE to another folder"):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

@@ -2,19 +2,18 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
-from charnn.files import explained
-from charnn.text.cache import memory_or_cache
+from charnn.text.cache import index_type, memory_or_cache
 from charnn.text.records import (
     RECORD_RULES,
     Records,
@@ -83,7 +82,6 @@ class TextStatistics:
     sha256: str
     sample: str  # the beginning of the text
     changes: set[str]  # made while reading, such as converted line ends
-    stamps: list[tuple[int, int] | None]  # of the sources, to notice when one changes
 
     @property
     def symbols(self) -> int:
@@ -155,9 +153,7 @@ def open_corpus(
 def _collect(sources: list[Source], config: TextConfig) -> TextStatistics:
     counts = np.zeros(256 if config.tokenizer == "byte" else CODE_POINTS, dtype=np.int64)
     digest, changes, sample = hashlib.sha256(), set[str](), ""
-    stamps = _stamps(sources)
-    for piece in pieces(sources, config, changes):
-        digest.update(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
+    for piece in _hashed(pieces(sources, config, changes), digest):
         found = np.bincount(_codes(piece))
         counts[: len(found)] += found
         if len(sample) < SAMPLE_CHARACTERS and config.tokenizer == "char":
@@ -165,7 +161,7 @@ def _collect(sources: list[Source], config: TextConfig) -> TextStatistics:
     if not counts.any():
         raise TextError(f"{_short_name(sources)}: empty; name a file that contains text")
     sample = sample[:SAMPLE_CHARACTERS]
-    return TextStatistics(sources, counts, digest.hexdigest(), sample, changes, stamps)
+    return TextStatistics(sources, counts, digest.hexdigest(), sample, changes)
 
 
 def _codes(piece: Piece) -> NDArray[Any]:
@@ -174,9 +170,11 @@ def _codes(piece: Piece) -> NDArray[Any]:
     return np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-def _stamps(sources: Sequence[Source]) -> list[tuple[int, int] | None]:
-    with explained("reading the corpus", "check that its files are still there"):
-        return [source.stamp() for source in sources]
+def _hashed(text: Iterable[Piece], digest: "hashlib._Hash") -> Iterator[Piece]:
+    """Yield the pieces of a text, and add them to a hash."""
+    for piece in text:
+        digest.update(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
+        yield piece
 
 
 def _joint_hash(parts: Sequence[TextStatistics]) -> str:
@@ -283,50 +281,29 @@ def _encode(
 ) -> Indices:
     """Return the indices of all parts, in memory if few, else memory-mapped from the cache."""
     total = sum(part.symbols for part in parts) - skipped
-    dtype = index_type(tokenizer.vocabulary_size)
 
-    def write(file: BinaryIO) -> None:
-        written = 0
+    def encode() -> Iterator[Indices]:
         for part in parts:
-            text = pieces(part.sources, config, set())
-            written += _write_indices(file, text, tokenizer, dtype)
-            if _stamps(part.sources) != part.stamps:
-                raise TextError(_CHANGED)
-        if written != total:
-            raise TextError(_CHANGED)
+            digest = hashlib.sha256()
+            yield from _indices(_hashed(pieces(part.sources, config, set()), digest), tokenizer)
+            if digest.hexdigest() != part.sha256:
+                raise TextError(
+                    "the corpus changed while it was read; try again when nothing writes to it"
+                )
 
     key = [_joint_hash(parts), tokenizer.to_json(), skipped]
-    return memory_or_cache(key, total, dtype, write)
+    return memory_or_cache(key, total, tokenizer.vocabulary_size, encode)
 
 
-_CHANGED = "the corpus changed while it was read; try again when nothing writes to it"
-
-
-def index_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
-    """Return the narrowest integer type that holds every index."""
-    if vocabulary_size <= 1 << 8:
-        return np.uint8
-    return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
-
-
-def _write_indices(
-    file: BinaryIO,
-    text: Iterable[Piece],
-    tokenizer: Tokenizer,
-    dtype: type[np.unsignedinteger[Any]],
-) -> int:
-    """Write the indices of the known characters of `text`; return how many were written."""
-    table = tokenizer.table()
+def _indices(text: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[Indices]:
+    """Yield the indices of the known characters of `text`."""
+    dtype, table = index_type(tokenizer.vocabulary_size), tokenizer.table()
     ascii_table = table[:256].astype(np.uint8).tobytes()
     absent = np.flatnonzero(table[:256] < 0).astype(np.uint8).tobytes()
-    written = 0
     for piece in text:
         if isinstance(piece, bytes) and dtype is np.uint8:
             # `translate` maps and deletes in one pass, which indexing cannot do.
-            values = np.frombuffer(piece.translate(ascii_table, absent), dtype=dtype)
+            yield np.frombuffer(piece.translate(ascii_table, absent), dtype=dtype)
         else:
             indices = table.take(_codes(piece))
-            values = (indices if indices.min() >= 0 else indices[indices >= 0]).astype(dtype)
-        file.write(values.data)
-        written += len(values)
-    return written
+            yield (indices if indices.min() >= 0 else indices[indices >= 0]).astype(dtype)

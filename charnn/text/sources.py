@@ -42,13 +42,6 @@ class Source:
     open: Callable[[], BinaryIO]
     path: Path | None = None  # None if it is not a file that can be found again
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Return the file's size and modification time, to notice when it changes."""
-        if self.path is None:
-            return None
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
-
 
 def built_in_text() -> str:
     """Return Python's language reference as `help("for")` shows it, about 470,000 characters."""

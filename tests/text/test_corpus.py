@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
 from charnn.text import cache, sources
-from charnn.text.corpus import index_type, open_corpus
+from charnn.text.cache import index_type
+from charnn.text.corpus import open_corpus
 from charnn.text.records import indices_of
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 from tests.text.conftest import Make, text_of
