@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 CHECK_SECONDS = 5.0  # between two looks at the pace, or a twentieth of the time if that is less
-# A run is replanned if this many times the remaining steps fit into the time, and if it would end
-# this share of its time too late or too early.
+# A run is replanned if this many times the remaining steps fit into the time, and if the difference
+# is worth this share of the whole time.
 FEWER, LATE = 0.9, 0.02
 MORE, EARLY = 1.2, 0.05
 SLOW = 2.0  # times the quickest steps so far: try another number of threads
@@ -99,9 +99,9 @@ class Pace:
         each = self._seconds / self._steps + self._paused / (step - self._first)
         most = self._limit.max_steps - step
         affordable = max(1, min(int(left / each), most))
-        change, late = affordable / planned, (planned * each - left) / self._time
-        too_late, too_early = change < FEWER and late > LATE, change > MORE and late < -EARLY
-        return step + affordable if too_late or too_early else steps
+        change, saved = affordable / planned, (planned - affordable) * each / self._time
+        worth_it = (change < FEWER and saved > LATE) or (change > MORE and saved < -EARLY)
+        return step + affordable if worth_it else steps
 
 
 class ThreadSwitch:
