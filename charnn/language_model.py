@@ -18,10 +18,11 @@ from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.clamp import Clamp
 from charnn.sampling.generation import Generation
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product
-from charnn.sampling.record_filter import RecordCounts, RecordFilter, Validator, known_records
+from charnn.sampling.record_filter import RecordCounts, RecordFilter, known_records
 from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
+from charnn.sampling.validator import Validator
 from charnn.settings import SampleSettings
 from charnn.text.records import Text, indices_of, records_of
 from charnn.torch_modes import default_torch_modes

@@ -2,14 +2,12 @@
 
 import itertools
 import re
-import shlex
-import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from charnn.errors import CharnnError, SettingError
-from charnn.words import plural
+from charnn.errors import SettingError
+from charnn.sampling.validator import CommandValidator, Validator, valid_answers
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -17,9 +15,6 @@ if TYPE_CHECKING:
 
 TRIES_PER_RECORD = 20  # records to generate for each requested one, at most
 VALIDATOR_BATCH = 256  # records per call of a validator
-VALIDATOR_SECONDS = 60.0  # for which a command may run per call
-
-Validator = Callable[[list[str]], Sequence[bool]]
 
 
 @dataclass
@@ -75,7 +70,7 @@ class RecordFilter:
         self.counts = RecordCounts(requested)
         self.max_tries = max_tries or TRIES_PER_RECORD * requested
         self.validates = validator is not None
-        self._validator = _CommandValidator(validator) if isinstance(validator, str) else validator
+        self._validator = CommandValidator(validator) if isinstance(validator, str) else validator
         self._unique, self._novel = unique, novel
         self._keep = re.compile(keep) if isinstance(keep, str) else keep
         self._is_known = is_known
@@ -93,16 +88,10 @@ class RecordFilter:
                     if self.counts.kept == self.counts.requested:
                         return
 
-    def _validate(self, records: list[str]) -> Sequence[bool]:
+    def _validate(self, records: list[str]) -> Iterable[bool]:
         if self._validator is None:
             return [True] * len(records)
-        answers = self._validator(records)
-        if len(answers) != len(records):
-            raise CharnnError(
-                f"the `validator` gave {plural(len(answers), 'answer')} for "
-                f"{plural(len(records), 'record')}; it must give one for each"
-            )
-        return answers
+        return valid_answers(self._validator, records)
 
     def _passes(self, sample: "Sample", record: str, valid: bool) -> bool:
         complete = sample.stop == "stop"
@@ -138,41 +127,6 @@ def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:
     if known is None:
         raise SettingError("this model was not trained on records, so none is known")
     return lambda record: known.has(codes_of(record))
-
-
-class _CommandValidator:
-    """A validator that runs a command."""
-
-    def __init__(self, command: str) -> None:
-        if not command.strip():
-            raise SettingError("an empty `validator` cannot be run; give a command")
-        self._command = command
-
-    def __call__(self, records: list[str]) -> list[bool]:
-        called = f"the `validator` {self._command!r}"
-        try:
-            done = subprocess.run(
-                shlex.split(self._command), input="".join(record + "\n" for record in records),
-                capture_output=True, text=True, encoding="utf-8", timeout=VALIDATOR_SECONDS,
-                check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise CharnnError(
-                f"{called} took more than {VALIDATOR_SECONDS:g} s for "
-                f"{plural(len(records), 'record')}"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise CharnnError(f"{called} cannot be run: {error}") from error
-        if done.returncode != 0:
-            message = (done.stderr.strip().splitlines() or ["no message on stderr"])[-1]
-            raise CharnnError(f"{called} failed with exit code {done.returncode}: {message[:200]}")
-        answers = done.stdout.split()
-        if len(answers) != len(records) or not set(answers) <= {"0", "1"}:
-            raise CharnnError(
-                f"{called} printed {plural(len(answers), 'answer')} for "
-                f"{plural(len(records), 'record')}; it must print 1 or 0 for each"
-            )
-        return [answer == "1" for answer in answers]
 
 
 def _batched(samples: Iterable["Sample"], size: int) -> Iterator[list["Sample"]]:

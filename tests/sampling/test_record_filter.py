@@ -1,16 +1,13 @@
 """A record filter passes the wanted records and counts all that were generated."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from charnn.config import ModelConfig, SampleConfig
-from charnn.errors import CharnnError, SettingError
+from charnn.errors import SettingError
 from charnn.model.network import CharNetwork
-from charnn.sampling import record_filter
 from charnn.sampling.record_filter import RecordCounts, RecordFilter
 from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
@@ -64,41 +61,6 @@ def test_novelty_needs_the_known_records() -> None:
         RecordFilter(1, novel=True)
 
 
-def command(folder: Path, code: str) -> str:
-    (folder / "script.py").write_text(code)
-    return f"{sys.executable} {folder / 'script.py'}"
-
-
-def test_a_command_validates_records_on_its_stdin(tmp_path: Path) -> None:
-    even = "import sys\nfor line in sys.stdin: print(len(line.strip()) % 2 ^ 1)\n"
-    wanted = RecordFilter(9, validator=command(tmp_path, even))
-    assert kept(wanted, "ab", "b", "äbca", "aba") == ["ab", "äbca"]
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("raise SystemExit(4)", "failed with exit code 4: no message on stderr"),
-        ("import sys; sys.exit('what is this?')", "failed with exit code 1: what is this"),
-        ("print(1)", "printed 1 answer for 2 records; it must print 1 or 0 for each"),
-        ("import time; time.sleep(9)", "took more than 0.5 s for 2 records"),
-    ],
-)
-def test_a_command_that_fails_is_reported_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
-) -> None:
-    monkeypatch.setattr(record_filter, "VALIDATOR_SECONDS", 0.5)
-    with pytest.raises(CharnnError, match=f"the `validator` '.*script.py' {re.escape(message)}"):
-        kept(RecordFilter(9, validator=command(tmp_path, code)), "a", "b")
-
-
-def test_a_validator_must_answer_for_each_record() -> None:
-    with pytest.raises(CharnnError, match="gave 1 answer for 2 records"):
-        kept(RecordFilter(9, validator=lambda _: [True]), "a", "b")
-    with pytest.raises(CharnnError, match="'no such command' cannot be run"):
-        kept(RecordFilter(9, validator="no such command"), "a")
-
-
 def test_a_sampler_generates_until_enough_records_are_found() -> None:
     torch.manual_seed(2)
     network = CharNetwork(ModelConfig(4, hidden_size=6, num_layers=1, embedding_size=5))
@@ -111,9 +73,3 @@ def test_a_sampler_generates_until_enough_records_are_found() -> None:
     few = RecordFilter(20, keep="^$", max_tries=30)
     assert not list(sampler.records(SampleConfig(seed=1), few, "a"))
     assert few.counts.generated == 30
-
-
-@pytest.mark.parametrize("command", ["", "  "])
-def test_an_empty_validator_is_refused(command: str) -> None:
-    with pytest.raises(SettingError, match="validator"):
-        RecordFilter(3, validator=command)

@@ -163,7 +163,7 @@ def test_what_is_not_found_ends_with_3_and_what_there_is(names_run: Path, tmp_pa
 def test_a_validator_that_fails_is_told_in_a_line(
     names_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    monkeypatch.setattr("charnn.sampling.record_filter.VALIDATOR_SECONDS", 0.5)
+    monkeypatch.setattr("charnn.sampling.validator.VALIDATOR_SECONDS", 0.5)
     (tmp_path / "script.py").write_text(code)
     command = f"{sys.executable} {tmp_path / 'script.py'}"
     result = charnn("sample", names_run, "-n", "300", "--validator", command)
