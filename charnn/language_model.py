@@ -1,7 +1,7 @@
 """A trained model in Python: generate text, score it, look inside."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -33,16 +33,12 @@ PRODUCTS: dict[str, type[Product]] = {
 }  # fmt: skip
 
 
-class RecordSamples(Iterator[Sample]):
-    """The wanted records as they are generated, and the counts of all that were."""
+class RecordSamples(Generation[Sample]):
+    """The wanted records as they are generated, and the `counts` of all that were."""
 
-    def __init__(self, samples: Iterable[Sample], counts: RecordCounts) -> None:
-        self._samples = iter(samples)
+    def __init__(self, samples: Generation[Sample], counts: RecordCounts) -> None:
+        super().__init__(samples, samples.chain)
         self.counts = counts
-
-    def __next__(self) -> Sample:
-        """Return the next wanted record."""
-        return next(self._samples)
 
 
 class LanguageModel:

@@ -90,6 +90,7 @@ def test_records_are_filtered_from_python(tmp_path: Path) -> None:
     found = model.records(10, unique=True, keep="^.{2,5}$", validator=_short_first, seed=1)
     texts = [sample.text for sample in found]
     assert len(set(texts)) == len(texts) == found.counts.kept == 10
+    assert found.relaxed == 0
     assert all(2 <= len(text) <= 5 and text[0] != "s" for text in texts)
     with pytest.raises(SettingError, match="lines=True"):
         charnn.load(_other(tmp_path)).records(3)

@@ -17,12 +17,12 @@ class Generation(Iterator[T]):
     """
 
     def __init__(self, items: Iterator[T], chain: FilterChain) -> None:
-        self._items, self._chain = items, chain
+        self._items, self.chain = items, chain
 
     @property
     def relaxed(self) -> int:
         """The number of symbols for which a filter was dropped."""
-        return self._chain.relaxed
+        return self.chain.relaxed
 
     def __next__(self) -> T:
         """Return the next text or piece."""
@@ -33,4 +33,4 @@ class Generation(Iterator[T]):
 
     def through(self, step: Callable[["Generation[T]"], Iterator[T]]) -> "Generation[T]":
         """Return the generation of what `step` yields from this one."""
-        return Generation(step(self), self._chain)
+        return Generation(step(self), self.chain)
