@@ -4,6 +4,7 @@ The command line builds its options from these classes and checkpoints are read 
 so a value outside its limits is refused wherever it comes from. Imports neither torch nor click.
 """
 
+import numbers
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -14,6 +15,8 @@ from charnn.errors import SettingError
 
 DEFAULT_MINUTES = 5.0  # of training, when no budget is given
 MAX_FLOAT = sys.float_info.max
+MAX_INT = 2**63 - 1
+MAX_WIDTH = 10_000  # of a beam search
 MAX_STRING = 200  # characters, because messages show the value
 
 
@@ -41,8 +44,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            value, limits = getattr(self, name), self.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+            value, limits = _plain(getattr(self, name)), self.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
             check(name, value, kind, limits)
+            object.__setattr__(self, name, value)
 
     @classmethod
     def names(cls) -> list[str]:
@@ -71,6 +75,22 @@ class Settings:
         return cls(**values)
 
 
+def whole_number(name: str, value: Any, low: int, high: int = MAX_INT) -> int:
+    """Return `value`, which may be of any integer type, as an int; raise `SettingError` if it is no
+    whole number from `low` to `high`."""
+    limits = {"low": low, "high": high, "above": None, "choices": None}
+    value = _plain(value)
+    check(name, value, int, limits)
+    return int(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of another type, such as NumPy's, as Python's own; else the value itself."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
+
+
 def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
     """Raise `SettingError` unless `value` is of type `kind` and within `limits`."""
     if value is None and NoneType in get_args(kind):
@@ -79,15 +99,15 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
     int_as_float = isinstance(value, int) and float in types
     if isinstance(value, bool) != (bool in types) or not (isinstance(value, types) or int_as_float):
         expected = " or ".join(t.__name__ for t in types if t is not NoneType)
-        raise SettingError(f"`{name}` must be of type {expected}, not {value!r}")
+        raise SettingError(f"`{name}` must be of type {expected}, not {value!r:.80}")
     # Very large integers are refused too, so that later arithmetic cannot overflow.
     if float in types and not (-MAX_FLOAT <= value <= MAX_FLOAT):
-        raise SettingError(f"`{name}` must be a finite number, not {value!r}")
+        raise SettingError(f"`{name}` must be a finite number, not {value!r:.80}")
     low, high, above, choices = (limits[k] for k in ("low", "high", "above", "choices"))
     if isinstance(value, str) and len(value) > MAX_STRING:
         raise SettingError(f"`{name}` must have at most {MAX_STRING} characters, not {len(value)}")
     if choices and value not in choices:
-        raise SettingError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")
+        raise SettingError(f"`{name}` must be one of {', '.join(choices)}, not {value!r:.80}")
     if low is not None and value < low:
         raise SettingError(f"`{name}` must be at least {low}, not {value}")
     if above is not None and value <= above:
@@ -185,7 +205,7 @@ class TrainConfig(Settings):
         high=1_000_000_000,
     )
     learning_rate: float = setting("Peak learning rate of the schedule.", above=0.0)
-    seed: int = setting("Random seed.", low=0, high=2**63 - 1)
+    seed: int = setting("Random seed.", low=0, high=MAX_INT)
     clip: float = setting(
         "Scale gradients down to this global norm if theirs is larger.", default=1.0, above=0.0
     )
@@ -262,6 +282,7 @@ class SampleConfig(Settings):
         "Characters to generate, or inf. Those of the prime are not counted; inf means no limit.",
         default=500,
         low=0,
+        high=MAX_INT,
         endless=True,
     )
     temperature: float = setting(
@@ -311,5 +332,5 @@ class SampleConfig(Settings):
         "Random seed; the same seed gives the same text. Chosen at random unless given.",
         default=None,
         low=0,
-        high=2**63 - 1,
+        high=MAX_INT,
     )

@@ -15,7 +15,8 @@ from typing import IO, Any, BinaryIO
 
 from charnn.errors import CharnnError
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_MAX_NAME = 200  # bytes of a name that its temporary file's name begins with
 
 
 @contextlib.contextmanager
@@ -27,7 +28,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     old file or the new one. On an exception, the temporary file is removed and `path` is untouched.
     With `previous`, the old file is kept under that name too, unless that file exists already.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with temporary.open("xb") as file:
             yield file
@@ -41,6 +42,13 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
             os.unlink(temporary)
         raise
     _sync_folder(path.parent)
+
+
+def _temporary_name(name: str) -> str:
+    """Return a name for a temporary file, short enough for every file that `name` is not too long
+    for: file systems take 255 bytes."""
+    short = os.fsencode(name)[:_MAX_NAME].decode("utf-8", "ignore")
+    return f".{short or 'file'}.{secrets.token_hex(4)}.tmp"
 
 
 def _keep_as(previous: Path, path: Path) -> None:

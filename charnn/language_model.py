@@ -27,7 +27,7 @@ from charnn.settings import SampleSettings
 from charnn.text.records import Text, indices_of, records_of
 from charnn.torch_modes import default_torch_modes
 
-Stop = str | Sequence[str]
+Stop = str | bytes | Sequence[str | bytes]
 PRODUCTS: dict[str, type[Product]] = {
     "fp32": FullProduct, "int8": Int8Product, "fp16": HalfProduct,
 }  # fmt: skip
@@ -88,6 +88,21 @@ class LanguageModel:
             ...     print(piece, end="", flush=True)  # doctest: +SKIP
         """
         return self._sampler.stream(SampleConfig.from_json(settings), prime, _criteria(stop))
+
+    def stream_bytes(
+        self, prime: str = "", *, stop: Stop = (), **settings: Unpack[SampleSettings]
+    ) -> Generation[bytes]:
+        """Yield the text after `prime` as bytes: those that a byte model generates, as they are.
+
+        `stream` has U+FFFD for what is not UTF-8. The bytes of a whole text are `Sample.data`.
+
+        Example:
+            >>> model = charnn.load("checkpoints/corpus")
+            >>> data = b"".join(model.stream_bytes("st", length=20, seed=1))
+            >>> data.decode() == model.sample("st", length=20, seed=1)
+            True
+        """
+        return self._sampler.stream_bytes(SampleConfig.from_json(settings), prime, _criteria(stop))
 
     def sample(
         self, prime: str = "", *, stop: Stop = (), **settings: Unpack[SampleSettings]
@@ -276,4 +291,6 @@ class LanguageModel:
 
 def _criteria(stop: Stop) -> StopCriteria:
     """Return what ends a text: one text or several."""
-    return StopCriteria((stop,) if isinstance(stop, str) else tuple(stop))
+    if isinstance(stop, str | bytes) or not isinstance(stop, Iterable):
+        return StopCriteria((stop,))
+    return StopCriteria(tuple(stop))

@@ -23,6 +23,7 @@ from charnn.errors import CharnnError
 from charnn.files import (
     cache_folder,
     explained,
+    is_leftover,
     locked,
     remove_leftovers,
     replace_proven,
@@ -66,6 +67,17 @@ def test_a_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), replacing(tmp_path / "folder") as file:
         file.write(b"new")
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "n\nn", os.fsdecode(b"\xe9" * 255)])
+def test_a_name_as_long_as_the_file_system_takes_has_a_temporary_file(
+    tmp_path: Path, name: str
+) -> None:
+    with replacing(tmp_path / name) as file:
+        (temporary,) = tmp_path.iterdir()
+        assert is_leftover(temporary)
+        file.write(b"new")
+    assert names(tmp_path) == [name]
 
 
 def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:

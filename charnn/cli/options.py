@@ -69,7 +69,7 @@ def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":
     if limits["choices"]:
         return click.Choice(limits["choices"])
     if limits["endless"]:
-        return OrEndless(min=limits["low"])
+        return OrEndless(min=limits["low"], max=limits["high"])
     bounds = {
         "min": limits["low"] if limits["above"] is None else limits["above"],
         "max": limits["high"],

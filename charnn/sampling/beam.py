@@ -1,12 +1,13 @@
 """Beam search: the likeliest texts instead of drawn ones."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 
 from charnn.sampling.batch import Batch
-from charnn.sampling.sample import Sample
+from charnn.sampling.sample import Sample, sample_of
 from charnn.sampling.stopping import StopCriteria, StopScanner
 from charnn.text.tokenizer import Tokenizer
 
@@ -20,6 +21,8 @@ def search(
     At each place the `width` likeliest continuations are kept. One that meets a stop is finished.
     The search ends when `width` are finished, when none is left, or at `length`.
     """
+    pieces = tokenizer.pieces()
+    new_scanner = partial(StopScanner, stop, tokenizer.bytes_of)
     beams: list[tuple[float, list[int]]] = [(0.0, [])]  # nats and symbols
     finished: list[Sample] = []
     for place in range(1, length + 1):
@@ -32,8 +35,8 @@ def search(
         for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             parent, symbol = divmod(number, total.shape[1])
             symbols = [*beams[parent][1], symbol]
-            if (text := _stopped_text(tokenizer, symbols, stop)) is not None:
-                finished.append(Sample(0, None, text, value, place, "stop"))
+            if (data := _stopped(pieces, symbols, new_scanner())) is not None:
+                finished.append(sample_of(data, value, place, "stop", index=0, seed=None))
             else:
                 parents.append(parent)
                 continued.append((value, symbols))
@@ -44,18 +47,18 @@ def search(
             batch.select(parents)
             batch.advance(np.array([symbols[-1] for _, symbols in beams]))
     else:
-        ends = [(tokenizer.decode(symbols), nats) for nats, symbols in beams]
-        finished += [Sample(0, None, text, nats, length, "length") for text, nats in ends]
+        ends = [(b"".join(map(pieces.__getitem__, symbols)), nats) for nats, symbols in beams]
+        finished += [
+            sample_of(data, nats, length, "length", index=0, seed=None) for data, nats in ends
+        ]
     return sorted(finished, key=lambda one: one.nats_per_char)[:width]
 
 
-def _stopped_text(tokenizer: Tokenizer, symbols: list[int], stop: StopCriteria) -> str | None:
-    """Return the text of the symbols if the last of them completed a stop."""
-    longest = max((len(text.encode("utf-8", "surrogateescape")) for text in stop.texts), default=0)
-    if longest < len(symbols):  # decode only as many symbols as a stop may have
-        tail = tokenizer.decode(symbols[len(symbols) - longest :])
-        if not any(text in tail for text in stop.texts):
+def _stopped(pieces: list[bytes], symbols: list[int], scanner: StopScanner) -> bytes | None:
+    """Return the bytes of the text if its last symbol completed a stop."""
+    if scanner.longest < len(symbols):  # only as many symbols as a stop may have
+        tail = symbols[len(symbols) - scanner.longest :]
+        if not scanner.finds(b"".join(map(pieces.__getitem__, tail))):
             return None
-    scanner = StopScanner(stop)
-    text = scanner.feed(tokenizer.decode(symbols))
-    return text if scanner.met else None
+    data = scanner.feed(b"".join(map(pieces.__getitem__, symbols)))
+    return data if scanner.met else None

@@ -7,6 +7,7 @@ from charnn.sampling.filters import FilterChain
 from charnn.torch_modes import are_default, default_torch_modes
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Generation(Iterator[T]):
@@ -31,6 +32,6 @@ class Generation(Iterator[T]):
         with default_torch_modes():
             return next(self._items)
 
-    def through(self, step: Callable[["Generation[T]"], Iterator[T]]) -> "Generation[T]":
+    def through(self, step: Callable[["Generation[T]"], Iterator[U]]) -> "Generation[U]":
         """Return the generation of what `step` yields from this one."""
         return Generation(step(self), self.chain)

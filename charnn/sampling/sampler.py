@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charnn.config import SampleConfig
+from charnn.config import MAX_WIDTH, SampleConfig, whole_number
 from charnn.device import thread_count
 from charnn.errors import SettingError
 from charnn.model.network import CharNetwork
@@ -31,7 +31,7 @@ from charnn.sampling.products import FullProduct, Product
 from charnn.sampling.record_filter import RecordFilter
 from charnn.sampling.sample import Sample, SampleBuilder
 from charnn.sampling.stopping import NO_STOP, StopCriteria, StopScanner
-from charnn.text.tokenizer import Tokenizer
+from charnn.text.tokenizer import Tokenizer, utf8_decoder
 
 # Shapes: B batch, V vocabulary, K steps.
 
@@ -66,6 +66,7 @@ class Sampler:
         check_clamps(network.config, clamps)
         self._network = _evaluating(network)
         self._tokenizer = tokenizer
+        self._bytes_of_symbols = tokenizer.pieces()
         self._product = product
         self._records = records
         self._clamps = tuple(clamps)
@@ -73,12 +74,27 @@ class Sampler:
         self._engines: dict[bool, StepEngine[Any]] = {}  # by whether they step many texts
         self._engines_lock = threading.Lock()
 
+    @property
+    def unit(self) -> str:
+        """The unit in which the model's figures are given, "char" or "byte"."""
+        return self._tokenizer.unit
+
     def stream(
         self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
     ) -> Generation[str]:
-        """Return the text after `prime` in pieces as they come; each is of whole characters."""
+        """Return the text after `prime` in pieces as they come; each is of whole characters.
+
+        A byte model's text has U+FFFD for what is not UTF-8.
+        """
+        return self.stream_bytes(config, prime, stop).through(_decoded)
+
+    def stream_bytes(
+        self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
+    ) -> Generation[bytes]:
+        """Return the text after `prime` as bytes as they come: exactly those that a byte model
+        generates, of other models in UTF-8."""
         chain = self._chain(config)
-        return Generation(self._pieces(chain, prime, self._criteria(stop)), chain)
+        return Generation(self._pieces(chain, prime, self._scanner(stop)), chain)
 
     def samples(
         self,
@@ -94,10 +110,13 @@ class Sampler:
         When one ends, the next starts in its place. With `alternatives` each sample has `choices`:
         its symbols, each with so many of the likeliest symbols in its place.
         """
-        chain, criteria = self._chain(config), self._criteria(stop)
-        seed = _seed(config)
+        count = whole_number("count", count, 0)
+        if alternatives is not None:
+            alternatives = whole_number("alternatives", alternatives, 0)
+        chain, seed = self._chain(config), _seed(config)
+        pieces, scanner = self._bytes_of_symbols, self._scanner(stop)
         builders = (
-            SampleBuilder(number, row_seed(seed, number), self._tokenizer, config.length, criteria)
+            SampleBuilder(number, row_seed(seed, number), pieces, config.length, copy.copy(scanner))
             for number in range(count)
         )
         finished = self._finished(chain, builders, min(rows, count), prime, alternatives)
@@ -124,23 +143,24 @@ class Sampler:
         Only the length of the config counts. Likeliest is by the fewest nats per symbol, the stop's
         included.
         """
+        width = whole_number("width", width, 1, MAX_WIDTH)
         if config.length is None:
-            raise SettingError("a beam search needs a finite `length`")
+            raise SettingError("a beam search needs a finite `length`, such as `length=100`")
         chain = self._chain(SampleConfig(length=0))  # nothing is drawn
         batch = self._batch(chain, prime, [0])
         found = beam.search(batch, self._tokenizer, width, config.length, self._criteria(stop))
         return [replace(sample, index=index) for index, sample in enumerate(found)]
 
-    def _pieces(self, chain: FilterChain, prime: str, criteria: StopCriteria) -> Iterator[str]:
-        decode, scanner = self._tokenizer.decoder(), StopScanner(criteria)
+    def _pieces(self, chain: FilterChain, prime: str, scanner: StopScanner) -> Iterator[bytes]:
+        pieces = self._bytes_of_symbols
         batch = self._batch(chain, prime, [_seed(chain.config)])
         for symbols in itertools.islice(batch.symbols(), chain.config.length):
-            if text := scanner.feed(decode(int(symbols[0]))):
-                yield text
+            if data := scanner.feed(pieces[int(symbols[0])]):
+                yield data
             if scanner.met:
                 break
-        if text := scanner.rest():
-            yield text
+        if data := scanner.rest():
+            yield data
 
     def _finished(
         self,
@@ -172,6 +192,9 @@ class Sampler:
             if len(remaining) < len(active):
                 active = [active[row] for row in remaining]
                 batch.select(remaining)
+
+    def _scanner(self, stop: StopCriteria) -> StopScanner:
+        return StopScanner(self._criteria(stop), self._tokenizer.bytes_of)
 
     def _criteria(self, stop: StopCriteria) -> StopCriteria:
         return replace(stop, at_line_end=True) if self._records else stop
@@ -233,6 +256,14 @@ def _evaluating(network: CharNetwork) -> CharNetwork:
     thread does with the given one."""
     shared = {id(parameter): parameter for parameter in network.parameters()}
     return copy.deepcopy(network, shared).eval()
+
+
+def _decoded(pieces: Iterator[bytes]) -> Iterator[str]:
+    """Yield the characters of a text as soon as they are complete."""
+    decode = utf8_decoder()
+    for data in pieces:
+        if text := decode(data):
+            yield text
 
 
 def _seed(config: SampleConfig) -> int:

@@ -27,6 +27,7 @@ class CharTokenizer:
     """
 
     kind = "char"
+    unit, noun = "char", "character"  # in which its figures are given
 
     def __init__(self, characters: str, unknown: bool = False) -> None:
         if list(characters) != sorted(set(characters)):
@@ -76,13 +77,22 @@ class CharTokenizer:
         """Return the code points of a text."""
         return _code_points(text)
 
-    def decoder(self) -> Callable[[int], str]:
-        """Return a function that decodes one index after the other."""
-        return lambda index: self.characters[index] if index < len(self.characters) else REPLACEMENT
-
     def decode(self, indices: Iterable[int]) -> str:
         """Return the text of `indices`."""
-        return "".join(map(self.decoder(), indices))
+        characters = self._shown
+        return "".join([characters[index] for index in indices])
+
+    def pieces(self) -> list[bytes]:
+        """Return the bytes of every index: its character in UTF-8."""
+        return [character.encode() for character in self._shown]
+
+    def bytes_of(self, text: str) -> bytes:
+        """Return the bytes of a text as `pieces` has them; what is no character matches none."""
+        return text.encode("utf-8", "surrogatepass")
+
+    @property
+    def _shown(self) -> str:
+        return self.characters if self.unknown_index is None else self.characters + REPLACEMENT
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON that `from_json` reads back."""
@@ -122,19 +132,21 @@ class ByteTokenizer:
     """One index per byte, so that any file can be encoded and nothing is unknown."""
 
     kind = "byte"
+    unit, noun = "byte", "byte"
     vocabulary_size = 256
     newline_index = 10
     unknown_index = None
 
     def encode(self, text: str | bytes) -> Indices:
         """Return the bytes of `text`, in UTF-8 if it is a `str`."""
-        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        data = self.bytes_of(text) if isinstance(text, str) else text
         return np.frombuffer(data, dtype=np.uint8)
 
     fold = encode
 
     def check(self, text: str) -> None:
-        """Accept every text, as all bytes are known."""
+        """Raise `VocabularyError` for half of a surrogate pair, which no bytes stand for."""
+        self.bytes_of(text)
 
     def table(self) -> NDArray[np.int32]:
         """Return the identity, as `CharTokenizer.table` does for characters."""
@@ -148,16 +160,26 @@ class ByteTokenizer:
         """Return the bytes of a text, as `CharTokenizer.codes_of` does for characters."""
         return self.encode(text).astype(np.uint32)
 
-    def decoder(self) -> Callable[[int], str]:
-        """Return a function that decodes one byte after the other, never half a character."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda index: decoder.decode(bytes([index]))
-
     def decode(self, indices: Iterable[int]) -> str:
         """Return the text of `indices`, with U+FFFD for invalid UTF-8."""
         return bytes(map(int, indices)).decode(
             "utf-8", "replace"
         )  # bytes(array) would be its raw memory
+
+    def pieces(self) -> list[bytes]:
+        """Return every byte, as `CharTokenizer.pieces` does for characters."""
+        return [bytes([value]) for value in range(256)]
+
+    def bytes_of(self, text: str) -> bytes:
+        """Return the bytes of a text; one that Python could not decode, and holds as half of a
+        surrogate pair, becomes that byte again."""
+        try:
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise VocabularyError(
+                f"{text[error.start]!r} at position {error.start} is half of a surrogate pair, "
+                "which is not text; leave it out"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON that `from_json` reads back."""
@@ -165,6 +187,15 @@ class ByteTokenizer:
 
 
 Tokenizer = CharTokenizer | ByteTokenizer
+
+
+def utf8_decoder() -> Callable[[bytes], str]:
+    """Return a function that decodes a text piece by piece, never half a character.
+
+    Bytes that are not UTF-8 become U+FFFD. The bytes of a last character that is not complete are
+    left out.
+    """
+    return codecs.getincrementaldecoder("utf-8")("replace").decode
 
 
 def from_json(value: Any) -> Tokenizer:

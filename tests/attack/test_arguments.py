@@ -28,6 +28,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("other.txt").write_text(text[::-1])
         Path("empty.txt").touch()
         Path("folder").mkdir()
+        Path("dangling.txt").symlink_to("nothing")
         Path("empties").mkdir()
         Path("empties/a.txt").touch()
         Path("empties/b.txt").touch()
@@ -219,7 +220,16 @@ SAMPLE: list[Row] = [
     ("--fp16", 1, ["fp16 is for a GPU", "--int8"]),
     ("--fp16 --int8", 2, ["only one of --int8", "--fp16"]),
     ("--out folder", 2, ["folder"]),
-    ("--out text.txt", 1, ["text.txt", "already exists"]),
+    ("--out folder --force", 2, ["folder"]),
+    ("--out text.txt", 1, ["text.txt", "already exists", "--force"]),
+    ("--out dangling.txt", 1, ["dangling.txt", "already exists"]),
+    ("--out " + "n" * 300, 1, ["File name too long", "--out"]),
+    ("--force", 2, ["--force needs --out"]),
+    ("--force --out -", 2, ["--force needs --out"]),
+    ("--separator x", 2, ["--separator is for several texts"]),
+    ("--separator x -n 3 --format jsonl", 2, ["--separator is for several texts"]),
+    ("--length 99999999999999999999", 2, ["--length"]),
+    ("--beam 0", 2, ["--beam"]),
     ("--out missing/x.txt", 1, ["missing", "--out"]),
     ("--keep '('", 2, ["--keep", "'('"]),
     ("--unique --novel -n 3", 1, ["--unique, --novel", "charnn train --lines"]),

@@ -168,12 +168,6 @@ def test_the_unknown_symbol_is_never_drawn() -> None:
     assert set(text) == {"a", "b"}
 
 
-def test_bytes_are_decoded_into_whole_characters() -> None:
-    decode = ByteTokenizer().decoder()
-    pieces = [decode(byte) for byte in "aä€𝄞".encode()]
-    assert pieces == ["a", "", "ä", "", "", "€", "", "", "", "𝄞"]
-
-
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

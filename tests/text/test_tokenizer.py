@@ -15,6 +15,7 @@ from charnn.text.tokenizer import (
     CharTokenizer,
     from_counts,
     from_json,
+    utf8_decoder,
 )
 
 quick = settings(deadline=None, max_examples=50)
@@ -163,15 +164,15 @@ def test_suggested_characters_can_be_encoded(text: str, other: str) -> None:
 @quick
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_byte_decoder_never_returns_half_a_character(text: str) -> None:
-    decode = ByteTokenizer().decoder()
-    parts = [decode(byte) for byte in text.encode()]
+    decode = utf8_decoder()
+    parts = [decode(bytes([byte])) for byte in text.encode()]
     assert "".join(parts) == text
     assert [part for part in parts if part] == list(text)
 
 
 def test_a_byte_decoder_replaces_invalid_utf8() -> None:
-    decode = ByteTokenizer().decoder()
-    assert "".join(map(decode, b"a\xffb")) == f"a{REPLACEMENT}b"
+    decode = utf8_decoder()
+    assert "".join(decode(bytes([byte])) for byte in b"a\xffb") == f"a{REPLACEMENT}b"
 
 
 def test_surrogates_of_invalid_utf8_become_the_bytes_again() -> None:

@@ -1,8 +1,9 @@
 """`charnn sample`: generate text with a trained model."""
 
-import json
+import re
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ import click
 from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, quiet_option, settings
-from charnn.cli.output import Output, counted, output
+from charnn.cli.output import check_output, output
 from charnn.cli.records import NAMES, record_filter, show_table
+from charnn.cli.samples import Form, write_samples, write_stream
 from charnn.cli.terminal import LOGGER, status
 from charnn.cli.types import Checkpoint, Clamped, Regex, TextFile
-from charnn.config import SampleConfig
+from charnn.config import MAX_WIDTH, SampleConfig
+from charnn.errors import SettingError
 from charnn.sampling.record_filter import TRIES_PER_RECORD
 from charnn.words import plural
 
@@ -74,7 +77,8 @@ IGNORED = {
     help="Generate N texts and print the likeliest one.",
 )  # fmt: skip
 @option(
-    "--beam", type=click.IntRange(min=1, max=10_000), metavar="K", group="Many samples", rare=True,
+    "--beam", type=click.IntRange(min=1, max=MAX_WIDTH), metavar="K", group="Many samples",
+    rare=True,
     help="Search for the likeliest text with a beam of K, instead of drawing one.",
 )  # fmt: skip
 @option(
@@ -102,9 +106,11 @@ IGNORED = {
     notes=f"default: {TRIES_PER_RECORD} for each requested one",
 )  # fmt: skip
 @option(
-    "--format", "kind", type=click.Choice(["text", "jsonl"]), default="text", group="Output",
-    help="Text, or JSON lines. Each line is an object with index, seed, prime, text, nats and "
-    "stop, which is what ended the text.",
+    "--format", "kind", type=click.Choice(["text", "jsonl", "bytes"]), default="text",
+    group="Output",
+    help="Text, JSON lines or bytes. Each JSON line is an object with index, seed, prime, text, "
+    "nats and stop, which is what ended the text. A byte model may write what is not UTF-8: text "
+    "shows U+FFFD there, and bytes are exactly those that were generated.",
 )  # fmt: skip
 @option(
     "--logprobs", type=click.IntRange(min=0), metavar="K", group="Output", rare=True,
@@ -112,8 +118,14 @@ IGNORED = {
     "model gives them for bytes, as numbers.",
 )  # fmt: skip
 @option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", group="Output",
-    help="Write to a new file instead of stdout.",
+    "--out", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), metavar="FILE",
+    group="Output", help="Write to a new file, or to stdout if it is -.",
+)  # fmt: skip
+@option("--force", is_flag=True, group="Output", rare=True, help="Replace the file of --out.")
+@option(
+    "--separator", default="---", metavar="LINE", group="Output", rare=True,
+    help="Line between several texts. Records are one a line, without it. On a terminal a heading "
+    "with the seed stands there instead.",
 )  # fmt: skip
 @option(
     "--raw", is_flag=True, group="Output", rare=True,
@@ -155,49 +167,50 @@ def command(context: click.Context, /, **options: Any) -> None:
     """
     typed = {name for name in options if _is_typed(context, name)}
     _refuse_contradictions(typed, options)
-    path = one_checkpoint(options["checkpoint"], "; to give an opening text use --prime")
-
     from charnn.device import pick_device
     from charnn.sampling.clamp import Clamp
     from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
-    from charnn.sampling.sampler import Sampler, single_stream_threads
+    from charnn.sampling.sampler import Sampler
     from charnn.sampling.stopping import StopCriteria
     from charnn.text.sources import read_text
 
+    # What needs no checkpoint is checked before anything is said about one.
+    config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
+    device = pick_device(options["device"])
+    product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
+    if options["fp16"]:
+        check_half(device)
+    check_output(options["out"], options["force"])
+    path = one_checkpoint(options["checkpoint"], "; to give an opening text use --prime")
     loaded = open_checkpoint(path)
     prime = options["prime"] or ""
     if options["prime_file"] is not None:
         prime = read_text(options["prime_file"], loaded.text)
         prime = prime.removesuffix("\n") if loaded.text.lines else prime
     loaded.tokenizer.check(prime)
-    config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
+    criteria = StopCriteria(options["stop"], options["keep_stop"])
+    wanted = record_filter(loaded, options, typed)
+    if wanted is not None and "separator" in typed:
+        raise SettingError("records are written one a line; leave --separator out")
+    sampler = Sampler(
+        loaded.network(device), loaded.tokenizer, product=product, records=loaded.text.lines,
+        clamps=[Clamp(*clamped) for clamped in options["clamps"]],
+    )  # fmt: skip
+    _note_stops(options["stop"], loaded.tokenizer)
+    _note_escapes({"prime": options["prime"], "stop": "".join(options["stop"])})
     if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
         status(f"seed: {config.seed}")
-    criteria = StopCriteria(options["stop"], options["keep_stop"])
-    _warn_unreachable(criteria, loaded.tokenizer)
-    network = loaded.network(pick_device(options["device"]))
-    wanted = record_filter(loaded, options, typed)
-    product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
-    if options["fp16"]:
-        check_half(network.head.weight.device)
-    sampler = Sampler(
-        network, loaded.tokenizer, product=product, records=loaded.text.lines,
-        clamps=[Clamp(*clamped) for clamped in options["clamps"]],
-    )  # fmt: skip
-    many = options["num_samples"] > 1 or options["kind"] == "jsonl" or wanted is not None
-    with output(options["out"], options["raw"]) as out:
-        if many or options["best_of"] or options["beam"]:
+    several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
+    exact = options["kind"] == "bytes"
+    with output(options["out"], raw=options["raw"], exact=exact, force=options["force"]) as out:
+        if several or options["kind"] == "jsonl" or wanted is not None:
             samples = _samples(sampler, config, prime, criteria, wanted, options)
-            _write_samples(samples, prime, loaded.tokenizer, out, options)
+            form = Form(loaded, prime, options)
+            write_samples(samples, form, out)
         else:
-            out.write(prime)
-            generation = sampler.stream(config, prime, criteria)
-            pieces = counted(generation, config.length, "char", out)
-            with single_stream_threads():
-                for piece in pieces:
-                    out.write(piece)
-            out.write("\n")
+            generation = sampler.stream_bytes(config, prime, criteria)
+            write_stream(generation, config.length, loaded.tokenizer, prime, out)
             _note_relaxed(generation)
     if wanted is not None:
         show_table(wanted, loaded)
@@ -223,20 +236,41 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
         raise click.UsageError("--stop '' would end every text before it begins")
     if options["logprobs"] is not None and options["kind"] != "jsonl":
         raise click.UsageError("--logprobs needs --format jsonl")
+    if options["out"] == Path("-"):
+        options["out"] = None
+    if options["force"] and options["out"] is None:
+        raise click.UsageError("--force needs --out FILE")
+    if "separator" in typed and (options["kind"] == "jsonl" or options["num_samples"] == 1):
+        raise click.UsageError("--separator is for several texts, -n N, that are not JSON lines")
+    to_terminal = options["out"] is None and not options["raw"] and sys.stdout.isatty()
+    if options["kind"] == "bytes" and to_terminal:
+        raise click.UsageError(
+            "--format bytes may upset a terminal; redirect it, or add --out FILE or --raw"
+        )
     several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
     if options["length"] is None and (several or options["kind"] == "jsonl"):
         raise click.UsageError("--length inf is for one text that streams; give a number")
 
 
-def _warn_unreachable(criteria: "StopCriteria", tokenizer: "Tokenizer") -> None:
+def _note_stops(stops: Sequence[str], tokenizer: "Tokenizer") -> None:
     """Warn of texts of --stop that the model cannot write."""
     from charnn.errors import VocabularyError
 
-    for text in criteria.stops:
+    for text in stops:
         try:
             tokenizer.check(text)
         except VocabularyError as error:
             LOGGER.warning(f"--stop {text!r} cannot be generated: {error}")
+
+
+def _note_escapes(typed: dict[str, str | None]) -> None:
+    """Warn of escapes such as \\n, which a shell passes on as a backslash and a letter."""
+    for name, text in typed.items():
+        if text and (escape := re.search(r"\\([abefnrtv]|x[0-9a-fA-F]{2})", text)):
+            LOGGER.warning(
+                f"{escape[0]} in {flag(name)} is read as it stands, a backslash and a letter; for "
+                f"the character, type $'{escape[0]}' (in bash or zsh)"
+            )
 
 
 def _samples(
@@ -250,7 +284,7 @@ def _samples(
     """Yield the requested texts, and print a status line about a chosen one."""
     if options["beam"]:
         found = sampler.beam(config, options["beam"], prime, criteria)[:1]
-        status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/char")
+        status(f"beam of {options['beam']}: {found[0].nats_per_char:.4f} nats/{sampler.unit}")
         yield from found
         return
     count, alternatives = options["best_of"] or options["num_samples"], options["logprobs"]
@@ -260,7 +294,7 @@ def _samples(
         generation = sampler.records(config, wanted, prime, criteria, alternatives)
     if options["best_of"]:
         best = min(generation, key=lambda sample: sample.nats_per_char)
-        status(f"best of {count}: {best.nats_per_char:.4f} nats/char, seed {best.seed}")
+        status(f"best of {count}: {best.nats_per_char:.4f} nats/{sampler.unit}, seed {best.seed}")
         yield best
     else:
         yield from generation
@@ -272,47 +306,3 @@ def _note_relaxed(generation: "Generation[Any]") -> None:
     if generation.relaxed:
         symbols = plural(generation.relaxed, "character")
         LOGGER.warning(f"--no-repeat was ignored for {symbols}, where it left nothing to draw")
-
-
-def _write_samples(
-    samples: Iterator["Sample"], prime: str, tokenizer: "Tokenizer", out: "Output",
-    options: dict[str, Any],
-) -> None:  # fmt: skip
-    """Write the texts as lines or as JSON; on a terminal, a heading separates them."""
-    total = options["num_samples"]
-    for sample in counted(samples, total, "text", out):
-        if options["kind"] == "jsonl":
-            out.write(json.dumps(_row(sample, prime, tokenizer, options)) + "\n")
-            continue
-        if total > 1 and out.terminal:
-            status(f"\n--- {sample.index + 1} of {total}, seed {sample.seed}")
-        out.write(f"{prime}{sample.text}\n")
-
-
-def _row(
-    sample: "Sample", prime: str, tokenizer: "Tokenizer", options: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the JSON object of one text."""
-    row: dict[str, Any] = {
-        "index": sample.index,
-        "seed": sample.seed,
-        "prime": prime,
-        "text": sample.text,
-        "nats": sample.nats,
-        "stop": sample.stop,
-    }
-    if options["logprobs"] is not None:
-        unit = "byte" if tokenizer.kind == "byte" else "char"
-
-        def named(symbol: int) -> int | str:  # a byte as a number: it may be part of a character
-            return symbol if unit == "byte" else tokenizer.decode([symbol])
-
-        row["logprobs"] = [
-            {
-                unit: named(choice.symbol),
-                "nats": choice.nats,
-                "best": [[named(symbol), nats] for symbol, nats in choice.alternatives],
-            }
-            for choice in sample.choices
-        ]
-    return row

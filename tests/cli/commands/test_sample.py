@@ -33,12 +33,17 @@ def test_jsonl_has_a_line_per_text_whose_seed_generates_it_again(run_folder: Pat
     assert plain == "st" + several[0]["text"] + "\n"
 
 
-def test_many_texts_are_lines_on_stdout_and_nothing_else(run_folder: Path) -> None:
+@pytest.mark.parametrize(("typed", "line"), [((), "---"), (("--separator", "%%"), "%%")])
+def test_many_texts_are_separated_by_a_line_and_nothing_else_is_on_stdout(
+    run_folder: Path, typed: tuple[str, ...], line: str
+) -> None:
     options = ("sample", run_folder, "-n", "3", "--length", "9", "--seed", "4")
-    result = charnn(*options, "--quiet")
+    result = charnn(*options, *typed, "--quiet")
     texts = [row["text"] for row in rows(charnn(*options, "--format", "jsonl"))]
-    assert result.stdout == "".join(text + "\n" for text in texts)
+    assert result.stdout == f"\n{line}\n".join(texts) + "\n"
     assert result.stderr == ""
+    exact = charnn(*options, *typed, "--format", "bytes").stdout_bytes
+    assert exact.decode() == f"\n{line}\n".join(texts)
 
 
 def test_a_stop_ends_each_text_and_can_be_kept(run_folder: Path) -> None:
