@@ -1,9 +1,9 @@
 """A trained model in Python: generate text, score it, look inside."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import SampleConfig
@@ -292,5 +292,5 @@ class LanguageModel:
 def _criteria(stop: Stop) -> StopCriteria:
     """Return what ends a text: one text or several."""
     if isinstance(stop, str | bytes) or not isinstance(stop, Iterable):
-        return StopCriteria((stop,))
-    return StopCriteria(tuple(stop))
+        return StopCriteria((cast(str, stop),))  # an unusable one is refused there
+    return StopCriteria(tuple(cast("Sequence[str | bytes]", stop)))

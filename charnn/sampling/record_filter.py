@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TRIES_PER_RECORD = 20  # records to generate for each requested one, at most
 VALIDATOR_BATCH = 256  # records per call of a validator
+_ESCAPED = ("utf-8", "surrogateescape")
 
 
 @dataclass
@@ -64,6 +65,10 @@ class RecordFilter:
         found, with `validator` only those that it answers True for. A validator is a function of a
         list of records, or a command: it reads records from stdin, one a line, and prints 1 or 0
         for each.
+
+        The records of a byte model are compared, counted and given to a command as bytes, because
+        different ones may have the same text, with U+FFFD for what is not UTF-8. `is_known` gets
+        such bytes as Python's surrogate escapes.
         """
         if novel and is_known is None:
             raise SettingError("`novel` needs `is_known`, which tells the records of the list")
@@ -76,28 +81,35 @@ class RecordFilter:
         self._is_known = is_known
         self._seen: set[str] = set()
 
-    def apply(self, samples: Iterable["Sample"], prime: str = "") -> Iterator["Sample"]:
+    def apply(
+        self, samples: Iterable["Sample"], prime: str = "", unit: str = "char"
+    ) -> Iterator["Sample"]:
         """Yield the wanted ones among samples, whose records start with the prime, until there are
-        as many as requested."""
+        as many as requested. `unit` is that of the mean length, "char" or "byte"."""
         size = 1 if self._validator is None else VALIDATOR_BATCH
         for batch in _batched(samples, size):
-            answers = self._validate([prime + sample.text for sample in batch])
-            for sample, valid in zip(batch, answers, strict=True):
-                if self._passes(sample, prime + sample.text, valid):
+            for sample, valid in zip(batch, self._validate(batch, prime), strict=True):
+                exact = prime + _exact(sample)
+                length = len(exact if unit == "char" else exact.encode(*_ESCAPED))
+                self.counts.characters += length
+                if self._passes(sample, prime + sample.text, exact, valid):
                     yield sample
                     if self.counts.kept == self.counts.requested:
                         return
 
-    def _validate(self, records: list[str]) -> Iterable[bool]:
+    def _validate(self, samples: list["Sample"], prime: str) -> Iterable[bool]:
         if self._validator is None:
-            return [True] * len(records)
-        return valid_answers(self._validator, records)
+            return [True] * len(samples)
+        reads_bytes = isinstance(self._validator, CommandValidator)
+        texts = map(_exact, samples) if reads_bytes else (sample.text for sample in samples)
+        return valid_answers(self._validator, [prime + text for text in texts])
 
-    def _passes(self, sample: "Sample", record: str, valid: bool) -> bool:
+    def _passes(self, sample: "Sample", record: str, exact: str, valid: bool) -> bool:
+        """Count a record, given as it is shown and as it is compared; return True if it passes."""
         complete = sample.stop == "stop"
-        unique = record not in self._seen
-        novel = self._is_known is None or not self._is_known(record)
-        self._seen.add(record)
+        unique = exact not in self._seen
+        novel = self._is_known is None or not self._is_known(exact)
+        self._seen.add(exact)
         passes = (
             complete
             and valid
@@ -112,7 +124,6 @@ class RecordFilter:
         counts.valid += valid
         counts.unique += unique
         counts.novel += unique and novel
-        counts.characters += len(record)
         return passes
 
 
@@ -127,6 +138,11 @@ def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:
     if known is None:
         raise SettingError("this model was not trained on records, so none is known")
     return lambda record: known.has(codes_of(record))
+
+
+def _exact(sample: "Sample") -> str:
+    """Return a sample's text, in which bytes that are not UTF-8 are surrogate escapes."""
+    return sample.data.decode(*_ESCAPED)
 
 
 def _batched(samples: Iterable["Sample"], size: int) -> Iterator[list["Sample"]]:

@@ -133,7 +133,7 @@ class Sampler:
         """Return the wanted records that start with `prime`, as many as requested if there are."""
         rows = min(ROWS, wanted.counts.requested)
         samples = self.samples(config, wanted.max_tries, prime, stop, alternatives, rows)
-        return samples.through(lambda some: wanted.apply(some, prime))
+        return samples.through(lambda some: wanted.apply(some, prime, self.unit))
 
     def beam(
         self, config: SampleConfig, width: int, prime: str = "", stop: StopCriteria = NO_STOP

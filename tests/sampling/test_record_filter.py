@@ -1,6 +1,8 @@
 """A record filter passes the wanted records and counts all that were generated."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,20 +11,24 @@ from charnn.config import ModelConfig, SampleConfig
 from charnn.errors import SettingError
 from charnn.model.network import CharNetwork
 from charnn.sampling.record_filter import RecordCounts, RecordFilter
-from charnn.sampling.sample import Sample
+from charnn.sampling.sample import Sample, sample_of
 from charnn.sampling.sampler import Sampler
 from charnn.text.tokenizer import CharTokenizer
 
 
-def samples(*records: str) -> list[Sample]:
+def samples(*records: str | bytes) -> list[Sample]:
     """Samples of these records; one that ends in an ellipsis was cut off by its length."""
+    encoded = [text.encode() if isinstance(text, str) else text for text in records]
     return [
-        Sample(n, n, text.removesuffix("…"), 1.0, 1, "length" if text.endswith("…") else "stop")
-        for n, text in enumerate(records)
-    ]
+        sample_of(
+            data.removesuffix("…".encode()), 1.0, 1,
+            "length" if data.endswith("…".encode()) else "stop", index=n, seed=n,
+        )
+        for n, data in enumerate(encoded)
+    ]  # fmt: skip
 
 
-def kept(wanted: RecordFilter, *records: str, prime: str = "") -> list[str]:
+def kept(wanted: RecordFilter, *records: str | bytes, prime: str = "") -> list[str]:
     return [sample.text for sample in wanted.apply(samples(*records), prime)]
 
 
@@ -42,6 +48,30 @@ def test_each_condition_drops_what_does_not_meet_it() -> None:
 def test_conditions_see_the_record_with_its_prime() -> None:
     wanted = RecordFilter(9, keep="^xa", novel=True, is_known={"xab"}.__contains__)
     assert kept(wanted, "ab", "a", "b", prime="x") == ["a"]
+
+
+def test_records_of_bytes_are_the_same_only_if_their_bytes_are() -> None:
+    records = (b"a\xe9", b"a\xe8", b"a\xe9", "a\ufffd".encode())
+    unique = RecordFilter(9, unique=True)
+    assert [s.data for s in unique.apply(samples(*records))] == [records[n] for n in (0, 1, 3)]
+    known = RecordFilter(9, novel=True, is_known={"a\udce9"}.__contains__)
+    assert [s.data for s in known.apply(samples(*records))] == [records[n] for n in (1, 3)]
+    assert (known.counts.unique, known.counts.novel) == (3, 2)
+    lengths = []
+    for unit in ("char", "byte"):
+        wanted = RecordFilter(9)
+        list(wanted.apply(samples("aé", "é"), "ü", unit))
+        lengths.append(wanted.counts.mean_length)
+    assert lengths == [2.5, 4.5]
+
+
+@pytest.mark.medium
+def test_a_command_reads_the_bytes_of_records(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys\nfor line in sys.stdin.buffer: print(int(line == b'a\\xe9\\n'))\n"
+    )
+    wanted = RecordFilter(9, validator=f"{sys.executable} {tmp_path / 'script.py'}")
+    assert [s.data for s in wanted.apply(samples(b"\xe9", b"\xe8"), "a")] == [b"\xe9"]
 
 
 def test_all_generated_records_are_counted() -> None:
