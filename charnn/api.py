@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from charnn.config import DEFAULT_MINUTES, TextConfig
+from charnn.errors import SettingError
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
 from charnn.runs.folder import BEST
@@ -106,6 +107,8 @@ def train(
     """
     text = {name: value for name, value in settings.items() if name in TextConfig.names()}
     given = {name: value for name, value in settings.items() if name not in text}
+    if init_from is not None and "tokenizer" in text:
+        raise SettingError("`tokenizer`: with `init_from` it is that run's; leave it out")
     if minutes is None and epochs is None and steps is None:
         minutes = DEFAULT_MINUTES
     request = RunRequest(

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from charnn.errors import SettingError
+from charnn.words import did_you_mean
 
 DEFAULT_MINUTES = 5.0  # of training, when no budget is given
 MAX_FLOAT = sys.float_info.max
@@ -68,7 +69,8 @@ class Settings:
             raise SettingError(f"{cls.__name__} is not a JSON object of settings")
         for name in values:
             if name not in known:
-                raise SettingError(f"{cls.__name__} has no setting called {name!r}")
+                like = did_you_mean(str(name), known)
+                raise SettingError(f"{cls.__name__} has no setting called {str(name)[:50]!r}{like}")
         for name, f in known.items():
             if name not in values and f.default is MISSING:
                 raise SettingError(f"{cls.__name__} has no value for the setting {name!r}")

@@ -1,5 +1,11 @@
 """Wording shared by messages."""
 
+from collections.abc import Iterable
+
+ALIKE = (
+    0.75  # difflib's ratio from which on a name is suggested: `novl` for `novel`, not for `poem`
+)
+
 
 def plural(count: int, singular: str, irregular: str | None = None) -> str:
     """Return a count with its noun: the singular for 1, else the plural; thousands separated.
@@ -8,3 +14,20 @@ def plural(count: int, singular: str, irregular: str | None = None) -> str:
     ('1 character', '2,000 characters', '0 entries')
     """
     return f"{count:,} {singular if count == 1 else irregular or f'{singular}s'}"
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that is most like a misspelt one, or None.
+
+    >>> closest("hiden_size", ["hidden_size", "seq_len"])
+    'hidden_size'
+    """
+    import difflib  # only where a name is wrong
+
+    return next(iter(difflib.get_close_matches(name[:200], list(names), 1, ALIKE)), None)
+
+
+def did_you_mean(setting: str, settings: Iterable[str]) -> str:
+    """Return the end of a message about a setting that is not one of `settings`."""
+    like = closest(setting, settings)
+    return f"; did you mean `{like}`?" if like else ""

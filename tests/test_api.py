@@ -41,7 +41,7 @@ def test_python_and_the_command_generate_the_same_text(run_folder: Path) -> None
 
 
 def test_errors_are_charnn_errors(text_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="no setting called hiden_size"):
+    with pytest.raises(SettingError, match="called hiden_size; did you mean `hidden_size`"):
         charnn.train(text_file, out=tmp_path / "run", steps=1, hiden_size=3)  # type: ignore[call-arg]
     with pytest.raises(SettingError, match="no setting called vocabulary_size"):
         charnn.train(text_file, out=tmp_path / "run", steps=1, vocabulary_size=3)  # type: ignore[call-arg]
@@ -50,10 +50,22 @@ def test_errors_are_charnn_errors(text_file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_that_come_with_trained_weights_are_refused(
+    text_file: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    for setting in ({"tokenizer": "byte"}, {"tokenizer": "char"}, {"hidden_size": 7}):
+        with pytest.raises(SettingError, match="leave it out"):
+            charnn.train(
+                text_file, out=tmp_path / "run", steps=1, init_from=run_folder,
+                **setting,
+            )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_seed_each_text_is_another(run_folder: Path) -> None:
     model = charnn.load(run_folder)
     assert model.sample("st", length=60, seed=None) != model.sample("st", length=60)
-    with pytest.raises(SettingError, match="lenght"):
+    with pytest.raises(SettingError, match="'lenght'; did you mean `length`"):
         model.sample("st", lenght=3)  # type: ignore[call-arg]
 
 

@@ -15,7 +15,7 @@ for room, rooms in (
     ("errors", ("words",)),
     ("threads", ()),
     ("files", ("errors",)),
-    ("config", ("errors",)),
+    ("config", ("errors", "words")),
     ("device", ("errors",)),
     ("torch_modes", ("device",)),
     ("cuda_graph", ()),

@@ -102,7 +102,8 @@ def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Materia
             log.warning(note)
     corpus = world.local_main_first(lambda: open_corpus(request.corpus, text, val=request.val))
     check_same_text(corpus, world)
-    for note in corpus.notes:
+    changes = vocabulary_changes(init_from.tokenizer, corpus.tokenizer) if init_from else []
+    for note in (*changes, *corpus.notes):
         log.warning(note)
     unit = "byte" if text.tokenizer == "byte" else "character"
     sizes = [len(corpus.train), len(corpus.validation)]
@@ -112,9 +113,6 @@ def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Materia
         f"text: {plural(sizes[0], unit)} to train on, {sizes[1]:,} to validate; "
         f"{plural(corpus.tokenizer.vocabulary_size, 'symbol')}"
     )
-    if init_from is not None:
-        for note in vocabulary_changes(init_from.tokenizer, corpus.tokenizer):
-            log.warning(note)
     return Material(corpus, text, init_from)
 
 

@@ -31,12 +31,15 @@ def adapt_weights(
 
 def vocabulary_changes(before: Tokenizer, after: Tokenizer) -> list[str]:
     """Return notes about the symbols that only one of two vocabularies contains."""
-    added, removed = _only_in(after, before), _only_in(before, after)
+    dropped, added = _only_in(before, after), _only_in(after, before)
     notes = []
+    if dropped:
+        notes.append(
+            "dropped: these characters of the old model do not occur in the new text, so the new "
+            f"model cannot read or write them: {dropped}"
+        )
     if added:
-        notes.append(f"symbols new to the model start as the mean of the others: {added}")
-    if removed:
-        notes.append(f"symbols of the model that the text does not contain are dropped: {removed}")
+        notes.append(f"characters new to the model start as the mean of the others: {added}")
     return notes
 
 

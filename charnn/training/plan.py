@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from charnn.checkpoint import Checkpoint
-from charnn.config import ModelConfig, TrainConfig, ValidationConfig
+from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError
 from charnn.model.evaluate import lanes_layout
@@ -28,6 +28,7 @@ from charnn.training.validations import (
     plan_validations,
     symbols_per_step,
 )
+from charnn.words import did_you_mean
 
 MIN_STEPS = 10
 MAX_EPOCHS = 20  # a run of minutes ends here
@@ -88,8 +89,9 @@ class PlanRequest:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.given) - PLANNED):
-            raise SettingError(f"no setting called {', '.join(unknown)}")
+        for name in sorted(set(self.given) - PLANNED):
+            like = did_you_mean(name, {*PLANNED, *TextConfig.names()})
+            raise SettingError(f"no setting called {name[:50]}{like}")
         check_threads(self.threads)
 
 
