@@ -4,13 +4,16 @@ A checkpoint is a safetensors file: it holds tensors, and JSON under the metadat
 nothing executable. There is only one metadata key, because safetensors writes several in random
 order. The file contains no time, host, path or command, so that equal runs write equal bytes.
 
-Reading does not trust the file. The header's size is limited before anything is parsed, a checksum
-covers the content, every field is checked by its config class, every tensor's name, type and shape
-against the model, and every number must be finite.
+Reading does not trust the file. Only a regular file is opened, its header must fit its size before
+anything is allocated (see `charnn.tensor_file`), a checksum covers the content, every field is
+checked by its config class, every tensor's name, type and shape against the model, and every number
+must be finite.
 """
 
 import errno
 import json
+import math
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -18,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -32,8 +34,9 @@ from charnn.errors import (
     SettingError,
     VocabularyError,
 )
-from charnn.files import explained, replace_proven, replacing
-from charnn.model.network import CharNetwork
+from charnn.files import explained, open_regular, replace_proven, replacing
+from charnn.model.network import CharNetwork, weight_shapes
+from charnn.tensor_file import DTYPES, TensorFile
 from charnn.text.bloom import BloomFilter
 from charnn.text.records import RECORD_RULES
 from charnn.text.tokenizer import Tokenizer, from_json
@@ -41,12 +44,11 @@ from charnn.torch_modes import default_torch_modes
 from charnn.version import __version__
 
 FORMAT = 1
-MAX_HEADER = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
 _KEY = "charnn"
 _WEIGHTS, _TRAINING, _KNOWN = "model.", "training.", "records.known"  # tensor names
 _NAME = re.compile(r"(model|training)\.[a-z0-9_.]+|records\.known")
-_DTYPES = {"F32", "U8"}
 _MAX_DIMENSIONS = 4  # of the recurrent states
+_OTHER_STATE = 1 << 26  # bytes, of the random generators of up to 1,000 processes and more
 FIELDS = {
     "format", "version", "model", "text", "train", "tokenizer", "corpus", "figures", "progress",
     "crc32",
@@ -189,41 +191,47 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
     checkpoint of this format.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(
-                f"{path}: not a checkpoint (not a regular file); name a run folder"
-            )
-        with path.open("rb") as plain:
-            header_size = int.from_bytes(plain.read(8), "little")
-        if header_size > MAX_HEADER:
-            raise DamagedError(f"{path}: not a checkpoint (a header of {header_size:,} bytes)")
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise CheckpointError(f"{path}: a safetensors file, but not one that charnn wrote")
-            return _checked(path, file, text, weights)
+        handle = open_regular(path, follow=True)
     except FileNotFoundError as error:
         raise MissingCheckpointError(f"{path}: no such file; check the name") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        # Of the system's errors, only a failing disk says something about the file's content.
-        intact = isinstance(error, OSError) and error.errno not in (None, errno.EIO)
-        kind = CheckpointError if intact else DamagedError
-        raise kind(f"{path}: not a checkpoint ({_line(error)}); name a run folder") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with os.fdopen(handle, "rb") as file:
+        try:
+            stored = TensorFile(file)
+            if (text := stored.metadata.get(_KEY)) is None:
+                raise CheckpointError("a safetensors file, but not one that charnn wrote")
+            return _checked(stored, text, weights)
+        except DamagedError as error:
+            raise DamagedError(f"{path}: {_line(error)}") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {_line(error)}") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
-def _checked(path: Path, file: Any, text: str, weights: bool) -> Checkpoint:
-    """Return the checkpoint in an open file; every error names the file."""
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error about a file that the system does not let us read."""
+    # Of the system's errors, only a failing disk says something about the file's content.
+    kind = DamagedError if error.errno == errno.EIO else CheckpointError
+    if error.errno == errno.EINVAL:
+        return kind(f"{path}: not a checkpoint (not a regular file); name a run folder")
+    return kind(f"{path}: cannot be read ({_line(error)}); check its permissions and its disk")
+
+
+def _checked(file: TensorFile, text: str, weights: bool) -> Checkpoint:
+    """Return the checkpoint in an open file, whose metadata is `text`."""
     try:
         about = json.loads(text)
         problem = _format_problem(about)
         if not problem:
             return _read(file, about, weights)
     except CharnnError as error:
-        raise DamagedError(f"{path}: {_line(error)}") from error
+        raise DamagedError(str(error)) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"the metadata is damaged ({type(error).__name__}); use another checkpoint"
-        raise DamagedError(f"{path}: {problem}") from error
-    raise CheckpointError(f"{path}: {problem}")
+        raise DamagedError(problem) from error
+    raise CheckpointError(problem)
 
 
 def _line(error: Exception) -> str:
@@ -232,7 +240,7 @@ def _line(error: Exception) -> str:
     return line if len(line) <= 300 else f"{line[:300]}…"
 
 
-def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
+def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
     """Return the checkpoint in an open file whose metadata is `about`, checked field by field."""
     if not isinstance(about, dict):
         raise CheckpointError("the metadata is not a JSON object; use another checkpoint")
@@ -258,11 +266,11 @@ def _read(file: Any, about: Any, weights: bool) -> Checkpoint:
         {},
         None if progress is None else Progress.from_json(progress),
     )
-    _check_sizes(file, model)
+    _check_sizes(file, loaded)
     _check_known(file, loaded)
     if not weights:
         return loaded
-    tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    tensors = {name: file.read(name) for name in file.entries}
     crc = about.pop("crc32")
     if crc != _crc32(about, tensors):
         raise CheckpointError("the content does not match its checksum: the file is damaged")
@@ -290,41 +298,52 @@ def _format_problem(about: Any) -> str:
     )
 
 
-def _check_sizes(file: Any, model: ModelConfig) -> None:
-    """Check the tensors' names, types and shapes against the model before allocating memory."""
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    met = {name: tuple(part.get_shape()) for name, part in slices.items()}
+def _check_sizes(file: TensorFile, loaded: Checkpoint) -> None:
+    """Check the tensors' names, types and sizes against the settings before allocating memory."""
+    model, entries = loaded.model, file.entries
+    met = {name: entry.shape for name, entry in entries.items()}
     unknown = [
         n for n, shape in met.items() if not _NAME.fullmatch(n) or len(shape) > _MAX_DIMENSIONS
     ]
-    unknown += [n for n, part in slices.items() if part.get_dtype() not in _DTYPES]
-    unknown += [n for n in met if n.startswith(_WEIGHTS) and slices[n].get_dtype() != "F32"]
+    unknown += [n for n, entry in entries.items() if entry.dtype not in DTYPES]
+    unknown += [n for n in met if n.startswith(_WEIGHTS) and entries[n].dtype != "F32"]
     if unknown:
         raise CheckpointError(f"unexpected tensor {min(unknown)[:80]!r}")
-    if model.num_layers > len(
-        met
-    ):  # building that many layers would take long, even without memory
+    if model.num_layers > len(met):  # even without memory, building so many layers takes long
         raise CheckpointError("the weights do not fit the model's sizes: layers are missing")
-    with torch.device("meta"):  # shapes without memory
-        network = CharNetwork(model)
-    expected = {_WEIGHTS + name: tuple(t.shape) for name, t in network.state_dict().items()}
+    expected = {_WEIGHTS + name: shape for name, shape in weight_shapes(model).items()}
     weights = {name: shape for name, shape in met.items() if name.startswith(_WEIGHTS)}
     if weights != expected:
         wrong = sorted(n for n in {*weights, *expected} if weights.get(n) != expected.get(n))
         names = ", ".join(n.removeprefix(_WEIGHTS)[:80] for n in wrong[:3])
         raise CheckpointError(f"the weights do not fit the model's sizes: {names}")
+    training = sum(entry.size for name, entry in entries.items() if name.startswith(_TRAINING))
+    if training > _most_training_bytes(loaded, sum(math.prod(shape) for shape in weights.values())):
+        raise CheckpointError(f"{training:,} bytes of training state do not fit the model's sizes")
 
 
-def _check_known(file: Any, loaded: Checkpoint) -> None:
+def _most_training_bytes(loaded: Checkpoint, parameters: int) -> int:
+    """Return what the training state takes at most: optimizer, lanes and random generators.
+
+    The snapshot has the weights and all of this once more.
+    """
+    if loaded.progress is None:
+        return 0
+    model = loaded.model
+    lanes = 2 * loaded.train.batch_size * model.num_layers * model.hidden_size
+    return 2 * 4 * (3 * parameters + lanes) + _OTHER_STATE
+
+
+def _check_known(file: TensorFile, loaded: Checkpoint) -> None:
     """Check the Bloom filter of the known records against the metadata."""
-    present = _KNOWN in file.keys()  # noqa: SIM118
+    present = _KNOWN in file.entries
     facts = loaded.corpus
     counted = {facts.records is not None, facts.num_known is not None}
     if counted | {loaded.text.lines} != {present}:
         raise CheckpointError("texts of records, and no others, need a filter of their records")
     if present:
-        part, count = file.get_slice(_KNOWN), facts.num_known or 0
-        if part.get_dtype() != "U8" or part.get_shape() != [BloomFilter.num_bytes(count)]:
+        part, count = file.entries[_KNOWN], facts.num_known or 0
+        if part.dtype != "U8" or part.shape != (BloomFilter.num_bytes(count),):
             raise CheckpointError("the filter of records does not fit the number of records")
         try:
             loaded.tokenizer.encode("\n")

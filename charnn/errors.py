@@ -49,5 +49,5 @@ def is_out_of_memory(error: Exception) -> bool:
 
     PyTorch raises a plain `RuntimeError` on a CPU, which only its message tells apart.
     """
-    messages = "out of memory|can't allocate memory|bad allocation"
-    return isinstance(error, MemoryError) or bool(re.search(messages, str(error)))
+    messages = "out of memory|can(?:no|')t allocate memory|bad allocation"
+    return isinstance(error, MemoryError) or bool(re.search(messages, str(error), re.IGNORECASE))

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,8 +16,59 @@ from typing import IO, Any, BinaryIO
 
 from charnn.errors import CharnnError
 
+MAX_SMALL = 1 << 24  # bytes of a side file such as run.json, which may name many texts
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _MAX_NAME = 200  # bytes of a name that its temporary file's name begins with
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+    """Open a regular file and nothing else; return its descriptor.
+
+    A pipe would make the program wait, and a device can have any effect. Without `follow`, a
+    symbolic link is refused too, because it could lead to any file of the user.
+
+    Raises:
+        OSError: of the errno EINVAL or ELOOP if it is something else than a regular file.
+    """
+    for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",))):
+        flags |= getattr(os, name, 0)  # no system has all of them
+    try:  # look before opening, which can start a device
+        _check_regular(path.stat() if follow else path.lstat(), path)
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    handle = os.open(path, flags, 0o666)
+    try:
+        _check_regular(os.fstat(handle), path)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _check_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "a symbolic link, which is not followed", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_small(path: Path) -> bytes:
+    """Return the content of a small regular file; a link is not followed.
+
+    Raises:
+        OSError: there is no such file, it is something else, or it is too large.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        data = file.read(MAX_SMALL + 1)
+    if len(data) > MAX_SMALL:
+        raise OSError(errno.EFBIG, f"larger than {MAX_SMALL:,} bytes", str(path))
+    return data
+
+
+def is_dangling(path: Path) -> bool:
+    """Return True if `path` is a link to nothing, which `exists` does not see."""
+    return os.path.lexists(path) and not path.exists()
 
 
 @contextlib.contextmanager
@@ -27,7 +79,10 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     renamed over `path`, and the folder is synced, so that after a power cut `path` is either the
     old file or the new one. On an exception, the temporary file is removed and `path` is untouched.
     With `previous`, the old file is kept under that name too, unless that file exists already.
+    A dangling link is not replaced: its target may be back when a disk is mounted.
     """
+    if is_dangling(path):
+        raise OSError(errno.EEXIST, "a link to a missing file, which is not replaced", str(path))
     temporary = path.with_name(_temporary_name(path.name))
     try:
         with temporary.open("xb") as file:

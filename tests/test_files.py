@@ -426,7 +426,7 @@ def test_a_temporary_read_error_does_not_fall_back_to_the_previous_file(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", fail)
+        patch.setattr(os, "open", fail)
         with pytest.raises(CharnnError, match="Too many open files"):
             load_or_previous(path)
     assert load_or_previous(path)[1] == path

@@ -21,7 +21,8 @@ for room, rooms in (
     ("cuda_graph", ()),
     ("text", ("files", "config")),
     ("model", ("text",)),
-    ("checkpoint", ("model", "torch_modes", "version")),
+    ("tensor_file", ("errors",)),
+    ("checkpoint", ("model", "tensor_file", "torch_modes", "version")),
     ("training", ("checkpoint", "cuda_graph")),
     ("runs", ("training",)),
     ("sampling", ("checkpoint", "cuda_graph")),  # knows nothing of training or runs

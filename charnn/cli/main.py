@@ -76,8 +76,15 @@ class Commands(Command, click.Group):
                 _discard_stdout()
                 if error.errno == errno.EPIPE:  # the reader, such as `head`, has enough
                     raise click.exceptions.Exit(0) from error
-                LOGGER.error(f"{error.strerror or error}: {error.filename or 'output'}")
+                LOGGER.error(_explained(error))
                 raise click.exceptions.Exit(1) from error
+
+
+def _explained(error: OSError) -> str:
+    """Return one line about an error of the system that no command expected."""
+    if "temporary directory" in str(error):  # Python's words; PyTorch needs one to train
+        return "no folder for temporary files; set TMPDIR to a folder with free space"
+    return f"{error.strerror or error}: {error.filename or 'output'}"
 
 
 def _command(name: str) -> click.Command:

@@ -12,6 +12,7 @@ from charnn.config import ModelConfig
 # Shapes: B batch, T time, E embedding, H hidden, L layers, V vocabulary,
 # G gates of a cell (LSTM 4, GRU 3, RNN 1), S tensors in a cell's state (LSTM 2: h, c; others 1: h).
 
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 _MODULES: dict[str, Callable[[int, int], nn.RNNBase]] = {
     "lstm": nn.LSTM,
@@ -23,6 +24,22 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "gru": torch.gru,
     "rnn": torch.rnn_tanh,
 }
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of each weight of a network without building it."""
+    E, H, V = config.embedding_size, config.hidden_size, config.vocabulary_size
+    G = GATES[config.cell]
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
+    for number in range(config.num_layers):
+        layer = f"layers.{number}"
+        shapes |= {
+            f"{layer}.weight_ih_l0": (G * H, H if number else E),
+            f"{layer}.weight_hh_l0": (G * H, H),
+            f"{layer}.bias_ih_l0": (G * H,),
+            f"{layer}.bias_hh_l0": (G * H,),
+        }
+    return shapes | {"head.weight": (V, H), "head.bias": (V,)}
 
 
 class CharNetwork(nn.Module):

@@ -15,6 +15,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError, is_out_of_memory
+from charnn.model.network import GATES
 from charnn.training.distributed import local_world_size
 
 # Numbers kept per parameter: weight, gradient, two moments, and a snapshot of all but the gradient.
@@ -23,7 +24,6 @@ VALUES_PER_PARAMETER = 7
 # While `last` is saved, six of them are held twice on the host: as tensors and as the file's bytes.
 VALUES_WHILE_SAVING = 12
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def parameter_count(model: ModelConfig) -> int:

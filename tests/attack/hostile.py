@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-from charnn.checkpoint import FIELDS, MAX_HEADER, _crc32
+from charnn.checkpoint import FIELDS, _crc32
+from charnn.tensor_file import MAX_HEADER
 
 Table = list[tuple[str, str]]  # names and JSON texts in order; a name may come twice
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from charnn.config import ModelConfig
-from charnn.model.network import CharNetwork, layer_weights, predicting
+from charnn.model.network import CharNetwork, layer_weights, predicting, weight_shapes
 
 CELLS = ("lstm", "gru", "rnn")
 TABLE = ModelConfig(vocabulary_size=4, hidden_size=6, num_layers=2, embedding_size=5)
@@ -110,3 +110,10 @@ def test_the_parameter_count_is_the_sum_over_the_layers() -> None:
     V, E, H = 4, 5, 6
     lstm = 4 * H * (E + H + 2) + 4 * H * (H + H + 2)
     assert network(TABLE).parameter_count() == V * E + lstm + (H + 1) * V
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_shapes_of_the_weights_are_known_without_a_network(cell: str) -> None:
+    config = replace(TABLE, cell=cell, num_layers=3)
+    met = {name: tuple(weight.shape) for name, weight in network(config).state_dict().items()}
+    assert weight_shapes(config) == met
