@@ -72,6 +72,7 @@ def train(
     threads: int = 0,
     init_from: str | Path | None = None,
     save_every: float | None = None,
+    keep: int = 0,
     force: bool = False,
     on_report: Callable[[Report], object] | None = None,
     progress: bool = False,
@@ -89,6 +90,7 @@ def train(
         threads: CPU threads; 0 chooses.
         init_from: start with the weights of this run or checkpoint.
         save_every: minutes between two saves; chosen if it is left out.
+        keep: the newest N saves stay as files of their own, such as `last.000500.safetensors`.
         force: train although the memory may not suffice.
         on_report: called with each `StepReport`, `Validation`, `Rollback`, `Replanned` and
             `TrainingWarning`.
@@ -120,6 +122,7 @@ def train(
         None if init_from is None else Path(init_from),
         save_every and 60 * save_every,
         "charnn.train in Python",
+        keep,
     )
     with join_world(device) as (world, where):
         return _finish(start_run(request, where, world), on_report, progress)
@@ -135,6 +138,7 @@ def resume(
     device: str = "auto",
     threads: int = 0,
     save_every: float | None = None,
+    keep: int = 0,
     patience: int | None = None,
     force: bool = False,
     on_report: Callable[[Report], object] | None = None,
@@ -161,6 +165,7 @@ def resume(
         save_every and 60 * save_every,
         threads,
         force,
+        keep,
     )
     with join_world(device) as (world, where):
         return _finish(resume_run(request, where, world), on_report, progress)

@@ -25,105 +25,35 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, setting
+from charnn.config import ModelConfig, TextConfig, TrainConfig
 from charnn.errors import (
     CharnnError,
     CheckpointError,
     DamagedError,
     MissingCheckpointError,
-    SettingError,
     VocabularyError,
 )
+from charnn.facts import CorpusFacts, Figures, Progress, RunFacts
 from charnn.files import explained, open_regular, replace_proven, replacing
 from charnn.model.network import CharNetwork, weight_shapes
 from charnn.tensor_file import DTYPES, TensorFile
 from charnn.text.bloom import BloomFilter
-from charnn.text.records import RECORD_RULES
 from charnn.text.tokenizer import Tokenizer, from_json
 from charnn.torch_modes import default_torch_modes
 from charnn.version import __version__
 
 FORMAT = 1
 _KEY = "charnn"
-_WEIGHTS, _TRAINING, _KNOWN = "model.", "training.", "records.known"  # tensor names
-_NAME = re.compile(r"(model|training)\.[a-z0-9_.]+|records\.known")
+# Names of tensors, or what they begin with.
+_WEIGHTS, _TRAINING, _BEST, _KNOWN = "model.", "training.", "best.", "records.known"
+_NAME = re.compile(r"(model|training|best)\.[a-z0-9_.]+|records\.known")
 _MAX_DIMENSIONS = 4  # of the recurrent states
 _OTHER_STATE = 1 << 26  # bytes, of the random generators of up to 1,000 processes and more
 FIELDS = {
     "format", "version", "model", "text", "train", "tokenizer", "corpus", "figures", "progress",
     "crc32",
 }  # fmt: skip
-
-
-def _count(help: str) -> Any:
-    return setting(help, low=0, high=2**63 - 1)
-
-
-@dataclass(frozen=True)
-class CorpusFacts(Settings):
-    """Facts about the corpus that identify it without saying where it was stored."""
-
-    sha256: str = setting("SHA-256 of the text.")
-    characters: int = _count("Characters of the whole text.")
-    train_characters: int = _count("Characters of the training part.")
-    records: int | None = setting(
-        "Training records, if the text consists of records.", default=None, low=1, high=2**63 - 1
-    )
-    known_records: int | None = setting(
-        "Records in the filter of known ones, if these are not the training records.",
-        default=None,
-        low=1,
-        high=2**63 - 1,
-    )
-    record_rules: int = setting(
-        "Version of the rules by which the text became records.",
-        default=1,
-        low=1,
-        high=RECORD_RULES,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise SettingError("sha256 is not 64 hexadecimal digits")
-
-    @property
-    def num_known(self) -> int | None:
-        """The number of records in the filter of known ones; None without one."""
-        return self.records if self.known_records is None else self.known_records
-
-
-@dataclass(frozen=True)
-class Figures(Settings):
-    """The results of training."""
-
-    step: int = _count("Updates made.")
-    parameters: int = _count("Weights of the network.")
-    val_nats_per_char: float | None = setting(
-        "Loss of the best validation, which may have read only a part of the text.", default=None
-    )
-    full_val_nats_per_char: float | None = setting(
-        "Loss on the whole validation part.", default=None
-    )
-
-    @property
-    def nats_per_char(self) -> float | None:
-        """Loss on the whole validation part if it is known, else that of the best validation."""
-        full = self.full_val_nats_per_char
-        return self.val_nats_per_char if full is None else full
-
-
-@dataclass(frozen=True)
-class Progress(Settings):
-    """The position of a run in its training, and of the snapshot it would roll back to."""
-
-    step: int = _count("Updates made.")
-    epoch: int = _count("Complete passes over the text.")
-    window: int = _count("Windows read of the present pass.")
-    rollbacks: int = setting("Rollbacks so far.", low=0, high=1000)
-    snapshot_step: int = _count("Updates made when the snapshot was taken.")
-    snapshot_epoch: int = _count("Complete passes when the snapshot was taken.")
-    snapshot_window: int = _count("Windows read when the snapshot was taken.")
+_RUN = "run"  # a further field, only in a checkpoint that can be resumed; older ones lack it
 
 
 @dataclass(frozen=True)
@@ -141,6 +71,8 @@ class Checkpoint:
     # Optimizer state, recurrent states and random generators; see `TrainState.tensors`.
     training_tensors: Mapping[str, Tensor] = field(default_factory=dict)
     known: BloomFilter | None = None  # the records of the user's list, if the text is one
+    run: RunFacts | None = None  # None: not to be resumed, or written by an older charnn
+    best_weights: Mapping[str, Tensor] = field(default_factory=dict)  # of `run.unsaved_best`
 
     @default_torch_modes()
     def network(self, device: torch.device | str = "cpu") -> CharNetwork:
@@ -167,8 +99,14 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
         "figures": checkpoint.figures.to_json(),
         "progress": checkpoint.progress and checkpoint.progress.to_json(),
     }
-    tensors = {_WEIGHTS + name: tensor for name, tensor in checkpoint.weights.items()}
-    tensors |= {_TRAINING + name: tensor for name, tensor in checkpoint.training_tensors.items()}
+    if checkpoint.run is not None:
+        about[_RUN] = checkpoint.run.to_json()
+    parts = {
+        _WEIGHTS: checkpoint.weights,
+        _TRAINING: checkpoint.training_tensors,
+        _BEST: checkpoint.best_weights,
+    }
+    tensors = {prefix + name: t for prefix, part in parts.items() for name, t in part.items()}
     if checkpoint.known is not None:
         tensors[_KNOWN] = torch.from_numpy(checkpoint.known.bits)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -244,7 +182,7 @@ def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
     """Return the checkpoint in an open file whose metadata is `about`, checked field by field."""
     if not isinstance(about, dict):
         raise CheckpointError("the metadata is not a JSON object; use another checkpoint")
-    if about.keys() != FIELDS or type(about["format"]) is not int:
+    if about.keys() - {_RUN} != FIELDS or type(about["format"]) is not int:
         raise CheckpointError("the metadata does not have the fields of this format")
     model = ModelConfig.from_json(about["model"])
     tokenizer = from_json(about["tokenizer"])
@@ -265,6 +203,7 @@ def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
         Figures.from_json(about["figures"]),
         {},
         None if progress is None else Progress.from_json(progress),
+        run=RunFacts.from_json(about[_RUN]) if _RUN in about else None,
     )
     _check_sizes(file, loaded)
     _check_known(file, loaded)
@@ -275,13 +214,19 @@ def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
     if crc != _crc32(about, tensors):
         raise CheckpointError("the content does not match its checksum: the file is damaged")
     check_finite(tensors)
-    model_tensors, training_tensors = (
+    model_tensors, training_tensors, best_tensors = (
         {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
-        for p in (_WEIGHTS, _TRAINING)
+        for p in (_WEIGHTS, _TRAINING, _BEST)
     )
     count, bits = loaded.corpus.num_known, tensors.get(_KNOWN)
     known = None if bits is None or count is None else BloomFilter(bits.numpy(), count)
-    return replace(loaded, weights=model_tensors, training_tensors=training_tensors, known=known)
+    return replace(
+        loaded,
+        weights=model_tensors,
+        training_tensors=training_tensors,
+        best_weights=best_tensors,
+        known=known,
+    )
 
 
 def _format_problem(about: Any) -> str:
@@ -306,13 +251,17 @@ def _check_sizes(file: TensorFile, loaded: Checkpoint) -> None:
         n for n, shape in met.items() if not _NAME.fullmatch(n) or len(shape) > _MAX_DIMENSIONS
     ]
     unknown += [n for n, entry in entries.items() if entry.dtype not in DTYPES]
-    unknown += [n for n in met if n.startswith(_WEIGHTS) and entries[n].dtype != "F32"]
+    floats = (_WEIGHTS, _BEST)
+    unknown += [n for n in met if n.startswith(floats) and entries[n].dtype != "F32"]
     if unknown:
         raise CheckpointError(f"unexpected tensor {min(unknown)[:80]!r}")
     if model.num_layers > len(met):  # even without memory, building so many layers takes long
         raise CheckpointError("the weights do not fit the model's sizes: layers are missing")
-    expected = {_WEIGHTS + name: shape for name, shape in weight_shapes(model).items()}
-    weights = {name: shape for name, shape in met.items() if name.startswith(_WEIGHTS)}
+    unsaved_best = loaded.run is not None and loaded.run.unsaved_best is not None
+    prefixes = (_WEIGHTS, _BEST) if unsaved_best else (_WEIGHTS,)
+    shapes = weight_shapes(model)
+    expected = {prefix + name: shape for prefix in prefixes for name, shape in shapes.items()}
+    weights = {name: shape for name, shape in met.items() if name.startswith(floats)}
     if weights != expected:
         wrong = sorted(n for n in {*weights, *expected} if weights.get(n) != expected.get(n))
         names = ", ".join(n.removeprefix(_WEIGHTS)[:80] for n in wrong[:3])

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def unused_gpu() -> str:
     if torch.cuda.is_available() or not any(path.exists() for path in _NVIDIA_DRIVER):
         return ""
     return f"this machine has an NVIDIA GPU, but {_missing_cuda(0)}"
+
+
+@functools.cache
+def processor_name() -> str:
+    """Return the processor's name as it is sold."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 @functools.cache

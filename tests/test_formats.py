@@ -80,8 +80,14 @@ def test_the_metadata_of_a_checkpoint_has_the_listed_fields(run_folder: Path) ->
     assert about.keys() == listed("Metadata")
     for name in ("model", "text", "train", "corpus", "figures", "progress"):
         assert about[name].keys() == listed(f"Metadata: `{name}`"), name
+    assert about["run"].keys() == listed("Metadata: `run`")
+    for name in ("validation", "validations", "machine"):
+        heading = f"Metadata: `run`, `{name}`" if name != "validation" else "`validation`"
+        assert about["run"][name].keys() == listed(heading), name
     assert about["tokenizer"].keys() == listed("Metadata: `tokenizer`, characters")
-    assert metadata(run_folder / "best.safetensors")["progress"] is None
+    best = metadata(run_folder / "best.safetensors")
+    assert best["progress"] is None
+    assert "run" not in best
 
 
 def test_the_example_reads_a_checkpoint(run_folder: Path) -> None:

@@ -22,7 +22,8 @@ for room, rooms in (
     ("text", ("files", "config")),
     ("model", ("text",)),
     ("tensor_file", ("errors",)),
-    ("checkpoint", ("model", "tensor_file", "torch_modes", "version")),
+    ("facts", ("text",)),
+    ("checkpoint", ("model", "facts", "tensor_file", "torch_modes", "version")),
     ("training", ("checkpoint", "cuda_graph")),
     ("runs", ("training",)),
     ("sampling", ("checkpoint", "cuda_graph")),  # knows nothing of training or runs

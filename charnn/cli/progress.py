@@ -9,10 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from charnn.checkpoint import Figures, load
+from charnn.checkpoint import load
 from charnn.cli.signals import StopOnSignal
 from charnn.cli.terminal import STDERR, for_stream, is_quiet, show, status
 from charnn.config import SampleConfig
+from charnn.facts import Figures
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
 from charnn.runs.reports import Replanned, Validation

@@ -7,22 +7,26 @@ checkpoints/corpus/
   run.json           command, budget, the corpus's place, versions and machine
   .lock              held by the process that writes here
 
-While `last` is being replaced, and after a power cut, `last.previous.safetensors` may exist too.
+While `last` is being replaced, and after a power cut, `last.previous.safetensors` may exist too. A
+run that keeps earlier states has them as `last.000500.safetensors`, named after their steps. Files
+that were found damaged end in `.damaged`; nothing reads them.
 """
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from charnn.errors import CharnnError
-from charnn.files import is_leftover, locked, remove_leftovers
+from charnn.files import is_leftover, locked, remove_leftovers, replacing
 
 BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
 PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
 RUNS = Path("checkpoints")
+_STATE = re.compile(r"last\.(\d{6,19})\.safetensors")
 
 
 def is_run(folder: Path) -> bool:
@@ -32,8 +36,41 @@ def is_run(folder: Path) -> bool:
 
 def best_checkpoint(folder: Path) -> Path:
     """Return the best checkpoint of a run folder, or the newest if there is no best one."""
-    best = folder / BEST
-    return best if best.exists() else max(folder.glob("*.safetensors"), key=_modified)
+    for name in (BEST, LAST):
+        if (folder / name).exists():
+            return folder / name
+    return max(folder.glob("*.safetensors"), key=_modified)
+
+
+def kept_state(folder: Path, step: int) -> Path:
+    """Return the path of the state that was kept at `step`."""
+    return folder / f"last.{step:06}.safetensors"
+
+
+def kept_states(folder: Path) -> list[Path]:
+    """Return the states that were kept, the one that was written first first."""
+    states = [path for path in folder.iterdir() if _STATE.fullmatch(path.name)]
+    return sorted(states, key=lambda path: (_modified(path), int(path.name.split(".")[1])))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that it is kept but not used; return its new path."""
+    damaged = _unused_name(path)
+    os.replace(path, damaged)
+    return damaged
+
+
+def copy_aside(path: Path) -> Path:
+    """Copy a damaged file that is to be repaired; return the path of the copy."""
+    damaged = _unused_name(path)
+    with replacing(damaged) as file:
+        file.write(path.read_bytes())
+    return damaged
+
+
+def _unused_name(path: Path) -> Path:
+    names = (f"{path.name}.damaged{number}" for number in ("", *map("-{}".format, range(2, 10**6))))
+    return next(name for name in map(path.with_name, names) if not os.path.lexists(name))
 
 
 @contextlib.contextmanager

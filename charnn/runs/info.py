@@ -2,7 +2,6 @@
 
 import contextlib
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
-from charnn.device import fast_bfloat16
 from charnn.errors import CharnnError, TextError
 from charnn.files import explained, write_json
 from charnn.runs.folder import RUN_INFO, read_run_info
+from charnn.runs.machine import machine_to_json, this_machine
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
@@ -36,8 +35,6 @@ class RunInfo:
 
     def to_json(self, corpus: Corpus) -> dict[str, Any]:
         """Return the content of run.json: also the corpus's place, versions, machine and time."""
-        cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if cuda else str(self.device)
         return {
             "command": self.command,
             "budget": dict(self.budget),
@@ -45,21 +42,19 @@ class RunInfo:
             "corpus": corpus.sources,
             "val": corpus.val_sources,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {
-                "charnn": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": {
-                "device": name,
-                "processor": platform.processor() or platform.machine(),
-                "system": sys.platform,
-                "threads": self.threads or torch.get_num_threads(),
-                "processes": self.world_size,
-                "bfloat16": fast_bfloat16(self.device),
-            },
+            "versions": versions(),
+            "machine": machine_to_json(this_machine(self.device, self.threads, self.world_size)),
         }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that computes."""
+    return {
+        "charnn": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def write_run_info(folder: Path, info: RunInfo, corpus: Corpus) -> None:

@@ -1,22 +1,26 @@
 """metrics.jsonl: the figures of a run, one line per event, in the order in which they happened.
 
 There is a line for many steps, for each validation and for each rollback. After a rollback the
-steps since the snapshot are repeated. Validations are kept here and not in `last`, so that the
-frequency of validations does not change the bytes of `last`.
+steps since the snapshot are repeated. The log is for people and plots: what a resumed run needs to
+know about its validations is in `last`, and only older checkpoints, which lack it, need the log.
 """
 
 import json
+import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charnn.checkpoint import Progress
+from charnn.facts import Progress, Validations
 from charnn.files import explained, replacing
+from charnn.runs.folder import copy_aside
 from charnn.training.loop import Rollback, StepReport
+
+log = logging.getLogger(__name__)
 
 _VALIDATION, _ROLLBACK = "val_nats_per_char", "rollback_to"
 _MAX_STEP = 10**12  # of any run; a larger one is damage
@@ -61,7 +65,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 class MetricsLog:
-    """The metrics of a run that trains: appends lines, and keeps track of the best validation."""
+    """The metrics of a run that trains: appends lines, and keeps track of its validations."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,19 +76,42 @@ class MetricsLog:
         self.validated = 0  # step of the newest validation
 
     @classmethod
-    def reopen(cls, path: Path, progress: Progress) -> "MetricsLog":
-        """Open the log of a run that resumes at `progress`, and drop the lines after it."""
-        log = cls(path)
+    def reopen(
+        cls, path: Path, progress: Progress, known: Validations | None = None
+    ) -> "MetricsLog":
+        """Open the log of a run that resumes at `progress`, and drop the lines after it.
+
+        `known` are the validations so far; None if only the log itself knows them. Logs a note if
+        lines are damaged or missing.
+        """
         with explained(f"repairing {path}", "check the run folder"):
+            if copy := drop_damaged_lines(path):
+                log.warning(f"{path}: removed its damaged lines, which are kept in {copy.name}")
             text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-            kept = []
-            for values in _until(text, progress):
-                kept.append(json.dumps(values) + "\n")
-                log._update(values)
-            if "".join(kept) != text:
+            lines = list(_until(text, progress))
+            if known is not None and lines and _is_later(lines[-1], known):
+                del lines[-1]  # it was made after `last` was saved, and will be repeated
+            metrics, kept = cls(path), "".join(json.dumps(values) + "\n" for values in lines)
+            for values in lines:
+                metrics._update(values)
+            if kept != text:
                 with replacing(path) as file:
-                    file.write("".join(kept).encode())
-        return log
+                    file.write(kept.encode())
+        if known is not None:
+            if known.step > metrics.validated:
+                log.warning(f"{path}: lines are missing, so the curves of the run have a gap")
+            metrics.validated, metrics.stale = known.step, known.stale
+            metrics.best_nats, metrics.best_step = known.best_nats, known.best_step
+        return metrics
+
+    def validations(self) -> Validations:
+        """Return the validations so far, for `last`."""
+        return Validations(self.validated, self.best_step, self.stale, self.best_nats)
+
+    def repeat_validation(self, step: int) -> None:
+        """Let the validation of `step`, the newest one, be due again; it was not the best one."""
+        if self.validated == step:
+            self.validated, self.stale = step - 1, max(0, self.stale - 1)
 
     def step(self, report: StepReport) -> None:
         """Append a step."""
@@ -146,6 +173,32 @@ class MetricsLog:
                 self.stale += 1
 
 
+def damaged_lines(path: Path) -> tuple[list[str], int]:
+    """Return the good lines of a log, and the number of damaged ones; none if there is no file.
+
+    Raises `OSError` if the file cannot be read.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    good = [line for line in lines if _read(line)]
+    return good, len(lines) - len(good)
+
+
+def drop_damaged_lines(path: Path) -> Path | None:
+    """Remove the damaged lines of a log; return the copy that still has them.
+
+    No copy is made for half a line at the end, which a power cut leaves.
+    """
+    good, damaged = damaged_lines(path)
+    if not damaged:
+        return None
+    only_half = damaged == 1 and not path.read_bytes().endswith(b"\n")
+    copy = None if only_half else copy_aside(path)
+    with replacing(path) as file:
+        file.write("".join(f"{line}\n" for line in good).encode())
+    return copy
+
+
 def _plain(value: Any) -> Any:
     """Return a value that JSON can hold: infinite numbers by name."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -153,6 +206,11 @@ def _plain(value: Any) -> Any:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _is_later(values: Mapping[str, Any], known: Validations) -> bool:
+    """Return True if the last line of a log is a validation after those that are known."""
+    return _VALIDATION in values and values["step"] > known.step
 
 
 def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, load
 from charnn.errors import DamagedError
-from charnn.runs.folder import LAST, PREVIOUS, best_checkpoint, is_run
+from charnn.runs.folder import LAST, PREVIOUS, best_checkpoint, is_run, kept_states
 
 
 def open_model(path: Path) -> tuple[Checkpoint, str]:
@@ -18,14 +18,23 @@ def open_model(path: Path) -> tuple[Checkpoint, str]:
 
 
 def load_or_previous(path: Path) -> tuple[Checkpoint, Path]:
-    """Load a checkpoint; where it is a damaged `last`, load the one before it, if that is there.
+    """Load a checkpoint; where it is a damaged `last`, load the newest older state there is.
 
     Returns the checkpoint and the path that was read.
     """
-    previous = path.with_name(PREVIOUS)
     try:
         return load(path), path
     except DamagedError:
-        if path.name != LAST or not previous.exists():
-            raise
-        return load(previous), previous
+        if path.name == LAST and (found := older_state(path.parent)) is not None:
+            return found
+        raise
+
+
+def older_state(folder: Path) -> tuple[Checkpoint, Path] | None:
+    """Return the newest whole state beside `last`, and its path; None if there is none."""
+    for path in (folder / PREVIOUS, *reversed(kept_states(folder))):
+        try:
+            return load(path), path
+        except DamagedError:
+            continue
+    return None

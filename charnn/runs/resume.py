@@ -13,11 +13,11 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import TrainConfig, ValidationConfig
-from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError
 from charnn.files import explained
 from charnn.runs.folder import LAST, PREVIOUS, last_checkpoint, lock_run, read_run_info
 from charnn.runs.info import reopen_corpus, update_run_info
+from charnn.runs.machine import differences, machine_before, this_machine, threads_before
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus
@@ -53,6 +53,7 @@ class ResumeRequest:
     save_every: float | None = None  # seconds
     threads: int = 0  # 0: as many as the run had
     force: bool = False  # try it although the memory may not suffice
+    keep: int = 0  # the newest states that are kept beside `last`
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
@@ -74,14 +75,18 @@ def resume_run(
         corpus = world.local_main_first(reopen)
         del reopen
         info = read_run_info(folder)
-        threads = request.threads or _threads_before(info)
-        for note in _differences(info, device, last, world, threads):
+        before = machine_before(last, info)
+        threads = request.threads or threads_before(before)
+        now = this_machine(device, threads, world.size)
+        for note in differences(before, now, device, last):
             log.warning(note)
         train = _extended(last, info, request.budget, corpus)
         plan = Plan(last.model, train, _validation(request, info, last, corpus), "", threads)
         if train.precision == "fp16":
             check_precision("fp16", plan.model.cell, device)
-        context = RunContext(folder, corpus, last.text, device, world, request.save_every)
+        context = RunContext(
+            folder, corpus, last.text, device, world, request.save_every, request.keep
+        )
         run = _make_run(request, context, plan, last)
         del last  # or its tensors would stay in memory while the run trains
         _update_info(request, run, plan)
@@ -93,8 +98,9 @@ def resume_run(
 
 @default_torch_modes()
 def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Checkpoint) -> Run:
-    """Return the run; one whose schedule became longer is saved with it."""
+    """Return the run; one whose schedule or validations change is saved with them."""
     extended = plan.train != last.train
+    changed = extended or (last.run is not None and plan.validation != last.run.validation)
     if extended:
         log.warning(_extension_note(last, plan.train))
         last = replace(last, train=plan.train)
@@ -107,10 +113,10 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
         check_memory(plan.model, share, available, context.device.type == "cpu")
     with memory_explained(plan.model, plan.train):
         run = Run.resume(context, plan, last)
-    if extended:
-        if run.finished:
-            more = 2 * plan.validation.patience
-            log.warning(f"stopped early by `patience`; use `patience={more}` to continue")
+    if extended and run.finished:
+        more = 2 * plan.validation.patience
+        log.warning(f"stopped early by `patience`; use `patience={more}` to continue")
+    if changed:
         run.save()  # with the longer schedule, before run.json has the longer budget
     return run
 
@@ -145,11 +151,17 @@ def _open_last(folder: Path) -> Checkpoint:
 def _validation(
     request: ResumeRequest, info: Mapping[str, Any], last: Checkpoint, corpus: Corpus
 ) -> ValidationConfig:
-    """Return when to validate: as run.json says, or as a new run would."""
-    if "validation" in info:
+    """Return when to validate: as before, or if nothing says that, as a new run would."""
+    if last.run is not None:
+        validation = last.run.validation
+    elif "validation" in info:  # an older checkpoint
         validation = ValidationConfig.from_json(info["validation"])
     else:
         validation = plan_validation(last.train, len(corpus.validation), {})
+        log.warning(
+            f"nothing says when the run validated; now every {plural(validation.val_every, 'step')}"
+            ", so another model may become the best one"
+        )
     if request.patience is not None:
         validation = replace(validation, patience=request.patience)
     return validation
@@ -194,59 +206,3 @@ def _extension_note(last: Checkpoint, train: TrainConfig) -> str:
         f"so the learning rate goes from {before:.2g} to {after:.2g} here; the result is not that "
         "of a run planned for this length"
     )
-
-
-def _threads_before(info: Mapping[str, Any]) -> int:
-    """Return the thread count that the run had, or 0 where this machine should not use it."""
-    machine = info.get("machine")
-    before = machine.get("threads") if isinstance(machine, dict) else None
-    if not isinstance(before, int) or "OMP_NUM_THREADS" in os.environ:
-        return 0
-    return before if 1 <= before <= (os.cpu_count() or 1) else 0
-
-
-def _differences(
-    info: Mapping[str, Any], device: torch.device, last: Checkpoint, world: World, threads: int
-) -> Iterator[str]:
-    """Yield what keeps the rest of the run from being bit for bit what it would have been, or as
-    fast."""
-    machine, versions = (
-        part if isinstance(part := info.get(name), dict) else {} for name in ("machine", "versions")
-    )
-    before, now = machine.get("threads"), threads or torch.get_num_threads()
-    if device.type == "cpu" and isinstance(before, int) and before != now:
-        yield (
-            f"{before} threads before, {now} now: the last bits will differ (`threads={before}` "
-            "keeps them)"
-        )
-    processes = machine.get("processes", 1)
-    if isinstance(processes, int) and processes != world.size:
-        yield (
-            f"{processes} processes before, {world.size} now: the run continues from the same "
-            "weights, but not bit for bit"
-        )
-    yield from _precision_differences(machine.get("bfloat16"), device, last)
-    name = machine.get("device")
-    if isinstance(name, str) and (name == "cpu") != (device.type == "cpu"):
-        yield f"on {name} before, on {device} now: the last bits will differ"
-    version = versions.get("torch")
-    if isinstance(version, str) and version != torch.__version__:
-        yield f"PyTorch {version} before, {torch.__version__} now: the last bits may differ"
-
-
-def _precision_differences(
-    fast_before: object, device: torch.device, last: Checkpoint
-) -> Iterator[str]:
-    """Yield the differences that bfloat16 makes, by whether its products were fast before."""
-    fast = fast_bfloat16(device)
-    if last.train.optimizer == "muon" and isinstance(fast_before, bool) and fast_before != fast:
-        kinds = ("bfloat16", "float32") if fast_before else ("float32", "bfloat16")
-        yield f"muon in {kinds[0]} before, in {kinds[1]} now: the result will differ slightly"
-    if last.train.precision == "bf16":
-        if last.model.cell == "lstm" and not has_bfloat16_lstm(device):
-            yield (
-                "precision bf16, but this CPU has no LSTM in bfloat16: computing in fp32, so the "
-                "result will differ slightly"
-            )
-        elif fast_before is True and not fast:
-            yield "precision bf16, which is slow on this machine"

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from charnn import checkpoint
-from charnn.checkpoint import Checkpoint, CorpusFacts, Figures
+from charnn.checkpoint import Checkpoint
 from charnn.config import TextConfig, TrainConfig, ValidationConfig
 from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
+from charnn.facts import CorpusFacts, Figures, RunFacts
 from charnn.files import explained
 from charnn.model.evaluate import Score, evaluate
 from charnn.model.network import CharNetwork
+from charnn.runs.best import best_within, is_best_lost, open_best
 from charnn.runs.folder import BEST, METRICS
 from charnn.runs.info import note_steps
+from charnn.runs.machine import this_machine
 from charnn.runs.metrics import MetricsLog
 from charnn.runs.reports import Replanned, Report, Validation
 from charnn.runs.saver import Saver
@@ -64,6 +67,7 @@ class RunContext:
     device: torch.device
     world: World = SINGLE_PROCESS
     save_every: float | None = None  # seconds between saves; None: chosen
+    keep: int = 0  # the newest states that are kept beside `last`
 
 
 @dataclass
@@ -115,7 +119,7 @@ class Run:
             )
         state = TrainState.start(plan.model, train, lanes, context.device, weights, world)
         metrics = MetricsLog(context.folder / METRICS)
-        saver = Saver(context.folder, context.save_every)
+        saver = Saver(context.folder, context.save_every, context.keep)
         return cls(
             context,
             train,
@@ -143,26 +147,28 @@ class Run:
             if position.window >= run.batches.num_windows(position.epoch):
                 raise CheckpointError(f"{folder}: the run is beyond its text; start a new run")
         if context.world.is_main:
-            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress)
-            run._check_best()
+            known = None if last.run is None else last.run.validations
+            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress, known)
+            run._reopen_best(last)
         return run
 
-    def _check_best(self) -> None:
-        """Correct the log if `best` is not the model that it names: a full disk may have lost the
-        model, and somebody may have deleted the log."""
-        metrics, step = self.metrics, self.state.step
-        try:
-            figures = checkpoint.load(self.folder / BEST).figures
-        except CharnnError:
-            metrics.best_nats, metrics.best_step = None, 0
-            # The last validation is repeated, so that the run ends with a best model; a run that
-            # has only begun needs none.
-            metrics.validated = min(metrics.validated, max(0, step - 1))
+    def _reopen_best(self, last: Checkpoint) -> None:
+        """Note how good `best` is, and let a better model be saved that `last` contains."""
+        path, known, saver = self.folder / BEST, self.metrics.validations(), self.saver
+        best, within = open_best(path, last), best_within(last, known)
+        saver.best = None if best is None else best.figures
+        if not is_best_lost(saver.best, known):
             return
-        nats, known = figures.val_nats_per_char, metrics.best_nats
-        lost = known is None if nats is not None else known is not None
-        if figures.step <= step and (lost or (nats is not None and nats > (known or nats))):
-            metrics.best_nats, metrics.best_step = nats, figures.step
+        if within is not None and saver.is_better(within.figures.val_nats_per_char):
+            saver.unsaved_best = within
+            return
+        there = "there is none" if best is None else f"this one is of step {best.figures.step:,}"
+        log.warning(
+            f"{path}: the best model of the run, of step {known.best_step:,}, is lost; {there}, "
+            "until a validation is better"
+        )
+        if best is None:
+            self.metrics.repeat_validation(self.state.step)
 
     @property
     def finished(self) -> bool:
@@ -185,12 +191,14 @@ class Run:
         return in_default_torch_modes(self._all_reports(), deterministic)
 
     def _all_reports(self) -> Generator[Report, None, None]:
-        if not self.world.broadcast(lambda: self.finished):
+        finished = self.world.broadcast(lambda: self.finished)
+        if not finished:
             with (
                 thread_count(self.threads),
                 memory_explained(self.state.network.config, self.train),
             ):
                 yield from self._reports()
+        if not finished or self.world.broadcast(lambda: self.saver.unsaved_best is not None):
             self.save()
         if self.world.is_main and self.finished:
             with thread_count(self.threads):
@@ -287,11 +295,12 @@ class Run:
         tensors = self.state.tensors()
         if not self.world.is_main:
             return
-        figures = Figures(self.state.step, self.state.network.parameter_count())
+        machine = this_machine(self.context.device, self.threads, self.world.size)
         last = replace(
-            self._checkpoint(figures),
+            self._checkpoint(self._figures()),
             progress=self.state.progress(),
             training_tensors=tensors,
+            run=RunFacts(self.validation, self.metrics.validations(), machine),
         )
         try:  # the log first, so that it never lacks what `last` has done
             with explained(f"writing {self.metrics.path}", "check its folder and the free space"):
@@ -315,13 +324,10 @@ class Run:
             except _StoppedError:
                 return
         nats = None if score is None else score.nats_per_char
-        full = nats if self.validation.val_characters >= len(self.corpus.validation) else None
-        best = self.metrics.is_best(nats)
-        if best:  # the model before its line: a line without the model would hide a worse one
+        best = self.saver.is_better(nats)
+        if best:
             try:
-                parameters = self.state.network.parameter_count()
-                figures = Figures(self.state.step, parameters, nats, full)
-                self.saver.save_best(self._checkpoint(figures))
+                self.saver.save_best(self._checkpoint(self._figures(nats)))
             except CharnnError as error:
                 yield _will_retry(error)
         self.metrics.validation(self.state.step, nats)
@@ -359,6 +365,11 @@ class Run:
     def _raise_if_stopping(self) -> None:
         if self.stopping:
             raise _StoppedError
+
+    def _figures(self, nats: float | None = None) -> Figures:
+        """Return those of the present model, whose validation gave `nats`."""
+        full = nats if self.validation.val_characters >= len(self.corpus.validation) else None
+        return Figures(self.state.step, self.state.network.parameter_count(), nats, full)
 
     def _checkpoint(self, figures: Figures) -> Checkpoint:
         corpus = self.corpus

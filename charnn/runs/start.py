@@ -59,6 +59,7 @@ class RunRequest:
     init_from: Path | None = None  # start with the weights of this run or checkpoint
     save_every: float | None = None  # seconds
     command: str = ""  # noted in run.json
+    keep: int = 0  # the newest states that are kept beside `last`
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def start_run(
     with create_run_folder(folder, world):
         plan = _plan(request, material, device, world)
         context = RunContext(
-            folder, material.corpus, material.text, device, world, request.save_every
+            folder, material.corpus, material.text, device, world, request.save_every, request.keep
         )
         run = _make_run(request, context, plan, material.init_from)
         _log_plan(request, run, plan)

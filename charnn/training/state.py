@@ -8,9 +8,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from charnn.checkpoint import Progress
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError
+from charnn.facts import Progress
 from charnn.model.network import CharNetwork
 from charnn.text.batches import Position
 from charnn.training.distributed import SINGLE_PROCESS, World

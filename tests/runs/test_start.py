@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +123,62 @@ def test_a_budget_in_minutes_lengthens_a_run_in_proportion(text_file: Path, tmp_
     assert checkpoint.load(run / FILES[1]).train.steps == round(1.5 * steps)
 
 
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        ({"machine": {"threads": 99}}, "99 threads before, 1 now"),
-        ({"machine": {"device": "NVIDIA"}}, "on NVIDIA before, on cpu now"),
-        ({"machine": {"bfloat16": not fast_bfloat16(torch.device("cpu"))}}, "muon in "),
-        ({"versions": {"torch": "1.0"}}, "PyTorch 1.0 before"),
-    ],
-)
-def test_resuming_prints_what_differs_from_the_original_machine(
+def as_on_machine(run: Path, **machine: Any) -> None:
+    """Let `last` say that another machine wrote it."""
+    last = checkpoint.load(run / FILES[1])
+    assert last.run is not None
+    facts = replace(last.run, machine=replace(last.run.machine, **machine))
+    checkpoint.save(run / FILES[1], replace(last, run=facts))
+
+
+def as_older(run: Path) -> None:
+    """Let `last` be one that holds no facts about its run."""
+    checkpoint.save(run / FILES[1], replace(checkpoint.load(run / FILES[1]), run=None))
+
+
+OTHER_MACHINES = [
+    ({"threads": 99}, "99 threads before, 1 now"),
+    ({"processes": 2}, "2 processes before, 1 now"),
+    ({"device": "NVIDIA"}, "on NVIDIA before, on cpu now"),
+    ({"bfloat16": not fast_bfloat16(torch.device("cpu"))}, "muon in "),
+    ({"torch": "1.0"}, "PyTorch 1.0 before"),
+    ({"instructions": "DEFAULT"}, r"\(DEFAULT\) before, on .* now: the last bits may differ"),
+    ({"processor": "Abacus"}, "on Abacus .* before, on "),
+    ({"variables": "MKL_CBWR=AVX2"}, "MKL_CBWR=AVX2.* before, on "),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), OTHER_MACHINES)
+def test_resuming_prints_what_differs_from_the_machine_that_wrote_last(
     text_file: Path, tmp_path: Path, part: dict[str, Any], message: str
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
+    as_on_machine(run, **part)
+    assert re.search(f"note: .*{message}", command("train", "--resume", "--out", run).stderr)
+
+
+@pytest.mark.parametrize(("part", "message"), OTHER_MACHINES)
+def test_resuming_an_older_checkpoint_prints_what_differs_from_the_machine_in_run_json(
+    text_file: Path, tmp_path: Path, part: dict[str, Any], message: str
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    as_older(run)
     about = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(about | part))
-    assert message in command("train", "--resume", "--out", run).stderr
+    about["versions" if "torch" in part else "machine"] |= part
+    (run / "run.json").write_text(json.dumps(about))
+    assert re.search(f"note: .*{message}", command("train", "--resume", "--out", run).stderr)
+
+
+@pytest.mark.parametrize("variable", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"])
+def test_an_instruction_set_that_a_variable_restricts_is_noted(
+    text_file: Path, tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(tmp_path / "run", text_file, 3)
+    monkeypatch.setenv(variable, "avx2")
+    assert re.search(
+        f"note: on .* before, on .*{variable}=avx2\\) now: the last bits may differ",
+        command("train", "--resume", "--out", run).stderr,
+    )
 
 
 def test_resuming_a_bf16_run_on_a_machine_with_slow_bf16_prints_a_note(
@@ -144,8 +186,7 @@ def test_resuming_a_bf16_run_on_a_machine_with_slow_bf16_prints_a_note(
 ) -> None:
     for fast in (True, False):  # when the run starts, when it is resumed
         monkeypatch.setattr("charnn.training.plan.fast_bfloat16", lambda _, fast=fast: fast)
-        monkeypatch.setattr("charnn.runs.resume.fast_bfloat16", lambda _, fast=fast: fast)
-        monkeypatch.setattr("charnn.runs.info.fast_bfloat16", lambda _, fast=fast: fast)
+        monkeypatch.setattr("charnn.runs.machine.fast_bfloat16", lambda _, fast=fast: fast)
         if fast:
             run = stopped(tmp_path / "run", text_file, 3)
             assert checkpoint.load(run / FILES[1]).train.precision == "bf16"
@@ -472,9 +513,7 @@ def test_a_resumed_run_keeps_its_number_of_threads(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
-    about = json.loads((run / "run.json").read_text())
-    about["machine"]["threads"] = os.cpu_count()
-    (run / "run.json").write_text(json.dumps(about))
+    as_on_machine(run, threads=os.cpu_count())
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     used = []
     monkeypatch.setattr(Update, "run", lambda *_: used.append(torch.get_num_threads()))

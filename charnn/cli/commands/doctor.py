@@ -58,7 +58,7 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     """Yield names and descriptions of versions, hardware and environment variables."""
     import torch
 
-    from charnn.device import fast_bfloat16, unused_gpu
+    from charnn.device import fast_bfloat16, processor_name, unused_gpu
     from charnn.training.cudnn import CudaDevice
     from charnn.training.memory import available_memory, format_bytes
 
@@ -71,7 +71,10 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             yield name, f"not installed; {EXTRAS.get(name, f'pip install {name}')}"
     fast = "fast" if fast_bfloat16(torch.device("cpu")) else "slow"
-    yield "processor", f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    yield (
+        "processor",
+        f"{processor_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+    )
     yield "instructions", f"{torch.backends.cpu.get_cpu_capability()}, bfloat16 is {fast}"
     yield "memory", f"{format_bytes(available_memory(torch.device('cpu')))} free"
     yield "cuda", _cuda()
@@ -94,16 +97,6 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     for name in VARIABLES:
         if name in os.environ:
             yield name, os.environ[name]
-
-
-def _processor() -> str:
-    """Return the processor's name as it is sold."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _cuda() -> str:

@@ -35,7 +35,7 @@ VALIDATION = ("val_every", "patience")
 TEXT = ("lines", "tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
-    *BUDGET, "corpus", "val", "out", "resume", "device", "save_every", "patience",
+    *BUDGET, "corpus", "val", "out", "resume", "device", "save_every", "keep", "patience",
     "force", "threads",
 )  # fmt: skip
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
@@ -86,6 +86,11 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
     "--save-every", type=click.FloatRange(min=0), metavar="MINUTES", group="Run", rare=True,
     help="Time between two saves of the newest state.",
     notes="default: 1, or more where saving is slow",
+)  # fmt: skip
+@option(
+    "--keep", type=click.IntRange(min=0), metavar="N", default=0, group="Run", rare=True,
+    help="Keep the newest N saves too, each in a file named after its step. To go back to one, "
+    "name it with --out and --resume.",
 )  # fmt: skip
 @option(
     "--force", is_flag=True, group="Run", rare=True,
@@ -200,6 +205,7 @@ def _run_request(options: dict[str, Any]) -> "RunRequest":
         options["init_from"],
         _seconds(options["save_every"]),
         shlex.join(["charnn", *sys.argv[1:]]),
+        options["keep"],
     )
 
 
@@ -220,6 +226,7 @@ def _resume_request(options: dict[str, Any]) -> "ResumeRequest":
         _seconds(options["save_every"]),
         options["threads"] or 0,
         options["force"],
+        options["keep"],
     )
 
 
