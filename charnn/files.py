@@ -151,6 +151,23 @@ def _contains(path: Path, data: bytes) -> bool:
         return same and not file.read(1)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let `target` name the content of `source`, without more space where the disk has hard links.
+
+    After a stop `target` is the old file or the new one.
+    """
+    temporary = target.with_name(_temporary_name(target.name))
+    try:
+        os.link(source, temporary)
+    except OSError:  # no hard links on this file system
+        with replacing(target) as file:
+            file.write(source.read_bytes())
+        return
+    os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # two names of one file are not renamed to each other
+    _sync_folder(target.parent)
+
+
 def is_leftover(path: Path) -> bool:
     """Return True if the file is the temporary file of a process that was killed in `replacing`."""
     return bool(_LEFTOVER.fullmatch(path.name))

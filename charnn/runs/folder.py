@@ -53,6 +53,13 @@ def kept_states(folder: Path) -> list[Path]:
     return sorted(states, key=lambda path: (_modified(path), int(path.name.split(".")[1])))
 
 
+def run_and_state(path: Path) -> tuple[Path, Path | None]:
+    """Return the run folder that a path names, and the kept state in it that it names, if any."""
+    if _STATE.fullmatch(path.name) and path.is_file():
+        return path.parent, path
+    return path, None
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that it is kept but not used; return its new path."""
     damaged = _unused_name(path)
@@ -111,12 +118,13 @@ def restart_advice(folder: Path) -> str:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """Return the file that a run resumes from: `last`, or what a power cut left of it.
+    """Return the file that a run resumes from: `last`, even if only older states are there.
 
     Raises:
         CharnnError: the folder holds neither.
     """
-    if (folder / LAST).exists() or (folder / PREVIOUS).exists():
+    older = folder.is_dir() and ((folder / PREVIOUS).exists() or kept_states(folder))
+    if older or (folder / LAST).exists():
         return folder / LAST
     if folder.is_dir() and is_unstarted(folder):
         raise CharnnError(restart_advice(folder))

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,20 @@ from typing import Any
 
 import torch
 
-from charnn.checkpoint import Checkpoint
+from charnn.checkpoint import Checkpoint, load
 from charnn.config import TrainConfig, ValidationConfig
-from charnn.errors import SettingError
-from charnn.files import explained
-from charnn.runs.folder import LAST, PREVIOUS, last_checkpoint, lock_run, read_run_info
+from charnn.errors import DamagedError, SettingError
+from charnn.files import explained, link_or_copy
+from charnn.runs.folder import (
+    LAST,
+    PREVIOUS,
+    kept_state,
+    last_checkpoint,
+    lock_run,
+    read_run_info,
+    run_and_state,
+    set_aside,
+)
 from charnn.runs.info import reopen_corpus, update_run_info
 from charnn.runs.machine import differences, machine_before, this_machine, threads_before
 from charnn.runs.opening import load_or_previous
@@ -45,7 +53,7 @@ MAX_STEPS = 10**12
 class ResumeRequest:
     """The changes that a user asks of a resumed run; everything else is as it was."""
 
-    folder: Path
+    folder: Path  # or a state that was kept in it, to go back to
     corpus: tuple[str, ...] = ()  # only where the text has moved
     val: tuple[str, ...] = ()
     budget: Budget | None = None  # a larger total budget extends the run
@@ -67,9 +75,12 @@ def resume_run(
 
     Logs what may make the rest of the run differ from an uninterrupted one.
     """
-    folder = request.folder
-    last_checkpoint(folder)  # raises before a lock file is made in somebody's folder
+    folder, state = run_and_state(request.folder)
+    if state is None:
+        last_checkpoint(folder)  # raises before a lock file is made in somebody's folder
     with lock_run(folder) if world.is_main else contextlib.nullcontext():
+        if state is not None and world.is_main:
+            _go_back(folder, state)
         last = world.broadcast(lambda: _open_last(folder))
         reopen = functools.partial(reopen_corpus, folder, last, request.corpus, request.val)
         corpus = world.local_main_first(reopen)
@@ -134,6 +145,21 @@ def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:
         update_run_info(run.folder, **changes)
 
 
+def _go_back(folder: Path, state: Path) -> None:
+    """Let `last` be a state that was kept before; the newest one is kept too, under its step."""
+    load(state)  # raises if it is damaged
+    with explained(f"going back to {state}", "check the run folder and the free space"):
+        try:
+            newest = kept_state(folder, load(folder / LAST, weights=False).figures.step)
+            if not newest.exists():
+                link_or_copy(folder / LAST, newest)
+            log.info(f"going back; the newest state is kept as {newest.name}")
+        except DamagedError:  # or gone: then there is nothing to keep
+            if (folder / LAST).exists():
+                set_aside(folder / LAST)
+        link_or_copy(state, folder / LAST)
+
+
 def _open_last(folder: Path) -> Checkpoint:
     """Load the checkpoint to resume from; afterwards `last` is whole and the only one."""
     path = last_checkpoint(folder)
@@ -142,8 +168,8 @@ def _open_last(folder: Path) -> Checkpoint:
         if read != path:
             log.warning(f"{path} could not be read; resuming from the one before it")
             with contextlib.suppress(FileNotFoundError):
-                os.replace(path, path.with_name(f"{LAST}.damaged"))
-            os.replace(read, path)
+                set_aside(path)
+            link_or_copy(read, path)
         path.with_name(PREVIOUS).unlink(missing_ok=True)
     return last
 

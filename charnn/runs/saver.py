@@ -1,15 +1,14 @@
 """When `best` and `last` are written, and what happens when they cannot be."""
 
 import math
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, check_finite, save
-from charnn.errors import CharnnError
+from charnn.errors import CharnnError, SettingError
 from charnn.facts import Figures
-from charnn.files import explained, replacing
+from charnn.files import explained, link_or_copy
 from charnn.runs.folder import BEST, LAST, PREVIOUS, kept_state, kept_states
 
 SAVE_SECONDS = 60.0  # between two saves by default: the most work that can be lost
@@ -24,6 +23,8 @@ class Saver:
 
         The newest `keep` states are kept as files of their own too.
         """
+        if keep < 0:
+            raise SettingError(f"`keep` must be at least 0, not {keep}")
         self.folder = folder
         self.seconds = 0.0  # spent on saving so far
         self.best: Figures | None = None  # those in the file; None: there is no file
@@ -104,13 +105,3 @@ def _with_best(last: Checkpoint, best: Checkpoint) -> Checkpoint:
     """Return `last` with the weights and figures of `best`."""
     run = last.run and replace(last.run, unsaved_best=best.figures)
     return replace(last, run=run, best_weights=best.weights)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Let `target` name the content of `source`; it shares the space where the disk can do that."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # no hard links on this file system
-        with replacing(target) as file:
-            file.write(source.read_bytes())

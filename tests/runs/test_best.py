@@ -14,7 +14,8 @@ from charnn.config import TextConfig, ValidationConfig
 from charnn.errors import CharnnError
 from charnn.runs import saver
 from charnn.runs.folder import BEST, LAST, METRICS
-from charnn.runs.run import Report, Run, Validation
+from charnn.runs.reports import Report, Validation
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training.loop import TrainingWarning
 from charnn.training.plan import Plan

@@ -1,0 +1,129 @@
+"""Earlier states of a run are kept on request, and a run can go back to each of them."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import charnn
+from charnn import checkpoint, files
+from charnn.errors import SettingError
+from charnn.runs.folder import (
+    BEST,
+    LAST,
+    RUNS,
+    best_checkpoint,
+    find_runs,
+    kept_states,
+    last_checkpoint,
+)
+from tests.conftest import charnn as command
+from tests.conftest import warned
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "batch_size": 3, "seq_len": 8,
+    "seed": 1, "steps": 6, "val_every": 2, "save_every": 1e-9,
+}  # fmt: skip
+
+
+def train(text: Path, folder: Path, keep: int) -> Path:
+    charnn.train(text, out=folder, keep=keep, **SIZES)
+    return folder
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in (BEST, LAST)]
+
+
+def test_the_newest_saves_are_kept_and_named_after_their_steps(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+    states = kept_states(run)
+    assert [path.name for path in states] == [f"last.00000{n}.safetensors" for n in (4, 5, 6)]
+    assert [checkpoint.load(path).figures.step for path in states] == [4, 5, 6]
+    assert states[-1].samefile(run / LAST)
+    assert contents(run) == contents(train(text_file, tmp_path / "plain", 0))
+    assert not kept_states(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("step", [4, 5, 6])
+def test_a_run_that_goes_back_to_a_kept_state_ends_with_the_same_bytes(
+    text_file: Path, tmp_path: Path, step: int
+) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+    expected = contents(run)
+    result = command("train", "--resume", "--out", run / f"last.00000{step}.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert "the newest state is kept as last.000006.safetensors" in result.stderr
+    assert contents(run) == expected
+
+
+def test_the_newest_state_is_kept_when_a_run_goes_back(text_file: Path, tmp_path: Path) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+    newest = (run / LAST).read_bytes()
+    (run / "last.000006.safetensors").unlink()
+    charnn.resume(run / "last.000004.safetensors", steps=9, force=True)
+    assert checkpoint.load(run / LAST).figures.step == 9
+    assert (run / "last.000006.safetensors").read_bytes() == newest
+
+
+@pytest.mark.parametrize("lost", ["deleted", "damaged"])
+def test_a_run_without_last_is_resumed_from_the_newest_state_that_is_whole(
+    text_file: Path, tmp_path: Path, lost: str
+) -> None:
+    run = train(text_file, tmp_path / "run", 2)
+    expected = contents(run)
+    for name in (LAST, "last.000006.safetensors"):
+        (run / name).unlink()
+        if lost == "damaged":
+            (run / name).write_bytes(b"damaged")
+    assert last_checkpoint(run) == run / LAST
+    with warned("could not be read"):
+        charnn.resume(run)
+    assert contents(run) == expected
+
+
+def test_states_are_copied_where_the_disk_has_no_hard_links(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(files.os, "link", refuse)  # type: ignore[attr-defined]
+    run = train(text_file, tmp_path / "run", 2)
+    assert [path.name[:11] for path in kept_states(run)] == ["last.000005", "last.000006"]
+    assert (run / "last.000006.safetensors").read_bytes() == (run / LAST).read_bytes()
+
+
+def test_kept_states_are_neither_runs_nor_the_best_checkpoint(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = train(text_file, RUNS / "run", 2)
+    assert find_runs() == [run]
+    assert best_checkpoint(run) == run / BEST
+    (run / BEST).unlink()
+    assert best_checkpoint(run) == run / LAST
+    assert command("runs").stdout.count("\n") == 1
+
+
+def test_a_negative_number_of_states_is_refused_before_anything_is_written(
+    text_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match="`keep` must be at least 0, not -1"):
+        train(text_file, tmp_path / "run", -1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_state_that_is_damaged_is_not_gone_back_to(text_file: Path, tmp_path: Path) -> None:
+    run = train(text_file, tmp_path / "run", 2)
+    before = contents(run)
+    shutil.copyfile(run / "run.json", run / "last.000005.safetensors")
+    result = command("train", "--resume", "--out", run / "last.000005.safetensors")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert contents(run) == before
