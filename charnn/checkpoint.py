@@ -267,7 +267,7 @@ def _check_sizes(file: TensorFile, loaded: Checkpoint) -> None:
         names = ", ".join(n.removeprefix(_WEIGHTS)[:80] for n in wrong[:3])
         raise CheckpointError(f"the weights do not fit the model's sizes: {names}")
     training = sum(entry.size for name, entry in entries.items() if name.startswith(_TRAINING))
-    if training > _most_training_bytes(loaded, sum(math.prod(shape) for shape in weights.values())):
+    if training > _most_training_bytes(loaded, sum(map(math.prod, shapes.values()))):
         raise CheckpointError(f"{training:,} bytes of training state do not fit the model's sizes")
 
 
