@@ -293,4 +293,4 @@ def _criteria(stop: Stop) -> StopCriteria:
     """Return what ends a text: one text or several."""
     if isinstance(stop, str | bytes) or not isinstance(stop, Iterable):
         return StopCriteria((cast(str, stop),))  # an unusable one is refused there
-    return StopCriteria(tuple(cast("Sequence[str | bytes]", stop)))
+    return StopCriteria(tuple(stop))

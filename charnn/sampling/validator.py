@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple, cast
 
-import numpy as np
-
 from charnn.errors import CharnnError, SettingError
 from charnn.words import plural
 
@@ -49,6 +47,8 @@ def valid_answers(validator: Validator, records: list[str]) -> Iterator[bool]:
 
 def _answers(validator: Validator, records: list[str]) -> list[bool]:
     """Return the answers to all records, one bool for each."""
+    import numpy as np  # not above, because the command's help loads this module
+
     try:
         made: object = validator(records)
         count = len(records)

@@ -107,10 +107,10 @@ IGNORED = {
 )  # fmt: skip
 @option(
     "--format", "kind", type=click.Choice(["text", "jsonl", "bytes"]), default="text",
-    group="Output",
-    help="Text, JSON lines or bytes. Each JSON line is an object with index, seed, prime, text, "
-    "nats and stop, which is what ended the text. A byte model may write what is not UTF-8: text "
-    "shows U+FFFD there, and bytes are exactly those that were generated.",
+    metavar="NAME", group="Output",
+    help="One of text, jsonl (JSON lines) and bytes. Each JSON line is an object with index, seed, "
+    "prime, text, nats and stop, which is what ended the text. A byte model may write what is not "
+    "UTF-8: text shows U+FFFD there, and bytes are exactly those that were generated.",
 )  # fmt: skip
 @option(
     "--logprobs", type=click.IntRange(min=0), metavar="K", group="Output", rare=True,
