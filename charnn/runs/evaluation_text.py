@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charnn.checkpoint import Checkpoint
-from charnn.errors import TextError
+from charnn.errors import SettingError, TextError
 from charnn.runs.info import reopen_corpus
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.records import Text
@@ -31,8 +31,15 @@ def evaluation_text(
     """Open `texts`, or without any the corpus of the run in `folder`, to evaluate a checkpoint.
 
     The model's own corpus counts with its validation part only, because the rest was trained on.
-    Raise `TextError` if the run has no validation part.
+
+    Raises:
+        TextError: the run has no validation part.
+        SettingError: a setting has no effect on this text.
     """
+    if encoding is not None and checkpoint.text.tokenizer == "byte":
+        raise SettingError("this model reads bytes, whatever they encode; leave `encoding` out")
+    if not texts and (encoding is not None or skip_unknown):
+        raise SettingError("`encoding` and `skip_unknown` are for a text that you name; name one")
     if not texts:
         corpus = reopen_corpus(folder, checkpoint)
         if len(corpus.validation) == 0:

@@ -96,6 +96,7 @@ def start_run(
 def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Material:
     """Open the corpus, and the checkpoint to start from; log what is notable about them."""
     init_from, text = None, request.text
+    check_byte_settings(text)
     if request.init_from is not None:
         init_from, note = open_model(request.init_from)
         text = replace(text, tokenizer=init_from.text.tokenizer)
@@ -115,6 +116,16 @@ def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Materia
         f"{plural(corpus.tokenizer.vocabulary_size, 'symbol')}"
     )
     return Material(corpus, text, init_from)
+
+
+def check_byte_settings(text: TextConfig) -> None:
+    """Raise `SettingError` if a byte model is given settings that are for characters."""
+    usual = TextConfig()
+    for name in ("encoding", "min_count"):
+        if text.tokenizer == "byte" and getattr(text, name) != getattr(usual, name):
+            raise SettingError(
+                f"`{name}` is for characters; a byte model reads bytes; leave it out"
+            )
 
 
 def check_same_text(corpus: Corpus, world: World) -> None:
@@ -169,6 +180,10 @@ def _log_plan(request: RunRequest, run: Run, plan: Plan) -> None:
             f"the text has room for {plural(lanes, 'lane')} of "
             f"{plural(run.batches.seq_len, 'character')}, not for {expected}"
         )
+    if request.plan.given.get("patience") and not len(run.corpus.validation):
+        log.warning("there is no validation part, so `patience` has no effect")
+    if request.plan.given.get("deterministic") and run.context.device.type == "cpu":
+        log.warning("`deterministic` has no effect: CPU runs are always deterministic")
     if request.plan.seed is None:
         log.info(f"seed: {run.train.seed}")
     if run.context.device.type == "cuda":

@@ -10,6 +10,8 @@ from charnn.cli.options import device_option, encoding_options, json_option, qui
 from charnn.cli.terminal import LOGGER
 from charnn.cli.types import Checkpoint
 
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+
 
 @click.command("eval", cls=Command)
 @click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...", type=Checkpoint())
@@ -51,8 +53,8 @@ def command(
       charnn eval corpus
       charnn eval corpus other.txt --protocol window --json
     """
-    source = click.get_current_context().get_parameter_source("window")
-    if source is click.core.ParameterSource.COMMANDLINE and protocol != "window":
+    context = click.get_current_context()
+    if context.get_parameter_source("window") is COMMANDLINE and protocol != "window":
         raise click.UsageError("--window needs --protocol window")
     path, texts = split_checkpoint(arguments)
 
@@ -64,6 +66,8 @@ def command(
     from charnn.text.records import indices_of
 
     loaded = open_checkpoint(path)
+    if loaded.text.lines and context.get_parameter_source("protocol") is COMMANDLINE:
+        raise click.UsageError("--protocol is for running text; records are each read on their own")
     chosen = evaluation_text(loaded, path.parent, texts, encoding, skip_unknown)
     text, corpus = chosen.text, chosen.corpus
     for note in chosen.notes:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DRAWING = ("temperature", "top_k", "top_p", "seed")
 RARE_DRAWING = ("min_p", "typical", "repetition_penalty", "repetition_window", "no_repeat")
+NO_EFFECT_ON_THE_LIKELIEST = ("seed", "top_k", "top_p", "min_p", "typical", "best_of")
 # Options that would silently be ignored beside another.
 IGNORED = {
     "beam": (*DRAWING, *RARE_DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
@@ -196,6 +197,7 @@ def command(context: click.Context, /, **options: Any) -> None:
         loaded.network(device), loaded.tokenizer, product=product, records=loaded.text.lines,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
+    _note_no_effect(typed, config)
     _note_stops(options["stop"], loaded.tokenizer)
     _note_escapes({"prime": options["prime"], "stop": "".join(options["stop"])})
     if config.seed is None and not options["beam"]:
@@ -214,6 +216,15 @@ def command(context: click.Context, /, **options: Any) -> None:
             _note_relaxed(generation)
     if wanted is not None:
         show_table(wanted, loaded)
+
+
+def _note_no_effect(typed: set[str], config: SampleConfig) -> None:
+    """Note the options that change nothing where the likeliest character is always taken."""
+    without = [flag(name) for name in NO_EFFECT_ON_THE_LIKELIEST if name in typed]
+    if config.temperature == 0 and without:
+        LOGGER.warning(
+            f"--temperature 0 takes the likeliest character: {', '.join(without)} cannot change it"
+        )
 
 
 def _is_typed(context: click.Context, name: str) -> bool:
