@@ -17,7 +17,7 @@ import pytest
 from charnn.cli.main import main
 from tests.conftest import TINY, charnn, words
 
-NO_EFFECT = ("--quiet", "--help-all", "--force", "--device", "--threads", "--save-every")
+NO_EFFECT = ("--quiet", "--help-all", "--force", "--device", "--threads", "--save-every", "--keep")
 
 
 @dataclass
