@@ -35,7 +35,7 @@ from charnn.errors import (
 )
 from charnn.facts import CorpusFacts, Figures, Progress, RunFacts
 from charnn.files import explained, open_regular, replace_proven, replacing
-from charnn.model.network import CharNetwork, weight_shapes
+from charnn.model.network import MAX_WEIGHT, CharNetwork, in_range, weight_shapes
 from charnn.tensor_file import DTYPES, TensorFile
 from charnn.text.bloom import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
@@ -214,6 +214,7 @@ def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
     if crc != _crc32(about, tensors):
         raise CheckpointError("the content does not match its checksum: the file is damaged")
     check_finite(tensors)
+    check_weights({name: t for name, t in tensors.items() if name.startswith((_WEIGHTS, _BEST))})
     model_tensors, training_tensors, best_tensors = (
         {name.removeprefix(p): t for name, t in tensors.items() if name.startswith(p)}
         for p in (_WEIGHTS, _TRAINING, _BEST)
@@ -304,7 +305,19 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise `CheckpointError` if a tensor holds an infinity or a NaN."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{name} holds numbers that are not finite")
+            raise CheckpointError(
+                f"{name} holds numbers that are not finite; use another checkpoint"
+            )
+
+
+def check_weights(weights: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` if a weight is so large that predictions might not be finite."""
+    for name, tensor in weights.items():
+        if not in_range(tensor):
+            raise CheckpointError(
+                f"{name} holds numbers that are not finite or above {MAX_WEIGHT:g}, so the model "
+                "predicts nothing; use another checkpoint, or train with a smaller `learning_rate`"
+            )
 
 
 def _crc32(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:

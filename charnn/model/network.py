@@ -13,6 +13,9 @@ from charnn.config import ModelConfig
 # G gates of a cell (LSTM 4, GRU 3, RNN 1), S tensors in a cell's state (LSTM 2: h, c; others 1: h).
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+# With weights up to this, no sum in a network of any size overflows in float32: h lies between -1
+# and 1, and only the embedding and the first layer's input weights are multiplied by each other.
+MAX_WEIGHT = 1e15
 STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 _MODULES: dict[str, Callable[[int, int], nn.RNNBase]] = {
     "lstm": nn.LSTM,
@@ -144,6 +147,11 @@ class CharNetwork(nn.Module):
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def in_range(weight: Tensor) -> bool:
+    """Return True if all numbers are finite and no larger than `MAX_WEIGHT`."""
+    return bool(weight.abs().max() <= MAX_WEIGHT)
 
 
 def layer_weights(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:

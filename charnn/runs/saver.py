@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from charnn.checkpoint import Checkpoint, check_finite, save
+from charnn.checkpoint import Checkpoint, check_weights, save
 from charnn.errors import CharnnError, SettingError
 from charnn.facts import Figures
 from charnn.files import explained, link_or_copy
@@ -92,7 +92,7 @@ class Saver:
         """Write one checkpoint; return the seconds that it took."""
         start = time.monotonic()
         try:
-            check_finite(checkpoint.weights)
+            check_weights(checkpoint.weights)
             previous = self.folder / PREVIOUS if name == LAST else None
             save(self.folder / name, checkpoint, previous)
         finally:

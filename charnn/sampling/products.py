@@ -19,6 +19,7 @@ from charnn.errors import SettingError
 Multiply = Callable[[], object]
 
 _SCALE, _ZERO = 1 / 63.5, 64  # of h between -1 and 1 in 7 bits
+_MAX_HALF = 65_504.0  # the largest number of float16
 _ENGINES = ("x86", "fbgemm")
 
 
@@ -64,6 +65,8 @@ class HalfProduct:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.shape = weight.shape
         self._weight, self._bias = weight.half(), bias[:, None]
+        if not weight.abs().sum(1).amax() < _MAX_HALF:  # a sum, at most, because h is at most 1
+            raise SettingError("the weights of this model are too large for `fp16`; leave it out")
 
     def bind(self, h: Tensor, out: Tensor) -> Multiply:
         """See `Product.bind`."""

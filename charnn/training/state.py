@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError
 from charnn.facts import Progress
-from charnn.model.network import CharNetwork
+from charnn.model.network import CharNetwork, in_range
 from charnn.text.batches import Position
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import keep_freed_memory
@@ -118,8 +118,8 @@ class TrainState:
             pass  # so that PyTorch refuses invalid generator states here, not during a step
 
     def weights_are_finite(self) -> bool:
-        """Return True if every weight is a finite number."""
-        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+        """Return True if every weight is a finite number, and none too large to predict with."""
+        return all(map(in_range, self.network.parameters()))
 
     @contextlib.contextmanager
     def random_state(self) -> Iterator[None]:
