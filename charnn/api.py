@@ -10,6 +10,7 @@ from charnn.config import DEFAULT_MINUTES, TextConfig
 from charnn.errors import SettingError
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
+from charnn.runs.find import find_run, require_checkpoint
 from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
 from charnn.runs.reports import Replanned, Report
@@ -27,10 +28,10 @@ Paths = str | Path | Sequence[str | Path]
 
 
 def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> LanguageModel:
-    """Load the model in a run folder (its best checkpoint) or in a .safetensors file.
+    """Load the model of a run (its best checkpoint) or in a .safetensors file.
 
     Args:
-        path: run folder or checkpoint file.
+        path: a run's name, a run folder or a checkpoint file.
         device: "auto" (CUDA, then CPU), "cpu", "cuda", "cuda:1" or "mps".
         precision: of the products when text is generated: "fp32", "int8" (CPU) or "fp16" (GPU).
 
@@ -42,12 +43,11 @@ def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> 
         >>> model = charnn.load("checkpoints/corpus")
         >>> text = model.sample("st", length=80, seed=1)
     """
-    place = Path(path)
+    place = require_checkpoint(path)
     loaded, note = open_model(place)
     if note:
         log.warning(note)
-    folder = place if place.is_dir() else place.parent
-    return LanguageModel(loaded, device, precision=precision, folder=folder)
+    return LanguageModel(loaded, device, precision=precision, folder=place.parent)
 
 
 def curves(run: str | Path) -> Curves:
@@ -57,7 +57,8 @@ def curves(run: str | Path) -> Curves:
         >>> found = charnn.curves("checkpoints/corpus")
         >>> step, nats_per_char = found.metrics.validations[-1]
     """
-    return read_curves(Path(run), Path(run).name)
+    folder = find_run(run)
+    return read_curves(folder, folder.name)
 
 
 def train(
@@ -119,7 +120,7 @@ def train(
         _names(val),
         TextConfig.from_json(text),
         None if out is None else Path(out),
-        None if init_from is None else Path(init_from),
+        None if init_from is None else find_run(init_from),
         save_every and 60 * save_every,
         "charnn.train in Python",
         keep,
@@ -144,10 +145,11 @@ def resume(
     on_report: Callable[[Report], object] | None = None,
     progress: bool = False,
 ) -> Path:
-    """Resume the run in a folder exactly where it stopped; return its best checkpoint's path.
+    """Resume a run exactly where it stopped; return the path of its best checkpoint.
 
-    The arguments mean what they mean in `train`. `corpus` is needed only if the text has moved; a
-    larger total budget (`minutes`, `epochs` or `steps`) extends the run.
+    `folder` is the run's name or folder; the other arguments mean what they mean in `train`.
+    `corpus` is needed only if the text has moved; a larger total budget (`minutes`, `epochs` or
+    `steps`) extends the run.
 
     Raises:
         CharnnError: the folder has no run to resume, or the text is not the run's.
@@ -157,7 +159,7 @@ def resume(
     """
     extended = any(value is not None for value in (minutes, epochs, steps))
     request = ResumeRequest(
-        Path(folder),
+        find_run(folder),
         _names(corpus),
         _names(val),
         Budget(minutes, epochs, steps) if extended else None,

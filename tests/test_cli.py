@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from charnn import checkpoint
-from charnn.runs.folder import unused_folder
 from tests.conftest import TINY, charnn, process, words
 
 
@@ -79,18 +78,6 @@ def test_the_newest_run_is_used_if_none_is_named(
         assert "checkpoints/b/best.safetensors" in result.stderr
     lines = charnn("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["checkpoints/b", "checkpoints/a"]
-
-
-def test_the_folder_of_a_new_run_gets_a_number_if_its_name_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = []
-    for _ in range(3):
-        folder = unused_folder("x")
-        folder.mkdir(parents=True)
-        names.append(folder.name)
-    assert names == ["x", "x-2", "x-3"]
 
 
 def test_sample_prints_the_prime_followed_by_length_characters(run_folder: Path) -> None:

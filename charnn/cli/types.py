@@ -8,8 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from charnn.cli.checkpoints import run_called
-from charnn.runs.folder import find_runs
+from charnn.runs.find import find_run, find_runs
 
 Item = CompletionItem
 
@@ -91,4 +90,4 @@ class Run(Checkpoint):
     name = "run"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return run_called(value)
+        return find_run(value)

@@ -13,6 +13,7 @@ that were found damaged end in `.damaged`; nothing reads them.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -27,11 +28,27 @@ BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics
 PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
 RUNS = Path("checkpoints")
 _STATE = re.compile(r"last\.(\d{6,19})\.safetensors")
+_ENDING = re.compile(r"(?<=.)(\.[A-Za-z]\w{0,4})?(\.gz|\.bz2|\.xz)?$")  # also that of a packed file
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f*?\[\]<>:"/\\|]')
+_MAX_NAME = 200  # bytes; with a number it fits into a file system's 255
+
+
+def exists(path: Path) -> bool:
+    """Return True if something exists at a path, which may be too long for one."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL character
+        return False
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder holds a checkpoint."""
-    return folder.is_dir() and any(folder.glob("*.safetensors"))
+    """Return True if a folder holds a checkpoint."""
+    return bool(checkpoints_in(folder))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoint files in a folder."""
+    return [path for path in folder.glob("*.safetensors") if path.is_file()]
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -39,7 +56,7 @@ def best_checkpoint(folder: Path) -> Path:
     for name in (BEST, LAST):
         if (folder / name).exists():
             return folder / name
-    return max(folder.glob("*.safetensors"), key=_modified)
+    return max(checkpoints_in(folder), key=modified)
 
 
 def kept_state(folder: Path, step: int) -> Path:
@@ -50,7 +67,12 @@ def kept_state(folder: Path, step: int) -> Path:
 def kept_states(folder: Path) -> list[Path]:
     """Return the states that were kept, the one that was written first first."""
     states = [path for path in folder.iterdir() if _STATE.fullmatch(path.name)]
-    return sorted(states, key=lambda path: (_modified(path), int(path.name.split(".")[1])))
+    return sorted(states, key=lambda path: (modified(path), int(path.name.split(".")[1])))
+
+
+def is_state(path: Path) -> bool:
+    """Return True if a checkpoint was saved to resume from, not because it is the best."""
+    return path.name in (LAST, PREVIOUS) or bool(_STATE.fullmatch(path.name))
 
 
 def run_and_state(path: Path) -> tuple[Path, Path | None]:
@@ -131,36 +153,50 @@ def last_checkpoint(folder: Path) -> Path:
     raise CharnnError(f"{folder}: no {LAST} to resume from; start a new run with another `out`")
 
 
-def find_runs() -> list[Path]:
-    """Return the run folders under `./checkpoints`, newest first."""
-    newest = {
-        path.parent: _modified(path) for path in sorted(RUNS.glob("*/*.safetensors"), key=_modified)
-    }
-    return sorted(newest, key=lambda folder: -newest[folder])
-
-
 def run_name(corpus: Sequence[str]) -> str:
-    """Return the default name of a run on these texts: that of the first one, without its
-    ending."""
+    """Return the default name of a run on these texts: that of the first one, without its ending.
+
+    Characters that a folder cannot have on every system, or that a glob needs, become `_`. A glob
+    without any other character is called after its folder.
+    """
     if not corpus:
         return "demo"
     if corpus[0] == "-":
         return "stdin"
-    name = re.sub(r"(\.txt)?(\.gz|\.bz2|\.xz)?$", "", Path(corpus[0]).name)
-    return "text" if name in ("", "..") or any(c in name for c in "*?[") else name
+    path = Path(corpus[0]).absolute()
+    is_folder = exists(path) and path.is_dir()
+    for part in (path.name if is_folder else _ENDING.sub("", path.name), path.parent.name):
+        if name := _NOT_IN_NAMES.sub("_", part).strip("_. "):
+            return os.fsdecode(os.fsencode(name)[:_MAX_NAME])
+    return "text"
 
 
-def runs_named(name: str) -> list[Path]:
-    """Return the runs called `name`, `name`-2, `name`-3, …, newest first."""
-    return [run for run in find_runs() if re.fullmatch(rf"{re.escape(name)}(-\d+)?", run.name)]
+def make_run_folder(out: Path | None, name: str) -> tuple[Path, list[Path]]:
+    """Make the run folder `out`, or checkpoints/<name>, with -2, -3, … if that exists.
+
+    Returns it, and the folders that were made, the innermost first. No other thread or process
+    gets the same new folder.
+    """
+    if out is not None:
+        return out, _make_folders(out)
+    made = _make_folders(RUNS)
+    for number in itertools.count(1):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder, [folder, *made]
+    raise AssertionError("unreachable")
 
 
-def unused_folder(name: str) -> Path:
-    """Return checkpoints/<name>, with -2, -3, … if that exists."""
-    folder, number = RUNS / name, 2
-    while folder.exists():
-        folder, number = RUNS / f"{name}-{number}", number + 1
-    return folder
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; return those that did not exist, the innermost first."""
+    made: list[Path] = []
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            with contextlib.suppress(FileExistsError):  # a file, or made by another process
+                path.mkdir()
+                made.insert(0, path)
+    return made
 
 
 def read_run_info(folder: Path) -> dict[str, Any]:
@@ -176,7 +212,8 @@ def read_run_info(folder: Path) -> dict[str, Any]:
     return info if lists and all(isinstance(path, str) for p in places for path in p) else {}
 
 
-def _modified(path: Path) -> int:
+def modified(path: Path) -> int:
+    """Return when a file was modified, in nanoseconds."""
     try:
         return path.stat().st_mtime_ns
     except OSError:  # a dangling link, or a run that is being deleted

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from charnn.checkpoint import Checkpoint, load
-from charnn.errors import DamagedError
-from charnn.runs.folder import LAST, PREVIOUS, best_checkpoint, is_run, kept_states
+from charnn.errors import DamagedError, MissingCheckpointError
+from charnn.runs.find import closest_run
+from charnn.runs.folder import BEST, LAST, PREVIOUS, best_checkpoint, is_run, kept_states
 
 
 def open_model(path: Path) -> tuple[Checkpoint, str]:
@@ -13,7 +14,17 @@ def open_model(path: Path) -> tuple[Checkpoint, str]:
     Returns it with a note if an older one had to be read instead, or ''.
     """
     path = best_checkpoint(path) if is_run(path) else path
-    loaded, read = load_or_previous(path)
+    try:
+        loaded, read = load_or_previous(path)
+    except MissingCheckpointError as error:
+        if (like := closest_run(path)) is None:
+            raise
+        raise MissingCheckpointError(f"{path}: no such file; did you mean {like}?") from error
+    except DamagedError as error:
+        last = path.with_name(LAST)
+        if path.name != BEST or not last.exists():
+            raise
+        raise DamagedError(f"{error}; try {last}") from error
     return loaded, "" if read == path else f"{path} could not be read; using the older {read}"
 
 

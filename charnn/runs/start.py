@@ -16,10 +16,11 @@ from charnn.runs.folder import (
     LOCK,
     METRICS,
     RUN_INFO,
+    RUNS,
     is_unstarted,
     lock_run,
+    make_run_folder,
     run_name,
-    unused_folder,
 )
 from charnn.runs.info import RunInfo, write_run_info
 from charnn.runs.opening import open_model
@@ -80,10 +81,9 @@ def start_run(
     If the block fails before the first save, the folder is as it was before.
     """
     if request.out is not None:
-        refuse_existing(request.out)
+        check_out(request.out)
     material = open_material(request, world)
-    folder = world.broadcast(lambda: request.out or unused_folder(run_name(request.corpus)))
-    with create_run_folder(folder, world):
+    with create_run_folder(request.out, run_name(request.corpus), world) as folder:
         plan = _plan(request, material, device, world)
         context = RunContext(
             folder, material.corpus, material.text, device, world, request.save_every, request.keep
@@ -216,7 +216,7 @@ class DryRun:
 def dry_run(request: RunRequest, device: torch.device, world: World = SINGLE_PROCESS) -> DryRun:
     """Return what `start_run` would train, without writing anything."""
     if request.out is not None:
-        refuse_existing(request.out)
+        check_out(request.out)
     material = open_material(request, world)
     minutes = request.plan.budget.minutes
     force = request.plan.force or minutes is None  # too large a run is reported, not refused
@@ -236,37 +236,43 @@ def dry_run(request: RunRequest, device: torch.device, world: World = SINGLE_PRO
 
 
 @contextlib.contextmanager
-def create_run_folder(folder: Path, world: World = SINGLE_PROCESS) -> Iterator[None]:
-    """Make the run folder and lock it; undo that if the block fails before anything is saved.
+def create_run_folder(out: Path | None, name: str, world: World = SINGLE_PROCESS) -> Iterator[Path]:
+    """Make the run folder (see `make_run_folder`), lock it and yield it; undo that if the block
+    fails before anything is saved.
 
     A folder whose run was killed before its first save is used again. Only rank 0 does this.
     """
+    with explained(f"making the run folder {out or RUNS}", "choose another `out`"):
+        folder, made = world.broadcast(lambda: make_run_folder(out, name))
     if not world.is_main:
-        yield
+        yield folder
         return
-    existed = folder.exists()
-    with explained(f"making the run folder {folder}", "choose another `out`"):
-        folder.mkdir(parents=True, exist_ok=True)
-    refuse_existing(folder)
+    check_out(folder)
     with lock_run(folder):
-        refuse_existing(folder)
+        check_out(folder)
         _empty(folder)
         try:
-            yield
+            yield folder
         except BaseException:
             if is_unstarted(folder):
                 _empty(folder, LOCK)
                 with contextlib.suppress(OSError):
-                    if not existed:
-                        folder.rmdir()
+                    for path in made:
+                        path.rmdir()
             raise
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise `SettingError` if the folder holds something that a new run would overwrite."""
+def check_out(folder: Path) -> None:
+    """Raise `SettingError` if the folder holds something that a new run would overwrite, or has
+    the name of a checkpoint file."""
     if folder.exists() and not (folder.is_dir() and is_unstarted(folder)):
         raise SettingError(
             f"{folder}: already exists; use `resume` to continue it or choose another `out`"
+        )
+    if folder.suffix == ".safetensors":
+        raise SettingError(
+            f"{folder}: `out` is the folder of the run, which will hold its checkpoints; "
+            f"use `out={str(folder.with_suffix(''))!r}`"
         )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from charnn.cli.checkpoints import find_checkpoint, one_checkpoint, run_called, split_checkpoint
+from charnn.cli.checkpoints import one_checkpoint, split_checkpoint
 from charnn.errors import CheckpointError
+from charnn.runs.find import find_checkpoint, find_run
 from tests.conftest import charnn
 
 BEST = "best.safetensors"
@@ -78,7 +79,7 @@ def test_a_near_miss_is_suggested(desk: Path, name: str, like: str) -> None:
     with pytest.raises(CheckpointError, match=f"{name}; did you mean {like}\\?"):
         split_checkpoint([name, "text.txt"])
     with pytest.raises(CheckpointError, match=f"{name}; did you mean {like}\\?"):
-        run_called(name)
+        find_run(name)
 
 
 def test_a_misspelt_file_is_suggested(desk: Path) -> None:

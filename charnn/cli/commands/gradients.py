@@ -20,7 +20,8 @@ from charnn.cli.options import (
 from charnn.cli.terminal import LOGGER, is_quiet, show, status
 from charnn.cli.types import Checkpoint
 from charnn.config import TextConfig, TrainConfig
-from charnn.runs.folder import METRICS, find_runs
+from charnn.runs.find import find_runs
+from charnn.runs.folder import METRICS
 from charnn.words import plural
 
 if TYPE_CHECKING:

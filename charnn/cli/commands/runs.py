@@ -10,7 +10,8 @@ from charnn.cli.options import quiet_option
 from charnn.cli.terminal import show, status
 from charnn.errors import CharnnError
 from charnn.files import explained
-from charnn.runs.folder import LAST, RUNS, best_checkpoint, find_runs
+from charnn.runs.find import find_runs
+from charnn.runs.folder import LAST, RUNS, best_checkpoint
 
 
 @click.command("runs", cls=Command)

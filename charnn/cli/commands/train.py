@@ -16,7 +16,8 @@ from charnn.cli.types import Run as RunType
 from charnn.cli.types import TextFile
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
-from charnn.runs.folder import find_runs, run_name, runs_named
+from charnn.runs.find import find_run, find_runs, runs_of
+from charnn.runs.folder import exists, is_run
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,8 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 )  # fmt: skip
 @option(
     "--resume", is_flag=True, group="Run",
-    help="Continue the run in --out, or the newest of CORPUS. It keeps its settings. Give a larger "
-    "total budget to extend it.",
+    help="Continue the run in --out, or the one called CORPUS, or the newest on that text. Give a "
+    "larger total budget to extend it.",
 )  # fmt: skip
 @option(
     "--init-from", metavar="RUN", type=RunType(), group="Run",
@@ -209,17 +210,29 @@ def _run_request(options: dict[str, Any]) -> "RunRequest":
     )
 
 
+def _run_to_resume(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """Return the run folder, and the corpus if it was given."""
+    corpus, out = options["corpus"], options["out"]
+    if out is not None:
+        return find_run(out), corpus
+    if len(corpus) == 1 and (is_run(run := Path(corpus[0])) or not exists(run)):
+        run = find_run(corpus[0])
+        if exists(run):  # the run's name, not a text
+            return run, ()
+    runs = runs_of(corpus) if corpus else find_runs()
+    if not runs:
+        raise SettingError("no such run under ./checkpoints to resume; name one with `out`")
+    return runs[0], corpus
+
+
 def _resume_request(options: dict[str, Any]) -> "ResumeRequest":
     from charnn.runs.resume import ResumeRequest
 
-    named = options["corpus"]
-    runs = [] if options["out"] else runs_named(run_name(named)) if named else find_runs()
-    if not runs and not options["out"]:
-        raise SettingError("no such run under ./checkpoints to resume; name one with `out`")
+    folder, corpus = _run_to_resume(options)
     extended = any(options[name] is not None for name in BUDGET)
     return ResumeRequest(
-        options["out"] or runs[0],
-        named,
+        folder,
+        corpus,
         options["val"],
         _budget(options, None) if extended else None,
         options["patience"],
