@@ -71,8 +71,8 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 )  # fmt: skip
 @option(
     "--resume", is_flag=True, group="Run",
-    help="Continue the run in --out, or the one called CORPUS, or the newest on that text. Give a "
-    "larger total budget to extend it.",
+    help="Continue the run in --out, or of CORPUS. CORPUS is a run's name, or a text, whose newest "
+    "run continues. Give a larger total budget to extend it.",
 )  # fmt: skip
 @option(
     "--init-from", metavar="RUN", type=RunType(), group="Run",
