@@ -11,12 +11,12 @@ import pytest
 import charnn
 from charnn import checkpoint, files
 from charnn.errors import SettingError
+from charnn.runs.find import find_runs
 from charnn.runs.folder import (
     BEST,
     LAST,
     RUNS,
     best_checkpoint,
-    find_runs,
     kept_states,
     last_checkpoint,
 )

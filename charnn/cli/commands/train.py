@@ -17,7 +17,7 @@ from charnn.cli.types import TextFile
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.runs.find import find_run, find_runs, runs_of
-from charnn.runs.folder import exists, is_run
+from charnn.runs.folder import exists, is_run, is_state
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +215,8 @@ def _run_to_resume(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
     corpus, out = options["corpus"], options["out"]
     if out is not None:
         return find_run(out), corpus
-    if len(corpus) == 1 and (is_run(run := Path(corpus[0])) or not exists(run)):
+    path = Path(corpus[0]) if len(corpus) == 1 else None
+    if path is not None and (not exists(path) or is_run(path) or is_state(path)):
         run = find_run(corpus[0])
         if exists(run):  # the run's name, not a text
             return run, ()
