@@ -101,7 +101,7 @@ class Command(click.Command):
             if not ours:
                 raise
             what = "use" if ours.startswith("--") else "it is an argument, without an option:"
-            message = f"No such option: {error.option_name}; {what} {ours}."
+            message = f"no such option: {error.option_name}; {what} {ours}"
             raise click.UsageError(message, ctx) from error
 
 

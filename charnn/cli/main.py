@@ -1,20 +1,21 @@
 """The `charnn` command: find the subcommand, and turn errors into one line and an exit code."""
 
-import contextlib
 import errno
 import functools
 import importlib
-import io
 import os
-import signal
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from charnn.cli.help import HELP_NAMES, Command, Option
-from charnn.cli.terminal import LOGGER, logging_to_stderr
-from charnn.errors import CharnnError, is_out_of_memory
+from charnn.cli.signals import EXIT
+from charnn.cli.streams import discard_stdout, prepare_streams
+from charnn.cli.terminal import LOGGER, STDERR, logging_to_stderr
+from charnn.errors import CharnnError, SettingError, is_out_of_memory
 from charnn.threads import limit_spinning
 from charnn.version import __version__
 
@@ -32,7 +33,7 @@ COMMANDS = {
     "completion": "Print the script for shell completion.",
 }
 
-
+COMPLETE = "_CHARNN_COMPLETE"  # the environment variable by which a completion script asks
 # Errors that torch and Python raise for it do not say what would help.
 _OUT_OF_MEMORY = (
     "not enough memory for these sizes; try a smaller `hidden_size`, `batch_size` or `seq_len`"
@@ -53,31 +54,74 @@ class Commands(Command, click.Group):
             formatter.write_dl(list(COMMANDS.items()))
         super().format_options(context, formatter)
 
-    def invoke(self, context: click.Context) -> Any:
-        _exit_on_signals()
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Click's versions disagree about the stream and the exit code.
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), STDERR)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None,
+        complete_var: str | None = None, standalone_mode: bool = True, **extra: Any,
+    ) -> NoReturn:  # fmt: skip
+        """Run a command line and exit: every error is one line, every exit code documented.
+
+        It replaces click's own, which has several lines for an error and other exit codes.
+        """
+        prepare_streams()
         limit_spinning()
-        if isinstance(sys.stdout, io.TextIOWrapper):  # the product is UTF-8 whatever the locale
-            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        with logging_to_stderr(options_by_setting):
-            try:
-                return super().invoke(context)
-            except CharnnError as error:
-                LOGGER.error(str(error))
-                raise click.exceptions.Exit(1) from error
-            except KeyboardInterrupt as error:
-                click.echo(err=True)
-                raise click.exceptions.Exit(130) from error
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                LOGGER.error(_OUT_OF_MEMORY)
-                raise click.exceptions.Exit(1) from error
-            except OSError as error:
-                _discard_stdout()
-                if error.errno == errno.EPIPE:  # the reader, such as `head`, has enough
-                    raise click.exceptions.Exit(0) from error
-                LOGGER.error(_explained(error))
-                raise click.exceptions.Exit(1) from error
+        arguments = list(sys.argv[1:] if args is None else args)
+        with logging_to_stderr(options_by_setting, arguments):
+            code = _exit_code(functools.partial(self._run, arguments, extra))
+        EXIT.finished()
+        sys.exit(code)
+
+    def _run(self, arguments: list[str], settings: dict[str, Any]) -> int:
+        if instruction := os.environ.get(COMPLETE):
+            code = shell_complete(self, settings, "charnn", COMPLETE, instruction)
+            if code:
+                raise SettingError(f"{COMPLETE} is set to {instruction!r}; unset it")
+            return code
+        with self.make_context("charnn", arguments, **settings) as context:
+            self.invoke(context)
+        return 0
+
+
+def _exit_code(run: Callable[[], int]) -> int:
+    """Return the exit code of a command line; print its error."""
+    try:
+        try:
+            code = run()
+        except click.exceptions.Exit as end:
+            code = end.exit_code
+        sys.stdout.flush()
+        return code
+    except click.ClickException as error:
+        LOGGER.error(_usage_line(error), extra={"verbatim": True})
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except CharnnError as error:
+        LOGGER.error(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        LOGGER.error(_OUT_OF_MEMORY)
+    except OSError as error:
+        discard_stdout()
+        if error.errno == errno.EPIPE:  # the reader, such as `head`, has enough
+            return 0
+        LOGGER.error(_explained(error))
+    return 1
+
+
+def _usage_line(error: click.ClickException) -> str:
+    """Return what click says in several lines as one, with the command that explains more."""
+    message = error.format_message().replace("\n\t", " ").rstrip(".")
+    message = message[:1].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    return f"{message}; see `{context.command_path} --help`" if context else message
 
 
 def _explained(error: OSError) -> str:
@@ -104,25 +148,7 @@ def options_by_setting() -> dict[str, str]:
     }
 
 
-def _exit_on_signals() -> None:
-    """Exit with 128 + N at SIGTERM and SIGHUP; one that is ignored, as by `nohup`, stays so."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _exit)
-
-
-def _exit(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _discard_stdout() -> None:
-    """Send what is still buffered to /dev/null, or Python's flush at exit would fail again."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": HELP_NAMES})
+@click.group("charnn", cls=Commands, context_settings={"help_option_names": HELP_NAMES})
 @click.version_option(__version__, prog_name="charnn", cls=Option, help="Print the version.")
 def main() -> None:
     """Train character-level language models, generate text with them, and measure them.

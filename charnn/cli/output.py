@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeVar
 
 import click
 
+from charnn.cli.signals import EXIT
 from charnn.cli.terminal import STDERR, is_quiet, status, visible
 from charnn.errors import SettingError
 from charnn.files import explained, replacing
@@ -133,6 +134,7 @@ def _opened(path: Path, force: bool) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _reporting(out: Output, where: str) -> Iterator[Output]:
     """Say how much was written if a signal stops the work."""
+    EXIT.started()
     try:
         yield out
     except (KeyboardInterrupt, SystemExit) as error:
@@ -163,6 +165,7 @@ def counted(
     hidden = is_quiet() or out.terminal or not sys.stderr.isatty()
     with tqdm(total=total, unit=noun, disable=hidden, file=STDERR, dynamic_ncols=True) as bar:
         for item in items:
+            EXIT.check()
             yield item
             out.done += size(item)
             bar.update(size(item))

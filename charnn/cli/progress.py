@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from charnn.checkpoint import load
 from charnn.cli.signals import StopOnSignal
-from charnn.cli.terminal import STDERR, for_stream, is_quiet, show, status
+from charnn.cli.terminal import STDERR, escaped, is_quiet, show_path, status
 from charnn.config import SampleConfig
 from charnn.facts import Figures
 from charnn.model.evaluate import Score
@@ -75,13 +75,13 @@ def _show_end(run: Run, stopped_by: int) -> int:
     status(f"  charnn sample {folder}")
     if figures.nats_per_char is not None and STDIN_NAME not in run.corpus.sources:
         status(f"  charnn eval {folder}")
-    show(str(run.folder / BEST))
+    show_path(run.folder / BEST)
     return 0
 
 
 def _write(bar: "tqdm[Any]", line: str) -> None:
     """Print a line above the bar."""
-    bar.write(for_stream(line, sys.stderr), file=STDERR)
+    bar.write(escaped(line), file=STDERR)
 
 
 def duration(seconds: float) -> str:

@@ -37,7 +37,8 @@ def record_filter(
 def show_table(wanted: RecordFilter, loaded: "Checkpoint") -> None:
     """Print the table on stderr; exit with code 3 if fewer records than requested were found."""
     counts = wanted.counts
-    status(_table(wanted, loaded))
+    for line in _table(wanted, loaded):
+        status(line)
     if counts.kept < counts.requested:
         cut_off = counts.complete < counts.generated / 2
         longer = "--length, so that more of them are complete"
@@ -49,7 +50,7 @@ def show_table(wanted: RecordFilter, loaded: "Checkpoint") -> None:
         raise click.exceptions.Exit(3)
 
 
-def _table(wanted: RecordFilter, loaded: "Checkpoint") -> str:
+def _table(wanted: RecordFilter, loaded: "Checkpoint") -> tuple[str, ...]:
     counts, corpus, known = wanted.counts, loaded.corpus, loaded.known
     shares = {"complete": counts.complete, "valid": counts.valid, "unique": counts.unique,
               "unique and novel": counts.novel}  # fmt: skip
@@ -59,11 +60,9 @@ def _table(wanted: RecordFilter, loaded: "Checkpoint") -> str:
     parts = ", ".join(f"{name} {count / generated:.1%}" for name, count in shares.items())
     corpus_length = corpus.train_characters / max(1, corpus.records or 0) - 1
     false_rejections = 0.0 if known is None else known.false_positive_rate
-    return "\n".join(
-        (
-            f"requested {counts.requested:,}, generated {counts.generated:,}, kept {counts.kept:,}",
-            f"of those generated: {parts}",
-            f"novelty check is approximate: {false_rejections:.2%} false rejections",
-            f"mean length {counts.mean_length:.1f}, in the corpus {corpus_length:.1f}",
-        )
+    return (
+        f"requested {counts.requested:,}, generated {counts.generated:,}, kept {counts.kept:,}",
+        f"of those generated: {parts}",
+        f"novelty check is approximate: {false_rejections:.2%} false rejections",
+        f"mean length {counts.mean_length:.1f}, in the corpus {corpus_length:.1f}",
     )

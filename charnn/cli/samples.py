@@ -70,7 +70,8 @@ def write_samples(samples: Iterator["Sample"], form: Form, out: Output) -> None:
             out.write(json.dumps(form.json(sample)) + "\n")
             continue
         if headings:
-            status(f"\n--- {sample.index + 1} of {form.total}, seed {sample.seed}")
+            status("")
+            status(f"--- {sample.index + 1} of {form.total}, seed {sample.seed}")
         elif number:
             out.write(form.between())
         out.write_bytes(form.prime_bytes + sample.data)

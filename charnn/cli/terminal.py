@@ -1,9 +1,10 @@
 """Text on its way to a terminal: status lines, log records, colour and control characters.
 
-stdout carries the product (`show`) and stderr the story of it (`status`, log records). A model
-writes what it has read, and a file name or a damaged checkpoint may hold anything; control
-characters can move the cursor, change colours or worse. A terminal therefore gets them as visible
-symbols, and a pipe or a file gets the exact text.
+stdout carries the product (`show`, `show_path`) and stderr the story of it (`status`, log records).
+A model writes what it has read, and a file name or a damaged checkpoint may hold anything: control
+characters can move the cursor or change colours, a line end can forge a second line, and direction
+marks can reorder one. `escaped` makes one line of such a text, wherever it goes; `visible` makes
+running text harmless for a terminal. A pipe or a file gets running text and paths exactly.
 """
 
 import ast
@@ -13,8 +14,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import click
@@ -22,27 +25,61 @@ import click
 LOGGER = logging.getLogger("charnn")
 
 
-def _picture(code: int) -> str:
+# General categories of Unicode that are invisible or act on the text around them: control, format,
+# surrogate, line separator, paragraph separator.
+_ACTIVE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_REORDERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # bidirectional classes
+
+
+def _symbol(code: int) -> str:
     """Return the control picture of a C0 character or DEL, and the hex code of any other."""
     if code < 0x20:
         return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\x{code:02x}"
+    if code == 0x7F:
+        return "\u2421"
+    if 0xDC80 <= code <= 0xDCFF:  # how Python reads a byte of a file name that is not UTF-8
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-# C0 except tab and newline, DEL, and C1, which some terminals read as escape sequences.
-_PICTURES = {
-    code: _picture(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)
-}
+class _Symbols(dict[int, str]):
+    """A table for `str.translate`: visible symbols for active characters, the others unchanged."""
+
+    def __init__(self, is_harmless: Callable[[str], bool]) -> None:
+        self._is_harmless = is_harmless
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        active = unicodedata.category(character) in _ACTIVE and not self._is_harmless(character)
+        self[code] = _symbol(code) if active else character
+        return self[code]
+
+
+def _belongs_to_text(character: str) -> bool:
+    """Return True for tabs, line ends, and the joiners that emoji and many scripts need."""
+    is_format = unicodedata.category(character) == "Cf"
+    return character in "\t\n" or (
+        is_format and unicodedata.bidirectional(character) not in _REORDERS
+    )
+
+
+_IN_LINE, _IN_TEXT = _Symbols(lambda _: False), _Symbols(_belongs_to_text)
+
+
+def escaped(text: str) -> str:
+    """Return `text` as one line without characters that are invisible or act on other text.
+
+    >>> escaped("a\\nerror: \\u202eb\\x1b[2J")
+    'a␊error: \\\\u202eb␛[2J'
+    """
+    return text.translate(_IN_LINE)
 
 
 def visible(text: str) -> str:
-    """Return `text` with its control characters replaced by visible symbols."""
-    return text.translate(_PICTURES)
-
-
-def for_stream(text: str, stream: IO[str]) -> str:
-    """Return `text` as it may be written to `stream`: made visible only for a terminal."""
-    return visible(text) if stream.isatty() else text
+    """Return running text without characters that act on a terminal or reorder the text."""
+    return text.translate(_IN_TEXT)
 
 
 def use_color(stream: IO[str]) -> bool:
@@ -78,8 +115,13 @@ STDERR = cast(IO[str], _SafeStderr())
 
 def show(line: str) -> None:
     """Print one line of the product on stdout."""
-    line = line.encode("utf-8", "replace").decode()  # a damaged file may hold half a character
-    click.echo(for_stream(line, sys.stdout))
+    click.echo(escaped(line))
+
+
+def show_path(path: Path) -> None:
+    """Print a path as the product on stdout: exactly, unless a terminal shows it."""
+    sys.stdout.write(f"{escaped(str(path)) if sys.stdout.isatty() else path}\n")
+    sys.stdout.flush()
 
 
 def status(message: str) -> None:
@@ -97,13 +139,17 @@ def is_quiet() -> bool:
     return not LOGGER.isEnabledFor(logging.INFO)
 
 
-_SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+# Our own text has a space or a bracket before it, unlike a file's name within its path.
+_SETTING = r"(?<![^\s(])`([a-z][a-z0-9_]*)(?:=([^`]*))?`"
 
 
-def settings_as_options(message: str, options: Callable[[], Mapping[str, str]]) -> str:
+def settings_as_options(
+    message: str, options: Callable[[], Mapping[str, str]], typed: Iterable[str] = ()
+) -> str:
     """Return `message` with each setting in backticks written as a command-line option.
 
     `options` returns the option of each setting; it is called only if the message has a candidate.
+    `typed` are the arguments of the command line, which stay as they are within the message.
 
         `seq_len`            ->  --seq-len
         `hidden_size=128`    ->  --hidden-size 128
@@ -113,12 +159,13 @@ def settings_as_options(message: str, options: Callable[[], Mapping[str, str]]) 
 
     def option(match: re.Match[str]) -> str:
         name, value = match.groups()
-        flag = options().get(name)
+        flag = options().get(name) if name else None
         if flag is None:
             return match[0]
         return flag if value in (None, "True") else f"{flag} {_typed(value)}"
 
-    return _SETTING.sub(option, message)
+    foreign = [re.escape(argument) for argument in typed if "`" in argument]
+    return re.sub("|".join([*foreign, _SETTING]), option, message)
 
 
 def _typed(value: str) -> str:
@@ -132,20 +179,34 @@ def _typed(value: str) -> str:
     return shlex.quote(plain) if isinstance(plain, str) else str(plain)
 
 
-class LogHandler(logging.Handler):
-    """Print log records on stderr, warnings as `note: …` and errors as `error: …`."""
+MOST_CHARACTERS = 1000  # of a note or an error, which may quote what somebody typed
 
-    def __init__(self, options: Callable[[], Mapping[str, str]]) -> None:
+
+class LogHandler(logging.Handler):
+    """Print log records on stderr, one line each: warnings as `note: …`, errors as `error: …`."""
+
+    def __init__(self, options: Callable[[], Mapping[str, str]], typed: Iterable[str]) -> None:
         super().__init__()
-        self._options = options
+        self._options, self._typed = options, typed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record, above any progress bar."""
-        error, warning = record.levelno >= logging.ERROR, record.levelno >= logging.WARNING
-        prefix = "error: " if error else "note: " if warning else ""
-        message = settings_as_options(record.getMessage(), self._options)
+        message = record.getMessage()
+        if not getattr(record, "verbatim", False):
+            message = settings_as_options(message, self._options, self._typed)
+        if record.levelno >= logging.WARNING:
+            kind = "error" if record.levelno >= logging.ERROR else "note"
+            message = f"{kind}: {_shortened(message)}"
         with _without_bars():
-            click.echo(for_stream(prefix + message, sys.stderr), STDERR)
+            click.echo(escaped(message), STDERR)
+
+
+def _shortened(message: str) -> str:
+    """Return a message without its middle if it is too long: it ends in what to do next."""
+    if len(message) <= MOST_CHARACTERS:
+        return message
+    half = MOST_CHARACTERS // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def _without_bars() -> AbstractContextManager[None]:
@@ -155,9 +216,11 @@ def _without_bars() -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def logging_to_stderr(options: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+def logging_to_stderr(
+    options: Callable[[], Mapping[str, str]], typed: Iterable[str] = ()
+) -> Iterator[None]:
     """Print what charnn logs on stderr within the block; see `LogHandler`."""
-    handler, before = LogHandler(options), (LOGGER.level, LOGGER.propagate)
+    handler, before = LogHandler(options, typed), (LOGGER.level, LOGGER.propagate)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False

@@ -11,6 +11,8 @@ from click.shell_completion import CompletionItem
 from charnn.runs.find import find_run, find_runs
 
 Item = CompletionItem
+# Names that no shell acts on; bash would insert any other without quotes, to be run as typed.
+UNQUOTED = r"\w[\w.+@%=-]*"
 
 
 class OrEndless(click.IntRange):
@@ -80,7 +82,8 @@ class Checkpoint(TextFile):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[Item]:
-        names = [run.name for run in find_runs() if run.name.startswith(incomplete)]
+        runs = [run.name for run in find_runs() if run.name.startswith(incomplete)]
+        names = [name for name in runs if re.fullmatch(UNQUOTED, name)]
         return [*super().shell_complete(ctx, param, incomplete), *map(Item, names)]
 
 

@@ -44,7 +44,8 @@ def show_found(
         return
     for row in _table(found):
         show(row)
-    status(_next_commands(path, found, loaded.model.cell))
+    for line in _next_commands(path, found, loaded.model.cell):
+        status(line)
 
 
 def _table(found: "UnitSearch") -> list[str]:
@@ -63,12 +64,12 @@ def _table(found: "UnitSearch") -> list[str]:
     return rows
 
 
-def _next_commands(path: Path, found: "UnitSearch", cell: str) -> str:
+def _next_commands(path: Path, found: "UnitSearch", cell: str) -> tuple[str, str]:
     """Return commands to look further at the unit that tracks its property best."""
     matches = [one.units[0] for one in found.properties]
     best = max(matches, key=lambda m: min(abs(m.r_first_half), abs(m.r_second_half)))
     unit, value = f"{best.layer}:{best.unit}", "2" if cell == "lstm" else "0.9"
     return (
-        f"next: charnn inspect {path} --unit {unit} --file TEXT\n"
-        f"      charnn sample {path} --clamp {unit}={value}"
+        f"next: charnn inspect {path} --unit {unit} --file TEXT",
+        f"      charnn sample {path} --clamp {unit}={value}",
     )

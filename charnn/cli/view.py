@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from charnn.cli.terminal import visible
+from charnn.cli.terminal import escaped
 
 if TYPE_CHECKING:
     from charnn.insight.trace import Trace
@@ -24,7 +24,7 @@ def symbol_text(tokenizer: "Tokenizer", symbol: int) -> str:
     if tokenizer.kind == "byte" and not 0x20 <= symbol < 0x7F and symbol not in (9, 10):
         return f"\\x{symbol:02x}"
     character = tokenizer.decode([symbol])
-    return SYMBOLS.get(character) or visible(character)
+    return SYMBOLS.get(character) or escaped(character)
 
 
 def table(trace: "Trace", layer: int, tokenizer: "Tokenizer") -> list[str]:
@@ -95,7 +95,7 @@ def coloured(text: str, values: Iterable[float], name: str) -> str:
     legend = "".join(_painted(f"{fifth / 5:+.1f}", fifth / 5) for fifth in range(-5, 6))
     written = []
     for character, value in zip(text, values, strict=True):
-        shown = " " if character == "\n" else visible(character)
+        shown = " " if character == "\n" else escaped(character)
         written.append(_painted(shown, value) + ("\n" if character == "\n" else ""))
     return f"{name}: {legend}\n{''.join(written)}"
 
@@ -117,7 +117,7 @@ def plain(text: str, values: Iterable[float], name: str) -> list[str]:
     """
     lines: list[list[tuple[str, float]]] = [[]]
     for character, value in zip(text, values, strict=True):
-        shown = " " if character == " " else SYMBOLS.get(character) or visible(character)
+        shown = " " if character == " " else SYMBOLS.get(character) or escaped(character)
         if sum(columns(before) for before, _ in lines[-1]) + columns(shown) > COLUMNS - 2:
             lines.append([])
         lines[-1].append((shown, value))

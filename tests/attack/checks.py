@@ -27,14 +27,12 @@ def no_traceback(*arguments: str | Path, stdin: str | bytes | None = None) -> Re
 def one_line_error(*arguments: str | Path, code: int = 1, stdin: str | bytes | None = None) -> str:
     """Run the command line, which must fail with this exit code; return its error line.
 
-    A failure of code 1 ends in exactly one line that begins with `error: `, and prints nothing on
-    stdout.
+    A failure ends in exactly one line that begins with `error: `, and prints nothing on stdout.
     """
     result = no_traceback(*arguments, stdin=stdin)
     assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr)
     assert result.stdout == ""
-    if code == 1:
-        errors = [part for part in result.stderr.splitlines() if part.startswith("error: ")]
-        assert len(errors) == 1, result.stderr
-        assert result.stderr.endswith(f"{errors[0]}\n")
+    errors = [part for part in result.stderr.splitlines() if part.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert result.stderr.endswith(f"{errors[0]}\n")
     return result.stderr.splitlines()[-1]

@@ -23,7 +23,13 @@ def test_0_is_success_1_an_error_in_one_line_and_2_wrong_usage(run_folder: Path)
     assert re.fullmatch(r"error: .+\n", error.stderr)
     usage = charnn("info", run_folder, "--nonsense")
     assert usage.exit_code == 2
-    assert usage.stderr.startswith("Usage: ")
+    assert re.fullmatch(r"error: .+--nonsense.+; see `charnn info --help`\n", usage.stderr)
+
+
+def test_nothing_typed_is_answered_with_the_help() -> None:
+    result = charnn()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == charnn("--help").stdout
 
 
 def test_3_is_fewer_results_than_requested(tmp_path: Path) -> None:
@@ -44,7 +50,7 @@ def test_a_signal_is_128_more(
 ) -> None:
     out = tmp_path / "out.txt"
     sampling = process("sample", run_folder, "--length", "inf", "--seed", "1", "--out", out)
-    for _ in range(600):
+    for _ in range(2400):
         if any(path.stat().st_size for path in tmp_path.iterdir()):
             break
         time.sleep(0.05)

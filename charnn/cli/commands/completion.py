@@ -18,7 +18,9 @@ def command(context: click.Context, shell: str) -> None:
       charnn completion zsh >> ~/.zshrc
       charnn completion fish > ~/.config/fish/completions/charnn.fish
     """
+    from charnn.cli.main import COMPLETE
+
     completion = get_completion_class(shell)
     assert completion is not None
-    script = completion(context.find_root().command, {}, "charnn", "_CHARNN_COMPLETE")
+    script = completion(context.find_root().command, {}, "charnn", COMPLETE)
     click.echo(script.source())

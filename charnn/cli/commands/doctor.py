@@ -48,7 +48,8 @@ def command(no_speed: bool, device: str) -> None:
         show(f"{name:<20} {value}")
     if no_speed:
         return
-    show("\nspeed (reference: two cores of a Xeon with AMX, see BENCHMARKS.md):")
+    show("")
+    show("speed (reference: two cores of a Xeon with AMX, see BENCHMARKS.md):")
     for name, rate in _speeds(where):
         reference = f"{REFERENCE[name]:,}" if name in REFERENCE else "none"
         show(f"{name:<20} {rate:,.0f} characters/s (reference: {reference})")

@@ -10,7 +10,7 @@ import click
 from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, json_option, quiet_option
-from charnn.cli.terminal import LOGGER, show, status, use_color
+from charnn.cli.terminal import LOGGER, show, show_path, status, use_color
 from charnn.cli.types import Checkpoint as CheckpointType
 from charnn.cli.types import Regex, TextFile, Unit
 from charnn.cli.unit_table import TRACKED, show_found
@@ -164,7 +164,7 @@ def _show_trace(
 
         labels = [view.symbol_text(loaded.tokenizer, symbol) for symbol in trace.symbols]
         draw_trace(options["plot"], trace, layer, labels)
-        show(str(options["plot"]))
+        show_path(options["plot"])
     elif options["as_json"]:
         layers = range(loaded.model.num_layers) if options["layer"] is None else (layer,)
         result = trace.to_json(loaded.tokenizer, layers)

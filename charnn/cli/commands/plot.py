@@ -7,7 +7,7 @@ import click
 from charnn.cli.checkpoints import newest_run
 from charnn.cli.help import Command, option
 from charnn.cli.options import quiet_option
-from charnn.cli.terminal import show, status, visible
+from charnn.cli.terminal import escaped, show, show_path, status
 from charnn.cli.types import Run
 from charnn.errors import CheckpointError
 from charnn.runs.folder import METRICS, is_run
@@ -51,7 +51,7 @@ def command(runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool
     found = [curves.read_curves(folder, name) for folder, name in _named(folders).items()]
     if not as_text:
         plot.draw_curves(picture, found)
-        show(str(picture))
+        show_path(picture)
         return
     status("nats/char by step; line: training (running mean), o: validation")
     for line in curves.as_text(found):
@@ -73,6 +73,6 @@ def _named(folders: list[Path]) -> dict[Path, str]:
     """Return the folders without duplicates, each with its name, or its path if names clash."""
     names = [folder.resolve().name for folder in dict.fromkeys(folders)]
     return {
-        folder: visible(name if names.count(name) == 1 else str(folder))
+        folder: escaped(name if names.count(name) == 1 else str(folder))
         for folder, name in zip(dict.fromkeys(folders), names, strict=True)
     }

@@ -135,7 +135,7 @@ def test_out_gets_what_stdout_would_and_overwrites_nothing(
 def test_a_stopped_endless_text_leaves_a_complete_file(run_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "endless.txt"
     writing = process("sample", run_folder, "--length", "inf", "--out", out, "--seed", "1")
-    for _ in range(600):
+    for _ in range(2400):
         if any(path.stat().st_size > 100_000 for path in tmp_path.iterdir()):
             break
         time.sleep(0.05)
