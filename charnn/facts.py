@@ -119,6 +119,7 @@ class RunFacts:
     validations: Validations
     machine: Machine
     unsaved_best: Figures | None = None  # of a best model that could not be saved so far
+    unsynced_metrics: tuple[str, ...] = ()  # lines that could not be written so far
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as plain JSON values."""
@@ -127,6 +128,7 @@ class RunFacts:
             "validations": self.validations.to_json(),
             "machine": self.machine.to_json(),
             "unsaved_best": self.unsaved_best and self.unsaved_best.to_json(),
+            "unsynced_metrics": list(self.unsynced_metrics),
         }
 
     @classmethod
@@ -134,10 +136,13 @@ class RunFacts:
         """Rebuild the facts from what `to_json` returned; raise `SettingError` if they are not."""
         if not isinstance(values, Mapping) or values.keys() != cls.__dataclass_fields__.keys():
             raise SettingError("the facts about the run are incomplete")
-        unsaved = values["unsaved_best"]
+        unsaved, lines = values["unsaved_best"], values["unsynced_metrics"]
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise SettingError("the lines of the metrics are not texts")
         return cls(
             ValidationConfig.from_json(values["validation"]),
             Validations.from_json(values["validations"]),
             Machine.from_json(values["machine"]),
             None if unsaved is None else Figures.from_json(unsaved),
+            tuple(lines),
         )

@@ -96,7 +96,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _temporary_name(name: str) -> str:
@@ -165,7 +165,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         return
     os.replace(temporary, target)
     temporary.unlink(missing_ok=True)  # two names of one file are not renamed to each other
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def is_leftover(path: Path) -> bool:
@@ -247,7 +247,8 @@ def explained(action: str, advice: str) -> Iterator[None]:
         raise CharnnError(f"{action}: {error.strerror or error}; {advice}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Sync the names in a folder to the disk: new, renamed and removed files."""
     if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)

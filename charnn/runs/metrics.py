@@ -5,18 +5,19 @@ steps since the snapshot are repeated. The log is for people and plots: what a r
 know about its validations is in `last`, and only older checkpoints, which lack it, need the log.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charnn.facts import Progress, Validations
-from charnn.files import explained, replacing
+from charnn.files import explained, replacing, sync_folder
 from charnn.runs.folder import copy_aside
 from charnn.training.loop import Rollback, StepReport
 
@@ -69,7 +70,10 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._unwritten: list[str] = []
+        self.unsynced: list[str] = []  # lines that a power cut might lose
+        self._written = 0  # number of these that are in the file
+        self._start = 0  # position in the file of the first of these
+        self._failed = False  # after a failure the file may end with anything from there on
         self.best_nats: float | None = None
         self.best_step = 0
         self.stale = 0  # validations since the best one
@@ -77,22 +81,27 @@ class MetricsLog:
 
     @classmethod
     def reopen(
-        cls, path: Path, progress: Progress, known: Validations | None = None
+        cls,
+        path: Path,
+        progress: Progress,
+        known: Validations | None = None,
+        unsynced: Sequence[str] = (),
     ) -> "MetricsLog":
         """Open the log of a run that resumes at `progress`, and drop the lines after it.
 
-        `known` are the validations so far; None if only the log itself knows them. Logs a note if
-        lines are damaged or missing.
+        `known` are the validations so far; None if only the log itself knows them. `unsynced` are
+        the last lines, if the file may lack them. Logs a note if lines are damaged or missing.
         """
         with explained(f"repairing {path}", "check the run folder"):
             if copy := drop_damaged_lines(path):
                 log.warning(f"{path}: removed its damaged lines, which are kept in {copy.name}")
             text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-            lines = list(_until(text, progress))
+            lines = list(_until((n for n in text.splitlines() if n not in unsynced), progress))
             if known is not None and lines and _is_later(lines[-1], known):
                 del lines[-1]  # it was made after `last` was saved, and will be repeated
             metrics, kept = cls(path), "".join(json.dumps(values) + "\n" for values in lines)
-            for values in lines:
+            metrics.unsynced = [line for line in unsynced if _read(line)]
+            for values in (*lines, *map(_read, metrics.unsynced)):
                 metrics._update(values)
             if kept != text:
                 with replacing(path) as file:
@@ -133,33 +142,50 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Write what could not be written before, and sync the file to the disk."""
+        if not self.unsynced:
+            return
         self._write()
-        if self.path.exists():
+        try:
             with self.path.open("ab") as file:
                 os.fsync(file.fileno())
+            if not self._start:  # the file is new
+                sync_folder(self.path.parent)
+        except OSError:  # the system forgets what it could not sync, so write it again
+            self._written, self._failed = 0, True
+            raise
+        self.unsynced.clear()
+        self._written = 0
 
     def _append(self, values: dict[str, Any]) -> None:
         self._update(values)
         values = {k: _plain(v) for k, v in values.items()} | {"time": round(time.time(), 3)}
-        self._unwritten.append(json.dumps(values) + "\n")
+        self.unsynced.append(json.dumps(values))
         try:
             self._write()
         except OSError:
             return  # `sync` tries again and reports the error
 
     def _write(self) -> None:
-        if not self._unwritten:
+        """Append the lines that are not in the file; after a failure, all unsynced ones."""
+        lines = self.unsynced[self._written :]
+        if not lines:
             return
         with self.path.open("ab", buffering=0) as file:
-            before = file.seek(0, os.SEEK_END)
-            data = "".join(self._unwritten).encode()
+            end = file.seek(0, os.SEEK_END)
+            if self._failed:
+                end = file.truncate(min(self._start, end))
+            elif not self._written:
+                self._start = end
+            data = "".join(f"{line}\n" for line in lines).encode()
+            self._written, self._failed = 0, True  # until all has succeeded
             try:
                 if file.write(data) != len(data):
                     raise OSError("no room for the metrics")
             except OSError:
-                file.truncate(before)  # leave no half line
+                with contextlib.suppress(OSError):
+                    file.truncate(end)  # leave no half line
                 raise
-        self._unwritten.clear()
+        self._written, self._failed = len(self.unsynced), False
 
     def _update(self, values: dict[str, Any]) -> None:
         if _ROLLBACK in values:
@@ -213,10 +239,10 @@ def _is_later(values: Mapping[str, Any], known: Validations) -> bool:
     return _VALIDATION in values and values["step"] > known.step
 
 
-def _until(text: str, progress: Progress) -> Iterator[dict[str, Any]]:
+def _until(lines: Iterable[str], progress: Progress) -> Iterator[dict[str, Any]]:
     """Yield the lines up to the moment when a run had reached `progress`."""
     rollbacks = 0
-    for values in map(_read, text.splitlines()):
+    for values in map(_read, lines):
         if not values:
             continue
         rollbacks += _ROLLBACK in values

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -148,7 +148,8 @@ class Run:
                 raise CheckpointError(f"{folder}: the run is beyond its text; start a new run")
         if context.world.is_main:
             known = None if last.run is None else last.run.validations
-            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress, known)
+            lines = () if last.run is None else last.run.unsynced_metrics
+            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress, known, lines)
             run._reopen_best(last)
         return run
 
@@ -198,11 +199,16 @@ class Run:
                 memory_explained(self.state.network.config, self.train),
             ):
                 yield from self._reports()
-        if not finished or self.world.broadcast(lambda: self.saver.unsaved_best is not None):
+        if not finished or self.world.broadcast(lambda: self._unwritten):
             self.save()
         if self.world.is_main and self.finished:
             with thread_count(self.threads):
                 yield from self._measure_best()
+
+    @property
+    def _unwritten(self) -> bool:
+        """True if `last` holds what belongs to other files."""
+        return self.saver.unsaved_best is not None or bool(self.metrics.unsynced)
 
     def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:
@@ -302,11 +308,15 @@ class Run:
             training_tensors=tensors,
             run=RunFacts(self.validation, self.metrics.validations(), machine),
         )
+        problem = None
         try:  # the log first, so that it never lacks what `last` has done
             with explained(f"writing {self.metrics.path}", "check its folder and the free space"):
                 self.metrics.sync()
-        finally:  # but without it the model is still worth saving
-            self.saver.save_last(last)
+        except CharnnError as error:  # but the model is still worth saving, with the missing lines
+            problem, last = error, _with_lines(last, self.metrics.unsynced)
+        self.saver.save_last(last)
+        if problem is not None:
+            raise problem
 
     def _try_to_save(self) -> Iterator[TrainingWarning]:
         try:
@@ -401,6 +411,11 @@ class Run:
         if not isinstance(given, Records):
             return None
         return BloomFilter.from_records(given, self.corpus.tokenizer.codes())
+
+
+def _with_lines(last: Checkpoint, lines: Iterable[str]) -> Checkpoint:
+    """Return `last` with lines of the metrics that could not be written."""
+    return replace(last, run=last.run and replace(last.run, unsynced_metrics=tuple(lines)))
 
 
 def _will_retry(error: CharnnError) -> TrainingWarning:

@@ -1,12 +1,16 @@
 """The metrics of a run contain each step once, without those that a rollback has undone."""
 
+import errno
+import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charnn.errors import CharnnError
+from charnn.facts import Progress
 from charnn.runs.metrics import MetricsLog, read_metrics
 from charnn.training.loop import Rollback, StepReport
 
@@ -77,3 +81,71 @@ def test_a_missing_file_has_no_metrics_and_an_unreadable_one_is_an_error(tmp_pat
     assert read_metrics(tmp_path / "metrics.jsonl").steps == []
     with pytest.raises(CharnnError, match="reading"):
         read_metrics(tmp_path)
+
+
+def broken(*_: object, **__: object) -> Any:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class HalfWritten(io.FileIO):
+    """A file on a disk that is full after half of the data."""
+
+    def write(self, data: Any) -> int:
+        return super().write(data[: len(data) // 2])
+
+
+class Torn(HalfWritten):
+    """A file on a disk that cannot even remove that half again."""
+
+    truncate = broken
+
+
+class Unclosed(io.FileIO):
+    """A file whose last bytes may not reach the disk."""
+
+    def close(self) -> None:
+        failing = not self.closed
+        super().close()
+        if failing:
+            broken()
+
+
+@pytest.mark.parametrize("place", [HalfWritten, Torn, Unclosed, "fsync", "open"])
+def test_after_a_failure_each_line_is_in_the_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any
+) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.step(report(1))
+    log.sync()
+    log.step(report(2))
+    with monkeypatch.context() as patch:
+        if place == "fsync":
+            patch.setattr(os, "fsync", broken)
+        elif place == "open":
+            patch.setattr(Path, "open", broken)
+        else:
+            patch.setattr(Path, "open", lambda path, *_, **__: place(path, "a"))
+        for step in (3, 4):
+            log.step(report(step))
+            with pytest.raises(OSError, match=r"Input/output|no room"):
+                log.sync()
+    log.step(report(5))
+    log.sync()
+    steps = [json.loads(line)["step"] for line in log.path.read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5]
+    assert not log.unsynced
+
+
+def test_lines_that_the_file_lacks_are_written_once_after_those_before_them(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3, 4):
+        log.step(report(step))
+    late = list(log.unsynced[1:3])
+    log.path.write_text(log.path.read_text().replace(late[0], ""))
+    log = MetricsLog.reopen(log.path, Progress(3, 0, 3, 0, 3, 0, 3), None, late)
+    log.sync()
+    assert [step.step for step in read_metrics(log.path).steps] == [1, 2, 3]
+    log = MetricsLog.reopen(log.path, Progress(3, 0, 3, 0, 3, 0, 3), None, late)
+    log.sync()
+    assert [step.step for step in read_metrics(log.path).steps] == [1, 2, 3]
+    assert len(log.path.read_text().splitlines()) == 3

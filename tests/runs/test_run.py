@@ -532,3 +532,20 @@ def test_a_damaged_line_of_the_metrics_is_removed(
     path.write_text(line + "\n" + path.read_text())
     resume(run)
     assert metrics(tmp_path / "run") == expected
+
+
+@proc
+def test_lines_of_the_metrics_that_could_not_be_written_are_in_last_until_they_are(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(start_run(tmp_path / "reference", corpus))
+    run = start_run(tmp_path / "run", corpus)
+    reports = run.reports()
+    next(reports)
+    with monkeypatch.context() as patch:
+        fill_disk(run, METRICS, patch)
+        with pytest.raises(CharnnError, match=r"metrics\.jsonl: No space left"):
+            list(reports)
+    (tmp_path / "run" / METRICS).unlink()  # as a power cut may leave it
+    finish(resume(run))
+    assert_same_as_reference(tmp_path)
