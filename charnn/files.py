@@ -206,6 +206,16 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
         yield
 
 
+def lock_holder(path: Path) -> str:
+    """Return who holds the lock file `path`, or "" if nobody does; the file is not changed."""
+    try:
+        file = path.open(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    with file:
+        return "" if _lock(file) else file.read(200).strip() or "another process"
+
+
 def _lock(file: IO[str]) -> bool:
     """Try to lock the file; return False if another process holds the lock.
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "Show what is in a checkpoint.",
     "inspect": "Show what happens inside a model while it reads.",
     "runs": "List the runs under ./checkpoints.",
+    "check": "Check runs for damage, and repair them.",
     "plot": "Draw the learning curves of runs.",
     "gradients": "Measure how far back in the text learning reaches.",
     "doctor": "Show versions, devices and the speed of this machine.",
@@ -167,7 +168,7 @@ def main() -> None:
     \b
     Exit codes:
       0    success
-      1    an error, explained in one line on stderr
+      1    an error, explained in one line on stderr, or damage (charnn check)
       2    wrong usage, such as an unknown option
       3    fewer results than requested (charnn sample)
       129  stopped by SIGHUP, such as a closed terminal

@@ -51,6 +51,17 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*.safetensors") if path.is_file()]
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder is that of a run, even if its checkpoints are missing."""
+    names = (BEST, LAST, PREVIOUS, METRICS, RUN_INFO, LOCK)
+    return any((folder / name).exists() for name in names) or bool(kept_states(folder))
+
+
+def run_folders() -> list[Path]:
+    """Return all run folders under `./checkpoints`, also damaged ones, by name."""
+    return [path for path in sorted(RUNS.glob("*")) if path.is_dir() and is_run_folder(path)]
+
+
 def best_checkpoint(folder: Path) -> Path:
     """Return the best checkpoint of a run folder, or the newest if there is no best one."""
     for name in (BEST, LAST):

@@ -1,6 +1,7 @@
 """run.json: how a run was started, and where its corpus is."""
 
 import contextlib
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,19 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
-from charnn.errors import CharnnError, TextError
+from charnn.errors import CharnnError, SettingError, TextError
 from charnn.files import explained, write_json
-from charnn.runs.folder import RUN_INFO, read_run_info
+from charnn.runs.folder import RUN_INFO, read_run_info, set_aside
 from charnn.runs.machine import machine_to_json, this_machine
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
+
+# Fields of run.json that are needed later, and their types.
+_KINDS = {
+    "budget": dict, "validation": dict, "corpus": list, "val": list, "versions": dict,
+    "machine": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,59 @@ def update_run_info(folder: Path, **changes: Any) -> None:
     info = read_run_info(folder) | changes
     with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
         write_json(folder / RUN_INFO, info)
+
+
+def run_info_problem(folder: Path) -> str:
+    """Return what is wrong with run.json, or ""."""
+    path = folder / RUN_INFO
+    if not path.exists():
+        return "missing"
+    info = _salvaged(path)
+    wrong = [repr(name) for name in _KINDS if name not in info]
+    if len(wrong) == len(_KINDS):
+        return "damaged: not a JSON object that describes a run"
+    return f"damaged: no valid {', '.join(wrong)}" if wrong else ""
+
+
+def mend_run_info(folder: Path, last: Checkpoint, **known: Any) -> None:
+    """Write a damaged or missing run.json anew, as far as `last` and `known` tell its content."""
+    path = folder / RUN_INFO
+    salvaged = _salvaged(path)
+    recovered: dict[str, Any] = {
+        "budget": {"steps": last.train.steps},
+        "corpus": [],
+        "val": [],
+        "versions": {},
+    }
+    if last.run is not None:
+        machine = last.run.machine
+        recovered["versions"] = {"torch": machine.torch}
+        recovered["machine"] = machine_to_json(machine)
+        recovered["validation"] = last.run.validation.to_json()
+    if path.exists():
+        set_aside(path)
+    write_json(path, recovered | salvaged | known)
+
+
+def _salvaged(path: Path) -> dict[str, Any]:
+    """Return the valid fields of a run.json."""
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    fields = info.items() if isinstance(info, dict) else ()
+    return {k: v for k, v in fields if _is_valid(k, v)}
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Return True if a field of run.json has a value that can be used."""
+    kind = _KINDS.get(name, str)
+    if name == "validation":
+        with contextlib.suppress(SettingError):
+            return bool(ValidationConfig.from_json(value))
+        return False
+    strings = kind is not list or (isinstance(value, list) and all(type(v) is str for v in value))
+    return isinstance(value, kind) and strings
 
 
 def note_steps(folder: Path, steps: int) -> None:

@@ -17,6 +17,7 @@ from charnn.files import explained, link_or_copy
 from charnn.runs.folder import (
     LAST,
     PREVIOUS,
+    RUN_INFO,
     kept_state,
     last_checkpoint,
     lock_run,
@@ -24,7 +25,7 @@ from charnn.runs.folder import (
     run_and_state,
     set_aside,
 )
-from charnn.runs.info import reopen_corpus, update_run_info
+from charnn.runs.info import mend_run_info, reopen_corpus, run_info_problem, update_run_info
 from charnn.runs.machine import differences, machine_before, this_machine, threads_before
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run, RunContext
@@ -99,6 +100,10 @@ def resume_run(
             folder, corpus, last.text, device, world, request.save_every, request.keep
         )
         run = _make_run(request, context, plan, last)
+        if world.is_main and (problem := run_info_problem(folder)):
+            log.warning(f"{folder / RUN_INFO}: {problem}; writing anew what is known")
+            with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
+                mend_run_info(folder, last, **_known_info(run))
         del last  # or its tensors would stay in memory while the run trains
         _update_info(request, run, plan)
         log.info(f"run: {folder}, from step {run.state.step:,} of {run.train.steps:,}")
@@ -130,6 +135,15 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
     if changed:
         run.save()  # with the longer schedule, before run.json has the longer budget
     return run
+
+
+def _known_info(run: Run) -> dict[str, Any]:
+    """Return the fields of run.json that a resumed run knows."""
+    return {
+        "validation": run.validation.to_json(),
+        "corpus": list(run.corpus.sources),
+        "val": list(run.corpus.val_sources),
+    }
 
 
 def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:

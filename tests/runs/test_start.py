@@ -219,6 +219,28 @@ def test_a_damaged_run_json_causes_no_traceback(
         assert isinstance(result.exception, SystemExit | None), result.exception
 
 
+@pytest.mark.parametrize("damage", [None, "[]", '{"command": "charnn train", "corpus": 3}'])
+def test_a_run_without_a_whole_run_json_ends_the_same_and_gets_a_new_one(
+    text_file: Path, tmp_path: Path, damage: str | None
+) -> None:
+    reference, run = (
+        stopped(tmp_path / "one", text_file, 6),
+        stopped(tmp_path / "two", text_file, 3),
+    )
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").unlink()
+    if damage is not None:
+        (run / "run.json").write_text(damage)
+    result = command("train", text_file, "--resume", "--out", run)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"note: .*run\.json: (missing|damaged).*; writing anew", result.stderr)
+    assert contents(run) == contents(reference)
+    again = json.loads((run / "run.json").read_text())
+    for name in ("corpus", "val", "validation", "machine"):
+        assert again[name] == about[name]
+    assert (run / "run.json.damaged").exists() == (damage is not None)
+
+
 def test_running_out_of_memory_is_an_error_of_one_line_with_the_sizes(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
