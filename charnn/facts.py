@@ -37,6 +37,14 @@ class CorpusFacts(Settings):
         high=RECORD_RULES,
     )
 
+    bytes_per_char: float | None = setting(
+        "Mean number of bytes of a character of the validation part, if the symbols are bytes of "
+        "UTF-8.",
+        default=None,
+        low=1.0,
+        high=4.0,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):

@@ -69,7 +69,7 @@ class LanguageModel:
     def __repr__(self) -> str:
         model, figures = self.checkpoint.model, self.checkpoint.figures
         nats = figures.nats_per_char
-        loss = "" if nats is None else f", {nats:.4f} nats/char"
+        loss = "" if nats is None else f", {nats:.4f} nats/{self.tokenizer.unit}"
         return (
             f"<LanguageModel {model.num_layers}x{model.hidden_size} {model.cell}, "
             f"{model.vocabulary_size} symbols, {figures.parameters:,} parameters{loss}>"

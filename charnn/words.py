@@ -1,5 +1,6 @@
 """Wording shared by messages."""
 
+import math
 from collections.abc import Iterable
 
 ALIKE = (
@@ -14,6 +15,18 @@ def plural(count: int, singular: str, irregular: str | None = None) -> str:
     ('1 character', '2,000 characters', '0 entries')
     """
     return f"{count:,} {singular if count == 1 else irregular or f'{singular}s'}"
+
+
+def loss(nats: float, unit: str, bytes_per_char: float | None = None) -> str:
+    """Return a loss per symbol in nats and bits; of bytes also per character, if that is known.
+
+    >>> loss(0.5, "byte", 3.0)
+    '0.5000 nats/byte, 0.7213 bits/byte (1.5000 nats/char, 2.1640 bits/char)'
+    """
+    shown = f"{nats:.4f} nats/{unit}, {nats / math.log(2):.4f} bits/{unit}"
+    if bytes_per_char is None:
+        return shown
+    return f"{shown} ({loss(nats * bytes_per_char, 'char')})"
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

@@ -21,6 +21,7 @@ from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler, stream
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport, TrainingWarning
+from charnn.words import loss
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
@@ -32,6 +33,7 @@ def follow(run: Run) -> int:
     Returns the exit code.
     """
     window = run.batches.symbols_per_window
+    unit = run.corpus.tokenizer.unit
     with StopOnSignal(run) as stop, _bar(run, window) as bar:
         pace = Pace(run.state.step)
         for report in run.reports():
@@ -39,7 +41,7 @@ def follow(run: Run) -> int:
                 case StepReport():
                     pace.add(report)
                     nats, bits = pace.loss, pace.loss / math.log(2)
-                    bar.set_postfix_str(f"loss {nats:.3f}, {bits:.3f} bits/char", False)
+                    bar.set_postfix_str(f"loss {nats:.3f}, {bits:.3f} bits/{unit}", False)
                     bar.update(window)
                 case Validation() if not is_quiet():
                     _write(bar, _validation_line(report, run, pace, window))
@@ -71,7 +73,7 @@ def _show_end(run: Run, stopped_by: int) -> int:
         patience = f"no better validation in {run.validation.patience}"
         status(f"stopped early, after step {run.state.step:,}: {patience}")
     figures = load(run.folder / BEST, weights=False).figures
-    status(f"best: {_figure(figures)}, at step {figures.step:,}; next:")
+    status(f"best: {_figure(figures, run)}, at step {figures.step:,}; next:")
     status(f"  charnn sample {folder}")
     if figures.nats_per_char is not None and STDIN_NAME not in run.corpus.sources:
         status(f"  charnn eval {folder}")
@@ -120,7 +122,7 @@ def _bar(run: Run, window: float) -> "tqdm[Any]":
     return tqdm(
         total=run.train.steps * window,
         initial=run.state.step * window,
-        unit="char",
+        unit=run.corpus.tokenizer.unit,
         unit_scale=True,
         disable=is_quiet() or not sys.stderr.isatty(),
         dynamic_ncols=True,
@@ -136,7 +138,7 @@ def _validation_line(report: Validation, run: Run, pace: Pace, window: float) ->
     left = (run.train.steps - report.step) * pace.seconds_per_step
     return (
         f"{report.step:>{len(steps)},}/{steps}  train {pace.loss:.4f}  val {_short(report.score)}"
-        f"{best:<5}  {window / pace.seconds_per_step / 1000:.0f}k char/s  "
+        f"{best:<5}  {window / pace.seconds_per_step / 1000:.0f}k {run.corpus.tokenizer.unit}/s  "
         f"{tqdm.format_interval(left)} left"
     )
 
@@ -147,14 +149,14 @@ def _short(score: Score | None) -> str:
     return f"{score.nats_per_char:.4f} ({score.bits_per_char:.4f} bits)"
 
 
-def _figure(figures: Figures) -> str:
+def _figure(figures: Figures, run: Run) -> str:
     """Return how good a model is, and on which text."""
     nats = figures.nats_per_char
     if nats is None:
         return "not measured, for want of a validation text"
     full = figures.full_val_nats_per_char is not None
     where = "on the whole validation text" if full else "on a sample of the validation text"
-    return f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char {where}"
+    return f"{loss(nats, run.corpus.tokenizer.unit, run.corpus.bytes_per_char)} {where}"
 
 
 def _sample_line(report: Validation, run: Run) -> str:

@@ -59,10 +59,11 @@ def _table(wanted: RecordFilter, loaded: "Checkpoint") -> tuple[str, ...]:
     generated = max(1, counts.generated)
     parts = ", ".join(f"{name} {count / generated:.1%}" for name, count in shares.items())
     corpus_length = corpus.train_characters / max(1, corpus.records or 0) - 1
+    unit = " bytes" if loaded.tokenizer.unit == "byte" else ""
     false_rejections = 0.0 if known is None else known.false_positive_rate
     return (
         f"requested {counts.requested:,}, generated {counts.generated:,}, kept {counts.kept:,}",
         f"of those generated: {parts}",
         f"novelty check is approximate: {false_rejections:.2%} false rejections",
-        f"mean length {counts.mean_length:.1f}, in the corpus {corpus_length:.1f}",
+        f"mean length {counts.mean_length:.1f}{unit}, in the corpus {corpus_length:.1f}",
     )

@@ -1,4 +1,4 @@
-"""Nats per character of a text under a model, by one of three evaluation protocols."""
+"""Nats per symbol (character or byte) of a text under a model, by one of three protocols."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -25,7 +25,10 @@ MAX_RECORDS = 256  # records that are read side by side
 
 @dataclass(frozen=True)
 class Score:
-    """Summed nats of the targets of a text, and their number."""
+    """Summed nats of the targets of a text, and their number.
+
+    The symbols of a byte model are bytes, so its figures are those per byte.
+    """
 
     nats: float
     characters: int
@@ -77,8 +80,8 @@ def evaluate(
     indices, layout = text, lanes_layout(min(len(text), symbols or len(text)))
     if len(indices) < 2:
         raise TextError(
-            f"a text of {plural(len(indices), 'character')} has nothing to predict; "
-            "give at least 2 characters"
+            f"a text of {plural(len(indices), 'symbol')} has nothing to predict; give at least 2 "
+            "characters, or bytes to a byte model"
         )
     protocols = {
         "stream": lambda: _stream(network, indices),

@@ -391,6 +391,7 @@ class Run:
             learned.count if isinstance(learned, Records) else None,
             None if known is None else known.count,
             corpus.record_rules,
+            corpus.bytes_per_char,
         )
         return Checkpoint(
             self.state.network.config,

@@ -64,6 +64,12 @@ class Corpus:
         return self._text(self.indices[self.split :])
 
     @cached_property
+    def bytes_per_char(self) -> float | None:
+        """Mean number of bytes of a character of the validation part; None unless the symbols are
+        bytes of UTF-8."""
+        return self.tokenizer.bytes_per_char(self.indices[self.split :])
+
+    @cached_property
     def whole(self) -> Text:
         """Training and validation part together."""
         return self._text(self.indices)

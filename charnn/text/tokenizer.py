@@ -13,6 +13,7 @@ from charnn.errors import CheckpointError, VocabularyError
 Indices = NDArray[np.integer[Any]]
 
 CODE_POINTS = 0x110000
+_CHUNK_BYTES = 1 << 20  # that are decoded at once, so that memory stays small
 REPLACEMENT = "\ufffd"  # shown in place of the unknown symbol
 
 
@@ -81,6 +82,10 @@ class CharTokenizer:
         """Return the text of `indices`."""
         characters = self._shown
         return "".join([characters[index] for index in indices])
+
+    def bytes_per_char(self, indices: Indices) -> float | None:
+        """Return None: the symbols are characters."""
+        return None
 
     def pieces(self) -> list[bytes]:
         """Return the bytes of every index: its character in UTF-8."""
@@ -165,6 +170,23 @@ class ByteTokenizer:
         return bytes(map(int, indices)).decode(
             "utf-8", "replace"
         )  # bytes(array) would be its raw memory
+
+    def bytes_per_char(self, indices: Indices) -> float | None:
+        """Return the mean number of bytes of a character; None if the bytes are not UTF-8.
+
+        The first and the last character may be incomplete, where a text was split.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        begun = next((n for n, byte in enumerate(indices[:3]) if byte & 0xC0 != 0x80), 3)
+        characters = 0
+        try:
+            for start in range(begun, len(indices), _CHUNK_BYTES):
+                chunk = indices[start : start + _CHUNK_BYTES]
+                characters += len(decoder.decode(chunk.astype(np.uint8).tobytes()))
+        except UnicodeDecodeError:
+            return None
+        unfinished = len(decoder.getstate()[0])
+        return (len(indices) - begun - unfinished) / characters if characters else None
 
     def pieces(self) -> list[bytes]:
         """Return every byte, as `CharTokenizer.pieces` does for characters."""

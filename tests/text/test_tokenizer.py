@@ -177,3 +177,24 @@ def test_a_byte_decoder_replaces_invalid_utf8() -> None:
 
 def test_surrogates_of_invalid_utf8_become_the_bytes_again() -> None:
     assert ByteTokenizer().encode("a\udcffb").tobytes() == b"a\xffb"
+
+
+@quick
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=3), st.data())
+def test_the_bytes_of_a_character_are_counted_wherever_a_text_is_split(
+    text: str, data: st.DataObject
+) -> None:
+    encoded = text.encode()
+    first, last = len(text[0].encode()), len(text[-1].encode())
+    begin = data.draw(st.integers(0, first - 1))
+    end = len(encoded) - data.draw(st.integers(0, last - 1))
+    whole = text[begin > 0 : len(text) - (end < len(encoded))]
+    found = ByteTokenizer().bytes_per_char(ByteTokenizer().encode(encoded[begin:end]))
+    assert found == len(whole.encode()) / len(whole)
+
+
+@pytest.mark.parametrize("data", [b"", b"a\xff", b"\x80\x80\x80\x80", bytes(range(256))])
+def test_bytes_that_are_not_utf8_are_no_characters(data: bytes) -> None:
+    tokenizer = ByteTokenizer()
+    assert tokenizer.bytes_per_char(tokenizer.encode(data)) is None
+    assert tokenizer_of("ab").bytes_per_char(tokenizer_of("ab").encode("ab")) is None

@@ -9,6 +9,7 @@ from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, encoding_options, json_option, quiet_option
 from charnn.cli.terminal import LOGGER
 from charnn.cli.types import Checkpoint
+from charnn.words import loss, plural
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
@@ -74,13 +75,14 @@ def command(
         LOGGER.warning(note)
     network = loaded.network(pick_device(device))
     score = evaluate(network, text, protocol, window)
-    loss = None
+    lost = None
     if int8:
         rough = SteppedNetwork(network, Int8Product)
         exact, score = score, evaluate(rough, text, protocol, window)
-        loss = score.bits_per_char - exact.bits_per_char
+        lost = score.bits_per_char - exact.bits_per_char
     if corpus.is_records:
         protocol = "records"
+    per_char = loaded.tokenizer.bytes_per_char(indices_of(text))
     result = {
         "protocol": f"window {window}" if protocol == "window" else protocol,
         "nats_per_char": score.nats_per_char,
@@ -93,13 +95,15 @@ def command(
     }
     if loaded.text.tokenizer == "byte":
         result |= {"nats_per_byte": score.nats_per_char, "bits_per_byte": score.bits_per_char}
-    if loss is not None:
-        result["int8_loss_bits_per_char"] = loss
+        result["bytes_per_char"] = per_char
+    if lost is not None:
+        result["int8_loss_bits_per_char"] = lost
     if as_json:
         click.echo(json.dumps(result))
     else:
-        click.echo(
-            f"{score.nats_per_char:.4f} nats/char  {score.bits_per_char:.4f} bits/char  "
-            f"({result['protocol']}, {score.characters:,} characters)"
-            + ("" if loss is None else f"; int8: {loss:+.4f} bits/char compared with float32")
-        )
+        unit, noun = loaded.tokenizer.unit, loaded.tokenizer.noun
+        shown = loss(score.nats_per_char, unit).replace(", ", "  ")
+        also = f"; {loss(score.nats_per_char * per_char, 'char')}" if per_char else ""
+        compared = f"; int8: {lost:+.4f} bits/{unit} compared with float32" if int8 else ""
+        of = plural(score.characters, noun)
+        click.echo(f"{shown}  ({result['protocol']}, {of}{also}){compared}")

@@ -126,7 +126,7 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
         result = {"checkpoint": str(path), **reach.to_json()}
         click.echo(json.dumps(result | {"clipping": clipping and clipping.to_json()}))
         return
-    for line in (_summary(reach), "", *as_text(reach)):
+    for line in (_summary(reach, loaded.tokenizer.unit), "", *as_text(reach)):
         show(line)
     if clipping is not None:
         show("")
@@ -159,7 +159,14 @@ def _compare(arguments: tuple[str, ...], picture: Path | None, options: dict[str
         }))  # fmt: skip
         return
     show(f"{'':6}{'distance to 1 %':^20}{'to 0.01 %':^20}{'validation':>10}")
-    columns = ("untrained", "trained", "untrained", "trained", "nats/char", "steps")
+    columns = (
+        "untrained",
+        "trained",
+        "untrained",
+        "trained",
+        f"nats/{corpus.tokenizer.unit}",
+        "steps",
+    )
     show(f"{'cell':6}" + "".join(f"{name:>10}" for name in columns))
     for t in trials:
         reaches = [
@@ -226,13 +233,13 @@ def _distance(reach: "Reach", share: float) -> str:
     return f"> {farthest}" if distance is None else str(distance)
 
 
-def _summary(reach: "Reach") -> str:
+def _summary(reach: "Reach", unit: str) -> str:
     from charnn.insight.gradients import FADED, VANISHED
 
     return (
         f"distance to 1 %: {_distance(reach, FADED)} characters, to 0.01 %: "
         f"{_distance(reach, VANISHED)} (median of {plural(reach.positions, 'position')}, "
-        f"{reach.nats_per_char:.4f} nats/char there)"
+        f"{reach.nats_per_char:.4f} nats/{unit} there)"
     )
 
 

@@ -1,8 +1,7 @@
 """`charnn info`: show what is in a checkpoint."""
 
 import json
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +11,10 @@ from charnn.cli.options import json_option, quiet_option
 from charnn.cli.terminal import show
 from charnn.cli.types import Checkpoint
 from charnn.runs.folder import read_run_info
-from charnn.words import plural
+from charnn.words import loss, plural
+
+if TYPE_CHECKING:
+    from charnn.text.tokenizer import Tokenizer
 
 
 @click.command("info", cls=Command)
@@ -45,11 +47,11 @@ def command(checkpoint: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(about, sort_keys=True))
         return
-    for name, value in _lines(about):
+    for name, value in _lines(about, loaded.tokenizer):
         show(f"{name:<12} {value}")
 
 
-def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(about: dict[str, Any], tokenizer: "Tokenizer") -> list[tuple[str, str]]:
     """Return the most important of it as names and texts."""
     model, train, corpus, figures = (about[k] for k in ("model", "train", "corpus", "figures"))
     full = figures.get("full_val_nats_per_char")
@@ -64,8 +66,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("vocabulary", f"{model['vocabulary_size']:,} symbols ({about['vocabulary']['kind']})"),
         (
             "corpus",
-            f"{plural(corpus['characters'], 'character')}, {corpus['train_characters']:,} of them "
-            f"for training, sha256 {corpus['sha256'][:12]}…"
+            f"{plural(corpus['characters'], tokenizer.noun)}, {corpus['train_characters']:,} of "
+            f"them for training, sha256 {corpus['sha256'][:12]}…"
             + (f"; {plural(corpus['records'], 'record')}" if corpus.get("records") else ""),
         ),
         ("training", f"step {figures['step']:,} of {train['steps']:,}, seed {train['seed']}"),
@@ -80,7 +82,7 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             (
                 "validation",
-                f"{nats:.4f} nats/char, {nats / math.log(2):.4f} bits/char "
+                f"{loss(nats, tokenizer.unit, corpus['bytes_per_char'])} "
                 + ("(lanes)" if full is not None else "(lanes, on a sample)"),
             )
         )

@@ -53,5 +53,7 @@ def _line(folder: Path) -> str:
     model, nats = best.model, best.figures.nats_per_char
     size = f"{model.num_layers} x {model.hidden_size} {model.cell}"
     steps = f"{newest.figures.step:,}/{newest.train.steps:,}"
-    figure = "not validated" if nats is None else f"{nats:.4f} nats/char"
+    figure = "not validated" if nats is None else f"{nats:.4f} nats/{best.tokenizer.unit}"
+    if nats is not None and (per_char := best.corpus.bytes_per_char) is not None:
+        figure += f" ({nats * per_char:.4f} nats/char)"
     return f"{changed}  {size:<13}  step {steps:>17}  {figure}"
