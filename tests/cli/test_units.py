@@ -21,7 +21,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each command prints about a byte model of a text, and of records."""
     folder = tmp_path_factory.mktemp("units")
     (folder / "text.txt").write_text(TEXT)
-    train: list[str | Path] = ["train", folder / "text.txt", "--tokenizer", "byte", "--steps", "2", *TINY]
+    options = ["--tokenizer", "byte", "--steps", "2", *TINY]
+    train: list[str | Path] = ["train", folder / "text.txt", *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         found = {"train": charnn(*train, "--out", "checkpoints/text").stderr}
