@@ -8,6 +8,7 @@ from typing import Unpack
 
 from charnn.config import DEFAULT_MINUTES, TextConfig
 from charnn.errors import SettingError
+from charnn.files import named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
 from charnn.runs.find import find_run, require_checkpoint
@@ -119,7 +120,7 @@ def train(
         _names(corpus),
         _names(val),
         TextConfig.from_json(text),
-        None if out is None else Path(out),
+        None if out is None else named_path(out),
         None if init_from is None else find_run(init_from),
         save_every and 60 * save_every,
         "charnn.train in Python",

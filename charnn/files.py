@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from charnn.errors import CharnnError
+from charnn.errors import CharnnError, SettingError
 
+MAX_PATH = 4096  # bytes, the limit of Linux, which no other system exceeds in practice
+SHOWN_PATH = 60  # characters of a longer one in a message
 MAX_SMALL = 1 << 24  # bytes of a side file such as run.json, which may name many texts
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _MAX_NAME = 200  # bytes of a name that its temporary file's name begins with
@@ -244,6 +246,30 @@ def write_json(path: Path, value: Any) -> None:
         data = json.dumps(value, indent=2, sort_keys=True).encode()
     with replacing(path) as file:
         file.write(data + b"\n")
+
+
+def named_path(name: str | Path) -> Path:
+    """Return the path that `name` spells; raise `SettingError` if no file can have this name.
+
+    Python takes an empty name for the current folder, and a user gives one by mistake, as the value
+    of a variable that is not set.
+    """
+    text = str(name)
+    try:
+        length = len(os.fsencode(text))
+    except UnicodeEncodeError:  # half a character
+        raise SettingError(f"{text[:SHOWN_PATH]!r} cannot be a path; check the name") from None
+    if length > MAX_PATH:
+        raise SettingError(
+            f"'{text[:SHOWN_PATH]}…': too long for a path, {len(text):,} characters; check the name"
+        )
+    if not text.strip():
+        raise SettingError(
+            f"{text!r} names no file or folder; give a name, or check the variable it comes from"
+        )
+    if "\0" in text:
+        raise SettingError(f"{text!r} has a NUL character, so it cannot be a path; check the name")
+    return Path(name)
 
 
 @contextlib.contextmanager

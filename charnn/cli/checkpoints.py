@@ -32,7 +32,7 @@ def split_checkpoint(
     of texts: one that exists is no run's name, and one that does not may be a misspelt run.
     """
     for other in arguments[1:]:
-        if _checkpoint_or_text(other) if paths else checkpoint_at(Path(other)):
+        if _checkpoint_or_text(other) if paths else other and checkpoint_at(Path(other)):
             raise click.UsageError(f"expected one checkpoint, as the first argument: {other}")
     if not arguments:
         return _newest(), ()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from charnn.files import named_path
 from charnn.runs.find import find_run, find_runs
 
 Item = CompletionItem
@@ -68,6 +69,10 @@ class TextFile(click.ParamType):  # type: ignore[type-arg]
 
     name = "file"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        named_path(value)
+        return value
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[Item]:
@@ -85,6 +90,23 @@ class Checkpoint(TextFile):
         runs = [run.name for run in find_runs() if run.name.startswith(incomplete)]
         names = [name for name in runs if re.fullmatch(UNQUOTED, name)]
         return [*super().shell_complete(ctx, param, incomplete), *map(Item, names)]
+
+
+class CheckpointOrText(Checkpoint):
+    """A checkpoint, or a text that is typed as it is, which may be empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
+class OutPath(click.Path):
+    """The path of a file or folder to write."""
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(str(named_path(value)), param, ctx)
 
 
 class Run(Checkpoint):

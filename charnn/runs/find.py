@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charnn.errors import CheckpointError, MissingCheckpointError
+from charnn.files import named_path
 from charnn.runs.folder import (
     RUN_INFO,
     RUNS,
@@ -29,6 +30,8 @@ def find_checkpoint(name: str | Path) -> Path | None:
     That is a .safetensors file, a run folder, or the name of a run under ./checkpoints, in this
     order. A .safetensors file may be missing, which opening it reports.
     """
+    if not str(name):  # which Path takes for the current folder
+        return None
     return checkpoint_at(Path(name)) or (checkpoint_at(RUNS / name) if _is_name(name) else None)
 
 
@@ -49,6 +52,7 @@ def require_checkpoint(name: str | Path, advice: str = "") -> Path:
     Raises:
         MissingCheckpointError: there is none.
     """
+    named_path(name)
     if found := find_checkpoint(name):
         return found
     if exists(Path(name)):
@@ -62,7 +66,7 @@ def find_run(name: str | Path) -> Path:
     Raises:
         MissingCheckpointError: there is no such path, but one that is like it.
     """
-    path = Path(name)
+    path = named_path(name)
     if exists(path):
         return path
     if _is_name(name) and exists(RUNS / name):

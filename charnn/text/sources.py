@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 
 from charnn.config import TextConfig
 from charnn.errors import MissingTextError, TextError
-from charnn.files import cache_folder, explained
+from charnn.files import cache_folder, explained, named_path
 
 Piece = bytes | str
 
@@ -59,6 +59,7 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
 def _find(argument: str) -> list[Source]:
     if argument == "-":
         return [_standard_input()]
+    named_path(argument)
     with explained(f"looking for {argument}", "name a readable file or folder"):
         return [Source(str(file), _opener(file), file) for file in _files(argument)]
 

@@ -18,7 +18,7 @@ from charnn.cli.options import (
     settings,
 )
 from charnn.cli.terminal import LOGGER, is_quiet, show, status
-from charnn.cli.types import Checkpoint
+from charnn.cli.types import Checkpoint, OutPath
 from charnn.config import TextConfig, TrainConfig
 from charnn.runs.find import find_runs
 from charnn.runs.folder import METRICS
@@ -55,7 +55,7 @@ COMPARE_MINUTES = 1.0
 @settings(TrainConfig, "seed", group="Compare cells", chosen="random")
 @encoding_options
 @option(
-    "--plot", "picture", type=click.Path(path_type=Path), metavar="FILE", group="Output",
+    "--plot", "picture", type=OutPath(), metavar="FILE", group="Output",
     help="Draw the result too, as a .png or .svg.",
 )  # fmt: skip
 @option("--force", is_flag=True, group="Output", rare=True, help="Replace an existing picture.")

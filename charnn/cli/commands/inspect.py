@@ -11,8 +11,7 @@ from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, json_option, quiet_option
 from charnn.cli.terminal import LOGGER, show, show_path, status, use_color
-from charnn.cli.types import Checkpoint as CheckpointType
-from charnn.cli.types import Regex, TextFile, Unit
+from charnn.cli.types import CheckpointOrText, OutPath, Regex, TextFile, Unit
 from charnn.cli.unit_table import TRACKED, show_found
 from charnn.words import plural
 
@@ -34,7 +33,7 @@ IGNORED = {
 
 
 @click.command("inspect", cls=Command)
-@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]", type=CheckpointType())
+@click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]", type=CheckpointOrText())
 @option(
     "--file", metavar="FILE", type=TextFile(), group="Text",
     help="Read TEXT from a file, or - for stdin.",
@@ -62,7 +61,7 @@ IGNORED = {
     "ends.",
 )  # fmt: skip
 @option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", group="Output",
+    "--plot", type=OutPath(dir_okay=False), metavar="FILE", group="Output",
     help="Draw gates and states of the layer as a .png or .svg.",
 )  # fmt: skip
 @option("--force", is_flag=True, group="Output", rare=True, help="Replace an existing picture.")

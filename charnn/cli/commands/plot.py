@@ -8,7 +8,7 @@ from charnn.cli.checkpoints import newest_run
 from charnn.cli.help import Command, option
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import escaped, show, show_path, status
-from charnn.cli.types import Run
+from charnn.cli.types import OutPath, Run
 from charnn.errors import CheckpointError
 from charnn.runs.folder import METRICS, is_run
 
@@ -16,7 +16,7 @@ from charnn.runs.folder import METRICS, is_run
 @click.command("plot", cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=Run())
 @option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", group="Output",
+    "--out", type=OutPath(), metavar="FILE", group="Output",
     help="Picture to draw, .png or .svg.",
     notes="default: <name of the run>.png, or runs.png for several",
 )  # fmt: skip

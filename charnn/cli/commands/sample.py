@@ -17,7 +17,7 @@ from charnn.cli.output import check_output, output
 from charnn.cli.records import NAMES, record_filter, show_table
 from charnn.cli.samples import Form, write_samples, write_stream
 from charnn.cli.terminal import LOGGER, status
-from charnn.cli.types import Checkpoint, Clamped, Regex, TextFile
+from charnn.cli.types import Checkpoint, Clamped, OutPath, Regex, TextFile
 from charnn.config import MAX_WIDTH, SampleConfig
 from charnn.errors import SettingError
 from charnn.sampling.record_filter import TRIES_PER_RECORD
@@ -119,7 +119,7 @@ IGNORED = {
     "model gives them for bytes, as numbers.",
 )  # fmt: skip
 @option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), metavar="FILE",
+    "--out", type=OutPath(dir_okay=False), metavar="FILE",
     group="Output", help="Write to a new file, or to stdout if it is -.",
 )  # fmt: skip
 @option("--force", is_flag=True, group="Output", rare=True, help="Replace the file of --out.")

@@ -12,8 +12,8 @@ import click
 from charnn.cli.help import Command, option
 from charnn.cli.options import AUTO, device_option, flag, quiet_option, settings
 from charnn.cli.terminal import set_quiet, settings_as_options, show
+from charnn.cli.types import OutPath, TextFile
 from charnn.cli.types import Run as RunType
-from charnn.cli.types import TextFile
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
 from charnn.runs.find import find_run, find_runs, runs_of
@@ -66,7 +66,7 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 @settings(TrainConfig, *TRAIN[3:], group="Training", rare=True, chosen=AUTO)
 @settings(ValidationConfig, *VALIDATION, group="Training", rare=True, chosen=AUTO)
 @option(
-    "--out", type=click.Path(path_type=Path), metavar="FOLDER", group="Run",
+    "--out", type=OutPath(), metavar="FOLDER", group="Run",
     help="Run folder.", notes="default: checkpoints/<name>",
 )  # fmt: skip
 @option(
