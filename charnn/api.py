@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Unpack
 
 from charnn.config import DEFAULT_MINUTES, TextConfig
-from charnn.errors import SettingError
+from charnn.errors import CharnnError, SettingError
 from charnn.files import named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
@@ -19,6 +19,7 @@ from charnn.runs.resume import ResumeRequest, resume_run
 from charnn.runs.run import Run
 from charnn.runs.start import RunRequest, start_run
 from charnn.settings import TrainSettings
+from charnn.torch_modes import default_torch_modes
 from charnn.training.distributed import join_world
 from charnn.training.loop import Rollback, StepReport, TrainingWarning
 from charnn.training.plan import Budget, PlanRequest
@@ -102,7 +103,8 @@ def train(
     Raises:
         CharnnError: a setting, the text or the folder cannot be used; the message says why.
 
-    What is chosen is logged by the logger "charnn" at level INFO, what is notable as a WARNING.
+    What is chosen is logged by the logger "charnn" at level INFO, what is notable as a WARNING. An
+    exception raised by `on_report`, or `KeyboardInterrupt`, stops the run, which is saved first.
 
     Example:
         >>> best = charnn.train("corpus.txt", steps=4, hidden_size=8, out="checkpoints/small")
@@ -179,13 +181,21 @@ def _finish(
     on_report: Callable[[Report], object] | None,
     progress: bool,
 ) -> Path:
-    """Train to the end; warnings are logged."""
+    """Train to the end; warnings are logged. An interrupted run is saved, so that it can be resumed
+    where it was."""
     with running as run, closing(run.reports()) as reports:  # closed, it restores torch's threads
-        for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
-            if isinstance(report, Rollback | Replanned | TrainingWarning):
-                log.warning(str(report))
-            if on_report is not None:
-                on_report(report)
+        try:
+            for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
+                if isinstance(report, Rollback | Replanned | TrainingWarning):
+                    log.warning(str(report))
+                if on_report is not None:
+                    on_report(report)
+        except CharnnError:  # training has failed, not `on_report`
+            raise
+        except BaseException:
+            with suppress(CharnnError), default_torch_modes():
+                run.save_interrupted()
+            raise
         return run.folder / BEST
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import charnn
+from charnn import checkpoint
 from charnn.errors import CharnnError, SettingError
+from charnn.training.optimizer import Optimizer
 from tests.conftest import charnn as command
 from tests.conftest import words
 
@@ -169,3 +171,58 @@ def test_an_impossible_number_of_threads_changes_no_run(text_file: Path, tmp_pat
     with pytest.raises(SettingError, match="threads"):
         charnn.resume(tmp_path / "run", steps=4, threads=-1)
     assert best.with_name("last.safetensors").read_bytes() == last
+
+
+TINY: dict[str, Any] = {"hidden_size": 6, "batch_size": 3, "seq_len": 8, "seed": 1, "val_every": 50}
+
+
+@pytest.mark.parametrize(
+    ("step", "error"), [(1, KeyboardInterrupt), (30, ValueError), (50, SystemExit)]
+)
+def test_an_interrupted_run_is_resumed_where_it_was(
+    text_file: Path, tmp_path: Path, step: int, error: type[BaseException]
+) -> None:
+    steps: list[int] = []
+
+    def interrupt(report: object) -> None:
+        if isinstance(report, charnn.StepReport) and report.step == step:
+            raise error
+
+    with pytest.raises(error):
+        charnn.train(text_file, out=tmp_path / "cut", steps=60, on_report=interrupt, **TINY)
+    charnn.resume(
+        tmp_path / "cut",
+        on_report=lambda r: steps.append(r.step) if isinstance(r, charnn.StepReport) else None,
+    )
+    assert steps == list(range(step + 1, 61))
+    whole = charnn.train(text_file, out=tmp_path / "whole", steps=60, **TINY)
+    for name in ("best.safetensors", "last.safetensors"):
+        assert whole.with_name(name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("step", "resumed"), [(60, 0), (101, 100), (199, 100)])
+def test_a_step_that_was_interrupted_halfway_is_undone(
+    text_file: Path, tmp_path: Path, step: int, resumed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = TINY | {"val_every": 100}
+    whole = charnn.train(text_file, out=tmp_path / "whole", steps=220, **tiny)
+    backward = Optimizer.step
+
+    def interrupted(optimizer: Optimizer, *arguments: Any, **options: Any) -> None:
+        backward(optimizer, *arguments, **options)
+        interrupted.count += 1  # type: ignore[attr-defined]
+        if interrupted.count == step:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    interrupted.count = 0  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimizer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            charnn.train(text_file, out=tmp_path / "cut", steps=220, **tiny)
+    progress = checkpoint.load(tmp_path / "cut" / "last.safetensors").progress
+    assert progress is not None
+    assert progress.step == resumed
+    cut = charnn.resume(tmp_path / "cut")
+    for name in ("best.safetensors", "last.safetensors"):
+        assert whole.with_name(name).read_bytes() == cut.with_name(name).read_bytes()

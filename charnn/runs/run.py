@@ -147,6 +147,7 @@ class Run:
             if position.window >= run.batches.num_windows(position.epoch):
                 raise CheckpointError(f"{folder}: the run is beyond its text; start a new run")
         if context.world.is_main:
+            run.saver.saved_step = last.progress.step
             known = None if last.run is None else last.run.validations
             lines = () if last.run is None else last.run.unsynced_metrics
             run.metrics = MetricsLog.reopen(folder / METRICS, last.progress, known, lines)
@@ -317,6 +318,23 @@ class Run:
         self.saver.save_last(last)
         if problem is not None:
             raise problem
+
+    def save_interrupted(self) -> None:
+        """Save after an exception that may have come in the middle of a step.
+
+        The state then returns to its last snapshot first. Where `last` is newer than that, or a
+        validation has been made since, `last` stays as it is.
+        """
+        snapshot = self.state.snapshot
+        if self.world.size > 1:  # the others have not stopped here
+            return
+        if self.state.mid_step:
+            if snapshot.step < self.metrics.validated:
+                return
+            self.state.load_snapshot(snapshot)
+        if self.state.step > self.saver.saved_step:
+            self.save()
+            log.info(f"{self.folder}: saved after step {self.state.step:,}, to be resumed")
 
     def _try_to_save(self) -> Iterator[TrainingWarning]:
         try:

@@ -27,6 +27,7 @@ class Saver:
             raise SettingError(f"`keep` must be at least 0, not {keep}")
         self.folder = folder
         self.seconds = 0.0  # spent on saving so far
+        self.saved_step = -1  # of `last` in the file
         self.best: Figures | None = None  # those in the file; None: there is no file
         self.unsaved_best: Checkpoint | None = None
         self._every = every
@@ -72,6 +73,7 @@ class Saver:
                 except CharnnError as error:
                     failure, last = error, _with_best(last, self.unsaved_best)
             seconds = self._save(LAST, last)
+            self.saved_step = last.figures.step
             self._quickest = min(self._quickest or seconds, seconds)
             if self._keep:
                 self._keep_state(last.figures.step)

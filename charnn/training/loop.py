@@ -94,12 +94,14 @@ def train_steps(
         ends = [n - state.step % n for n in (steps_per_sync, sync_every, SNAPSHOT_EVERY)]
         count = min(*ends, config.steps - state.step)
         start = time.perf_counter()
+        state.mid_step = True
         reports, problem = _run_steps(state, batches, config, update, count)
         seconds = (time.perf_counter() - start) / count
         steps_per_sync = min(most, int(MAX_SYNC_SECONDS / seconds) + 1)
         failed_step, rollbacks = state.step - count + len(reports) + 1, state.rollbacks
         if problem:
             state.roll_back()
+        state.mid_step = False
         yield from reports
         if problem:
             yield _rollback_report(state, config, failed_step, problem, rollbacks)

@@ -51,6 +51,7 @@ class TrainState:
     loss_scale: Tensor | None = None  # float16 only: a `LossScale` as a tensor [3]
     snapshot: Snapshot = Snapshot(-1, Position(), {})  # replaced by `start`
     world: World = SINGLE_PROCESS
+    mid_step: bool = False  # while a step is made: an exception then leaves half of it
 
     @classmethod
     def start(
@@ -101,7 +102,7 @@ class TrainState:
 
     def load_snapshot(self, snapshot: Snapshot) -> None:
         """Copy `snapshot` into the state in place: CUDA graphs know tensors by their addresses."""
-        self.step, self.position = snapshot.step, snapshot.position
+        self.step, self.position, self.mid_step = snapshot.step, snapshot.position, True
         tensors = snapshot.tensors
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
@@ -116,6 +117,7 @@ class TrainState:
         }
         with self.random_state():
             pass  # so that PyTorch refuses invalid generator states here, not during a step
+        self.mid_step = False
 
     def weights_are_finite(self) -> bool:
         """Return True if every weight is a finite number, and none too large to predict with."""
