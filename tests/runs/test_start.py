@@ -223,10 +223,8 @@ def test_a_damaged_run_json_causes_no_traceback(
 def test_a_run_without_a_whole_run_json_ends_the_same_and_gets_a_new_one(
     text_file: Path, tmp_path: Path, damage: str | None
 ) -> None:
-    reference, run = (
-        stopped(tmp_path / "one", text_file, 6),
-        stopped(tmp_path / "two", text_file, 3),
-    )
+    charnn.train(text_file, out=tmp_path / "reference", steps=6, **SIZES)
+    run = stopped(tmp_path / "run", text_file, 3)
     about = json.loads((run / "run.json").read_text())
     (run / "run.json").unlink()
     if damage is not None:
