@@ -238,6 +238,12 @@ def _lock(file: IO[str]) -> bool:
     return True
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that survives a power cut, as the files that are synced in it do."""
+    folder.mkdir()
+    sync_folder(folder.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     try:

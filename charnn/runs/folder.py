@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from charnn.errors import CharnnError
-from charnn.files import is_leftover, locked, remove_leftovers, replacing
+from charnn.files import is_leftover, locked, make_folder, remove_leftovers, replacing
 
 BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
 PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
@@ -194,7 +194,7 @@ def make_run_folder(out: Path | None, name: str) -> tuple[Path, list[Path]]:
     for number in itertools.count(1):
         folder = RUNS / (name if number == 1 else f"{name}-{number}")
         with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+            make_folder(folder)
             return folder, [folder, *made]
     raise AssertionError("unreachable")
 
@@ -205,7 +205,7 @@ def _make_folders(folder: Path) -> list[Path]:
     for path in (*reversed(folder.parents), folder):
         if not path.is_dir():
             with contextlib.suppress(FileExistsError):  # a file, or made by another process
-                path.mkdir()
+                make_folder(path)
                 made.insert(0, path)
     return made
 
