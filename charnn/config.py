@@ -111,11 +111,11 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
     if choices and value not in choices:
         raise SettingError(f"`{name}` must be one of {', '.join(choices)}, not {value!r:.80}")
     if low is not None and value < low:
-        raise SettingError(f"`{name}` must be at least {low}, not {value}")
+        raise SettingError(f"`{name}` must be at least {low}, not {value!s:.80}")
     if above is not None and value <= above:
-        raise SettingError(f"`{name}` must be above {above}, not {value}")
+        raise SettingError(f"`{name}` must be above {above}, not {value!s:.80}")
     if high is not None and value > high:
-        raise SettingError(f"`{name}` must be at most {high}, not {value}")
+        raise SettingError(f"`{name}` must be at most {high}, not {value!s:.80}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from charnn.insight.units import UnitSearch, find_units, text_to_search
 from charnn.model.evaluate import Score, evaluate
 from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.clamp import Clamp
+from charnn.sampling.folded_engine import SteppedNetwork
 from charnn.sampling.generation import Generation
 from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product
 from charnn.sampling.record_filter import RecordCounts, RecordFilter, known_records
@@ -60,7 +61,7 @@ class LanguageModel:
         self.tokenizer = checkpoint.tokenizer
         self.network = checkpoint.network(pick_device(device))
         self.folder = folder
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._clamps = device, precision, tuple(clamps)
         self._sampler = Sampler(
             self.network, self.tokenizer, product=PRODUCTS[precision],
             records=checkpoint.text.lines, clamps=clamps,
@@ -204,7 +205,10 @@ class LanguageModel:
             >>> score.characters
             5
         """
-        return evaluate(self.network, self._read(text), protocol, window)
+        network = self.network
+        if self._clamps:
+            network = SteppedNetwork(network, clamps=self._clamps)
+        return evaluate(network, self._read(text), protocol, window)
 
     @default_torch_modes()
     def inspect(self, text: str) -> Trace:
@@ -216,6 +220,7 @@ class LanguageModel:
             >>> trace.values["forget"].shape[0]
             5
         """
+        self._refuse_clamps("inspect")
         return trace_text(self.network, self.tokenizer, text, self.checkpoint.text.lines)
 
     @default_torch_modes()
@@ -237,6 +242,7 @@ class LanguageModel:
             >>> [found.property for found in search.properties]
             ['space']
         """
+        self._refuse_clamps("find_units")
         read = text_to_search(self.checkpoint, self._run_folder(text), text)
         tracked = PROPERTIES if properties is None else properties
         return find_units(self.network, self.tokenizer, read, tracked, best)
@@ -256,6 +262,7 @@ class LanguageModel:
             >>> reach.positions
             4
         """
+        self._refuse_clamps("gradients")
         if text is None:
             read = evaluation_text(self.checkpoint, self._run_folder(text)).text
         else:
@@ -263,7 +270,10 @@ class LanguageModel:
         return measure_reach(self.network, read, distance, positions)
 
     def with_clamps(self, *clamps: Clamp) -> "LanguageModel":
-        """Return the model with units held at a value while it reads and generates.
+        """Return the model with units held at a value while it reads, generates and scores.
+
+        Clamps that it has already stay. `inspect`, `find_units` and `gradients` are for a model
+        without clamps.
 
         Example:
             >>> model = charnn.load("checkpoints/corpus")
@@ -271,9 +281,13 @@ class LanguageModel:
             >>> text = held.sample("st", length=20, seed=1)
         """
         return LanguageModel(
-            self.checkpoint, self._device, precision=self._precision, clamps=clamps,
-            folder=self.folder,
+            self.checkpoint, self._device, precision=self._precision,
+            clamps=(*self._clamps, *clamps), folder=self.folder,
         )  # fmt: skip
+
+    def _refuse_clamps(self, method: str) -> None:
+        if self._clamps:
+            raise SettingError(f"{method} shows a model without clamps; load it again for that")
 
     def _read(self, text: str) -> Text:
         """Return the indices of a text; of a model of records those of its lines."""

@@ -138,6 +138,16 @@ def test_the_look_inside_works_from_python(run_folder: Path) -> None:
     assert charnn.curves(run_folder).metrics.validations
     clamped = model.with_clamps(charnn.Clamp(0, 3, 1.0))
     assert clamped.sample("st", length=60, seed=1) != model.sample("st", length=60, seed=1)
+    assert clamped.score("stein").nats != model.score("stein").nats
+    both = clamped.with_clamps(charnn.Clamp(0, 2, -1.0))
+    assert both.score("stein") == model.with_clamps(
+        charnn.Clamp(0, 3, 1.0), charnn.Clamp(0, 2, -1.0)
+    ).score("stein")
+    with pytest.raises(SettingError, match="clamped twice"):
+        clamped.with_clamps(charnn.Clamp(0, 3, 0.5))
+    for method in (clamped.inspect, clamped.find_units, clamped.gradients):
+        with pytest.raises(SettingError, match="without clamps"):
+            method("stein")
 
 
 def test_a_missing_file_is_also_a_file_not_found_error(tmp_path: Path) -> None:

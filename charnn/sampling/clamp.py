@@ -1,5 +1,6 @@
 """Units whose state is clamped to a value while a model generates, which shows what they do."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
     value that its state cannot have."""
     limit, state = (MAX_CELL_STATE, "cell") if config.cell == "lstm" else (1.0, "hidden")
     for clamp in clamps:
+        _check_types(clamp)
         config.check_unit(clamp.layer, clamp.unit)
         if not abs(clamp.value) <= limit:
             raise SettingError(
@@ -40,6 +42,17 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
     for layer, unit in units:
         if units.count((layer, unit)) > 1:
             raise SettingError(f"unit {layer}:{unit} is clamped twice; give it one value")
+
+
+def _check_types(clamp: object) -> None:
+    """Raise `SettingError` unless the clamp is one, of whole numbers and a number."""
+    kinds = (numbers.Integral, numbers.Integral, numbers.Real)
+    if not isinstance(clamp, Clamp):
+        raise SettingError(f"a clamp is Clamp(layer=0, unit=3, value=1.0), not {clamp!r:.80}")
+    if not all(isinstance(part, kind) for part, kind in zip(clamp, kinds, strict=True)):
+        raise SettingError(
+            f"a clamp has a whole layer and unit and a number as its value, not {clamp!r:.80}"
+        )
 
 
 class LayerClamps:

@@ -126,13 +126,19 @@ class FoldedEngine:
 
 
 class SteppedNetwork(CharNetwork):
-    """A network that reads through a `FoldedEngine`, so that `evaluate` can measure a product."""
+    """A network that reads through a `FoldedEngine`, so that `evaluate` can measure a product or
+    the effect of clamps."""
 
-    def __init__(self, network: CharNetwork, product: type[Product] = FullProduct) -> None:
+    def __init__(
+        self,
+        network: CharNetwork,
+        product: type[Product] = FullProduct,
+        clamps: Sequence[Clamp] = (),
+    ) -> None:
         super().__init__(network.config)
         self.load_state_dict(network.state_dict())
         self.to(network.head.weight)
-        self._engine = FoldedEngine(self, product)
+        self._engine = FoldedEngine(self, product, clamps)
 
     def forward(self, indices: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """See `CharNetwork.forward`."""

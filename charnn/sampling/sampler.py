@@ -113,6 +113,8 @@ class Sampler:
         count = whole_number("count", count, 0)
         if alternatives is not None:
             alternatives = whole_number("alternatives", alternatives, 0)
+        if config.length is None and not (stop.stops or self._records):
+            raise SettingError("without a `length` or a `stop` no sample ends; give one")
         chain, seed = self._chain(config), _seed(config)
         pieces, scanner = self._bytes_of_symbols, self._scanner(stop)
         builders = (
@@ -203,6 +205,8 @@ class Sampler:
         return FilterChain(config, self._tokenizer.unknown_index)
 
     def _batch(self, chain: FilterChain, prime: str, seeds: Sequence[int]) -> Batch:
+        if not isinstance(prime, str):
+            raise SettingError(f"`prime` must be of type str, not {prime!r:.80}")
         if self._records and "\n" in prime:
             raise SettingError("a record has no newline, so its `prime` cannot have one")
         symbols = self._tokenizer.encode(prime).tolist()

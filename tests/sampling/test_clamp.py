@@ -1,7 +1,9 @@
 """A clamped unit has its value after every step, and the rest of the model reads that value."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,9 +11,10 @@ from torch import Tensor
 from charnn.config import SampleConfig
 from charnn.errors import SettingError
 from charnn.model.cells import Cell, network_cells
+from charnn.model.evaluate import evaluate
 from charnn.model.network import CharNetwork
 from charnn.sampling.clamp import Clamp, check_clamps
-from charnn.sampling.folded_engine import FoldedEngine
+from charnn.sampling.folded_engine import FoldedEngine, SteppedNetwork
 from charnn.sampling.products import Int8Product
 from charnn.sampling.sampler import Sampler
 from charnn.text.tokenizer import CharTokenizer
@@ -106,6 +109,39 @@ def test_units_and_values_that_the_model_cannot_have_are_refused() -> None:
         check_clamps(gru, [Clamp(0, 0, 1.5)])
     with pytest.raises(SettingError, match="twice"):
         check_clamps(lstm, [Clamp(0, 0, 0.5), Clamp(0, 1, 0.5), Clamp(0, 0, 0.25)])
+
+
+@pytest.mark.parametrize(
+    "clamp",
+    [
+        Clamp(0, 1.5, 1.0),  # type: ignore[arg-type]
+        Clamp("0", 1, 1.0),  # type: ignore[arg-type]
+        Clamp(0, 1, "1"),  # type: ignore[arg-type]
+        Clamp(0, 1, None),  # type: ignore[arg-type]
+        (0, 1, 1.0),
+        (0, 1),
+        None,
+        "0:1=1",
+    ],
+)
+def test_what_is_no_clamp_is_refused_in_one_line(clamp: Any) -> None:
+    with pytest.raises(SettingError, match=r"^a clamp [^\n]*$"):
+        check_clamps(tiny("lstm").config, [clamp])
+
+
+def test_a_clamp_may_be_of_numpys_numbers() -> None:
+    check_clamps(tiny("lstm").config, [Clamp(np.int64(0), np.int32(1), np.float32(1.0))])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_text_is_scored_with_the_clamps(cell: str) -> None:
+    network = tiny(cell)
+    indices = TOKENIZER.encode("tietie")
+    logits, _ = by_cells(network, torch.tensor(indices)[:, None], network.zero_state(1), CLAMPS)
+    targets = torch.tensor(indices[1:])[:, None]
+    expected = -logits[:-1, 0].log_softmax(-1).gather(-1, targets).sum()
+    score = evaluate(SteppedNetwork(network, clamps=CLAMPS), indices, "stream")
+    assert score.nats == pytest.approx(float(expected))
 
 
 def test_a_cell_state_may_be_as_large_as_a_float_holds() -> None:
