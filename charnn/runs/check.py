@@ -249,5 +249,8 @@ def _check_metrics(folder: Path, last: Checkpoint | None) -> Iterator[_Found]:
 
 
 def _without(path: Path, error: Exception) -> str:
-    """Return an error's message without the path that it begins with."""
-    return str(error).removeprefix(f"{path}: ")
+    """Return an error's message without the path before it and the advice after it."""
+    message = str(error).removeprefix(f"{path}: ")
+    for advice in ("; name a run folder", "; use another checkpoint"):
+        message = message.removesuffix(advice)
+    return message

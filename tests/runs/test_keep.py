@@ -1,8 +1,10 @@
 """Earlier states of a run are kept on request, and a run can go back to each of them."""
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,24 @@ import pytest
 
 import charnn
 from charnn import checkpoint, files
+from charnn.config import TextConfig
 from charnn.errors import SettingError
+from charnn.runs.check import check
 from charnn.runs.find import find_runs
 from charnn.runs.folder import (
     BEST,
     LAST,
     RUNS,
     best_checkpoint,
+    is_unstarted,
     kept_states,
     last_checkpoint,
 )
+from charnn.runs.saver import Saver
+from charnn.text.corpus import open_corpus
 from tests.conftest import charnn as command
 from tests.conftest import warned
+from tests.runs.test_run import start_run
 
 SIZES: dict[str, Any] = {
     "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "batch_size": 3, "seq_len": 8,
@@ -127,3 +135,32 @@ def test_a_state_that_is_damaged_is_not_gone_back_to(text_file: Path, tmp_path: 
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert contents(run) == before
+
+
+@pytest.mark.parametrize("removing", ["works", "fails"])
+@pytest.mark.parametrize("at", range(5))
+def test_a_run_that_is_stopped_in_its_first_save_can_be_started_again_or_resumed(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, removing: str
+) -> None:
+    left = [at]
+
+    def stopping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0 and (real is not os.unlink or removing == "fails"):
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        return call
+
+    corpus = open_corpus([str(text_file)], TextConfig())
+    run = start_run(tmp_path / "run", corpus)
+    run.saver = Saver(run.folder, keep=1)
+    with monkeypatch.context() as patch:
+        for name in ("fsync", "replace", "link", "unlink"):
+            patch.setattr(os, name, stopping(getattr(os, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            run.save()
+    if not is_unstarted(run.folder):
+        assert checkpoint.load(run.folder / LAST).figures.step == 0
+        assert not [found for found in check(run.folder, repair=True) if not found.repaired]
