@@ -128,6 +128,12 @@ class TextConfig(Settings):
         choices=("char", "byte"),
     )
     encoding: str = setting("Character encoding of the text files.", default="utf-8")
+    encoding_errors: str = setting(
+        "Bytes that the encoding does not know: strict is an error, replace reads them as U+FFFD, "
+        "skip leaves them out.",
+        default="strict",
+        choices=("strict", "replace", "skip"),
+    )
     min_count: int = setting(
         "Replace characters that occur fewer times than this with one unknown symbol.",
         default=1,

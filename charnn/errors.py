@@ -20,6 +20,15 @@ class TextError(CharnnError):
     """A text that is missing, empty, too short or unreadable."""
 
 
+class UnreadableTextError(TextError):
+    """A text that its settings cannot decode; `problem` is the message without its advice, which
+    only fits where settings can be given."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}; {advice}")
+        self.problem = problem
+
+
 class MissingTextError(TextError, FileNotFoundError):
     """A text that is not there."""
 

@@ -28,6 +28,7 @@ class TrainSettings(TypedDict, total=False):
 
     tokenizer: str
     encoding: str
+    encoding_errors: str
     min_count: int
     keep_newlines: bool
     val_fraction: float

@@ -14,7 +14,7 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
-from charnn.errors import CharnnError, SettingError, TextError
+from charnn.errors import CharnnError, SettingError, TextError, UnreadableTextError
 from charnn.files import explained, write_json
 from charnn.runs.folder import RUN_INFO, read_run_info, set_aside
 from charnn.runs.machine import machine_to_json, this_machine
@@ -162,7 +162,10 @@ def reopen_corpus(
     except CharnnError as error:
         if given and not isinstance(error, TextError):
             raise TextError(f"not the corpus of {folder}: {error}") from error
-        raise TextError(f"the corpus of {folder} cannot be used: {error}") from error
+        problem: object = error
+        if isinstance(error, UnreadableTextError):  # the settings are those of the run
+            problem = f"{error.problem}; restore it as it was"
+        raise TextError(f"the corpus of {folder} cannot be used: {problem}") from error
     if corpus.sha256 != trained.corpus.sha256:
         where = ", ".join(corpus.sources)
         raise TextError(

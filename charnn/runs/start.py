@@ -121,7 +121,7 @@ def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Materia
 def check_byte_settings(text: TextConfig) -> None:
     """Raise `SettingError` if a byte model is given settings that are for characters."""
     usual = TextConfig()
-    for name in ("encoding", "min_count"):
+    for name in ("encoding", "encoding_errors", "min_count"):
         if text.tokenizer == "byte" and getattr(text, name) != getattr(usual, name):
             raise SettingError(
                 f"`{name}` is for characters; a byte model reads bytes; leave it out"

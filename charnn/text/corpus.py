@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from charnn.config import TextConfig
 from charnn.errors import TextError, VocabularyError
 from charnn.text.cache import index_type, memory_or_cache
+from charnn.text.decoding import Piece, check_encoding, pieces
 from charnn.text.records import (
     RECORD_RULES,
     Records,
@@ -22,7 +23,7 @@ from charnn.text.records import (
     records_of,
     split_records,
 )
-from charnn.text.sources import Piece, Source, check_encoding, find_sources, pieces
+from charnn.text.sources import Source, find_sources
 from charnn.text.text_warnings import text_warnings
 from charnn.text.tokenizer import (
     CODE_POINTS,
@@ -128,8 +129,11 @@ def open_corpus(
         config = replace(config, keep_newlines=True)
     if [*arguments, *val].count("-") > 1:
         raise TextError("standard input (-) can be read only once; name it once")
-    named = [find_sources(names) for names in ([arguments, val] if val else [arguments])]
+    changes: set[str] = set()
+    groups = [arguments, val] if val else [arguments]
+    named = [find_sources(names, config, changes) for names in groups]
     parts = [_collect(sources, config) for sources in named]
+    parts[0].changes.update(changes)
     if tokenizer is None:
         tokenizer = _make_tokenizer(parts, config)
     unknown = [part.unknown(tokenizer) for part in parts]

@@ -1,11 +1,8 @@
-"""Files, folders, globs, standard input and compressed files, read as pieces of text.
-
-A piece is `bytes` if it is plain ASCII or if the tokenizer reads bytes, and `str` otherwise. ASCII
-needs no decoding, which makes reading it faster.
-"""
+"""Where a text comes from: files, folders, globs, pipes and compressed files."""
 
 import bz2
 import codecs
+import difflib
 import gzip
 import importlib
 import io
@@ -13,25 +10,38 @@ import itertools
 import lzma
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import weakref
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from charnn.config import TextConfig
-from charnn.errors import MissingTextError, TextError
+from charnn.errors import CharnnError, MissingTextError, TextError
 from charnn.files import cache_folder, explained, named_path
-
-Piece = bytes | str
+from charnn.text.unpack import Unpacker
+from charnn.words import plural
 
 CHUNK_BYTES = 2 << 20  # so that all copies of a chunk take well below 100 MB
 DEMO_NAME = "the built-in demo text"
 STDIN_NAME = "standard input"
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+IN_MEMORY = 1 << 20  # bytes of a pipe that need no file
+FREE_BYTES = 1 << 30  # that a pipe must leave on the disk
+LISTED = 3  # names in a note
+SNIFFED = 4096  # bytes that tell what a file is
+_OPENERS: dict[str, Callable[[Path], object]] = {
+    ".gz": gzip.open,
+    ".bz2": lambda path: Unpacker(path, bz2.BZ2Decompressor),
+    ".xz": lambda path: Unpacker(path, lzma.LZMADecompressor, padding=b"\0"),
+}
+_DOCUMENTS = {
+    b"%PDF": "a PDF document", b"PK\3\4": "a zip archive, as .docx, .odt and .epub files are",
+    b"{\\rtf": "an RTF document", b"\xd0\xcf\x11\xe0": "a document of an office program",
+    b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class Source:
     open: Callable[[], BinaryIO]
     path: Path | None = None  # None if it is not a file that can be found again
 
+    @property
+    def compressed(self) -> bool:
+        """True if reading it unpacks it."""
+        return self.path is not None and self.path.suffix.lower() in _OPENERS
+
 
 def built_in_text() -> str:
     """Return Python's language reference as `help("for")` shows it, about 470,000 characters."""
@@ -49,38 +64,58 @@ def built_in_text() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def find_sources(arguments: Sequence[str]) -> list[Source]:
-    """Return the sources that the arguments name, in order, or the demo text without arguments."""
+def find_sources(arguments: Sequence[str], config: TextConfig, changes: set[str]) -> list[Source]:
+    """Return the sources that the arguments name, in order, or the demo text without arguments.
+
+    A note of what was left out of folders is added to `changes`.
+    """
     if not arguments:
         return [Source(DEMO_NAME, lambda: io.BytesIO(built_in_text().encode()))]
-    return [source for argument in arguments for source in _find(argument)]
+    walk = _Walk(binary=config.tokenizer == "byte")
+    found = [source for argument in arguments for source in _find(argument, walk)]
+    changes.update(walk.notes())
+    return found
 
 
-def _find(argument: str) -> list[Source]:
+def _find(argument: str, walk: "_Walk") -> list[Source]:
     if argument == "-":
         return [_standard_input()]
-    named_path(argument)
+    path = named_path(argument)
     with explained(f"looking for {argument}", "name a readable file or folder"):
-        return [Source(str(file), _opener(file), file) for file in _files(argument)]
+        if path.exists() and not path.is_dir() and not path.is_file():
+            return [_pipe(path)]
+        return [Source(str(file), _opener(file), file) for file in _files(path, walk)]
 
 
-def _files(argument: str) -> list[Path]:
-    path = Path(argument)
+def _files(path: Path, walk: "_Walk") -> list[Path]:
     if path.is_dir():
-        if files := list(_walk(path)):
+        if files := list(walk.files(path)):
             return files
-        raise TextError(f"{path}: the folder contains no files; name a text file")
-    if path.is_file():
-        return [path]
-    if path.exists():
+        skipped = "; ".join(walk.notes())
         raise TextError(
-            f"{path}: neither a file nor a folder; use - to read a pipe from standard input"
+            f"{path}: the folder contains no text files{f' ({skipped})' if skipped else ''}; name "
+            "a text file"
         )
-    matches = (_walk(match) if match.is_dir() else [match] for match in _matches(path))
+    if path.is_file():
+        if not walk.binary and (kind := _document(path)):
+            raise TextError(f"{path}: {kind}; save it as plain text (.txt) first")
+        return [path]
+    matches = (walk.files(match) if match.is_dir() else [match] for match in _matches(path))
     files = [file for found in matches for file in found if file.is_file()]
     if not files:
-        raise MissingTextError(f"{path}: no such file or folder; check the name")
+        raise MissingTextError(f"{path}: no such file or folder; {_near_miss(path)}")
     return list(dict.fromkeys(files))  # `**` matches both a folder and the files in it
+
+
+def _near_miss(path: Path) -> str:
+    """Return advice on a file that is missing: the one that was probably meant."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    except OSError:
+        names = []
+    same_stem = [name for name in sorted(names) if Path(name).stem == path.name]
+    close = same_stem or difflib.get_close_matches(path.name, names, 1, 0.8)
+    return f"did you mean {path.with_name(close[0])}?" if close else "check the name"
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -105,14 +140,73 @@ def _matches(pattern: Path) -> list[Path]:
     ]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below `folder`, sorted, without hidden files and links to folders."""
-    for parent, folders, names in os.walk(folder, onerror=_reraise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
+@dataclass
+class _Walk:
+    """Finds the text files below folders, and keeps account of what it leaves out."""
+
+    binary: bool  # take files that are not plain text too
+    left_out: dict[str, list[Path]] = field(default_factory=dict)  # by kind
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """Yield the files below `folder`, sorted, without hidden ones and links to folders.
+
+        Run folders are left out, because a program's own files are no text, and so are caches.
+        """
+        for parent, folders, names in os.walk(folder, onerror=_reraise):
+            here = Path(parent)
+            if any(name.endswith(".safetensors") for name in names):
+                folders.clear()
+                self._leave_out("run folder", here)
+                continue
+            visible = [name for name in sorted(folders) if not self._is_cache(here / name)]
+            folders[:] = [name for name in visible if not self._is_hidden(here / name)]
+            for name in sorted(names):
+                path = here / name
+                if not self._is_hidden(path) and path.is_file() and not self._is_binary(path):
+                    yield path
+
+    def notes(self) -> list[str]:
+        """Return one line that says what was left out, or nothing."""
+        parts = []
+        for kind, paths in sorted(self.left_out.items()):
+            listed = ", ".join(map(str, paths[:LISTED]))
+            more = ", …" if len(paths) > LISTED else ""
+            parts.append(f"{plural(len(paths), kind)} ({listed}{more})")
+        return [f"left out of the folder: {', '.join(parts)}"] if parts else []
+
+    def _leave_out(self, kind: str, path: Path) -> bool:
+        self.left_out.setdefault(kind, []).append(path)
+        return True
+
+    def _is_cache(self, path: Path) -> bool:
+        cache = path.name in ("__pycache__", "node_modules") or (path / "CACHEDIR.TAG").exists()
+        return cache and self._leave_out("cache", path)
+
+    def _is_hidden(self, path: Path) -> bool:
+        return path.name.startswith(".") and self._leave_out("hidden name", path)
+
+    def _is_binary(self, path: Path) -> bool:
+        if self.binary or path.suffix.lower() in _OPENERS:
+            return False
+        if kind := _document(path):
+            return self._leave_out(f"file that is {kind}", path)
+        return _has_nul(path) and self._leave_out("binary file", path)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SNIFFED)
+
+
+def _document(path: Path) -> str:
+    """Return the kind of a file that holds no plain text, or ""."""
+    start = _start(path)
+    return next((kind for magic, kind in _DOCUMENTS.items() if start.startswith(magic)), "")
+
+
+def _has_nul(path: Path) -> bool:
+    start = _start(path)
+    return b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def _reraise(error: OSError) -> None:
@@ -121,16 +215,40 @@ def _reraise(error: OSError) -> None:
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: cast(BinaryIO, _OPENERS.get(path.suffix.lower(), open)(path, "rb"))
+    opener = _OPENERS.get(path.suffix.lower())
+    return lambda: cast(BinaryIO, opener(path) if opener else path.open("rb"))
 
 
 def _standard_input() -> Source:
-    """Copy standard input to an unnamed temporary file, because a corpus is read twice."""
     if sys.stdin is None or sys.stdin.isatty():
         raise TextError("standard input is a terminal; pipe a text into it or name a file")
-    with explained("copying standard input", "set CHARNN_CACHE to a folder with free space"):
-        spool = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - lives as long as the source
-        shutil.copyfileobj(sys.stdin.buffer, spool, CHUNK_BYTES)
+    return _spooled(sys.stdin.buffer)
+
+
+def _pipe(path: Path) -> Source:
+    """Read a named pipe, or the shell's `<(command)`, which is one, as standard input is read."""
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        raise TextError(f"{path}: a device or a socket, not a text; name a file")
+    with path.open("rb") as file:
+        return _spooled(file)
+
+
+def _spooled(file: BinaryIO) -> Source:
+    """Copy what can be read once, because a corpus is read twice: to memory, or if it is large to
+    an unnamed temporary file."""
+    start = file.read(IN_MEMORY)
+    if len(start) < IN_MEMORY:
+        return Source(STDIN_NAME, lambda: io.BytesIO(start))
+    with explained(f"copying {STDIN_NAME}", "set CHARNN_CACHE to a folder with free space"):
+        spool = tempfile.TemporaryFile(dir=_spool_folder())  # noqa: SIM115 - lives as long as the source
+        spool.write(start)
+        while chunk := file.read(CHUNK_BYTES):
+            spool.write(chunk)
+            if shutil.disk_usage(_spool_folder() or tempfile.gettempdir()).free < FREE_BYTES:
+                raise TextError(
+                    f"{STDIN_NAME}: {spool.tell() / 1e9:.1f} GB so far, and the disk is almost "
+                    "full; does it end? Otherwise set CHARNN_CACHE to a folder with free space"
+                )
 
     def reopen() -> BinaryIO:
         spool.seek(0)  # the duplicate shares this position
@@ -140,128 +258,10 @@ def _standard_input() -> Source:
     return Source(STDIN_NAME, reopen)
 
 
-def pieces(sources: Iterable[Source], config: TextConfig, changes: set[str]) -> Iterator[Piece]:
-    """Yield the text of all sources, joined with one newline.
-
-    Changes made to the text, such as converted line ends, are added to `changes`.
-    """
-    has_text = False  # empty files add no newline
-    for source in sources:
-        for number, piece in enumerate(_clean(source, config, changes)):
-            if number == 0 and has_text:
-                yield b"\n"
-            has_text = True
-            yield piece
-
-
-def read_text(name: str, config: TextConfig) -> str:
-    """Return all of a small text, such as a prime, read in the same way as a corpus.
-
-    Bytes that are not UTF-8 become surrogates, which `ByteTokenizer.encode` turns back into bytes.
-    """
-    parts = pieces(find_sources([name]), config, set())
-    return "".join(
-        p.decode("utf-8", "surrogateescape") if isinstance(p, bytes) else p for p in parts
-    )
-
-
-def _clean(source: Source, config: TextConfig, changes: set[str]) -> Iterator[Piece]:
-    chunks = _chunks(source)
-    if config.tokenizer == "byte":
-        as_is = config.keep_newlines or not config.lines  # a list has line ends, a file need not
-        yield from chunks if as_is else _unix_newlines(chunks, changes)
-        return
-    text = _decoded(chunks, config.encoding, source.name)
-    if not config.keep_newlines:
-        text = _unix_newlines(text, changes)
-    for piece in text:
-        has_nul = b"\0" in piece if isinstance(piece, bytes) else "\0" in piece
-        if has_nul:
-            raise TextError(
-                f"{source.name}: contains NUL characters, so it is not plain text; "
-                'try `tokenizer="byte"`, or `encoding="utf-16"` if it is UTF-16'
-            )
-        yield piece
-
-
-def _chunks(source: Source) -> Iterator[bytes]:
+def _spool_folder() -> Path | None:
+    """Return the folder for a copy of a pipe: the cache, or None for that of temporary files."""
     try:
-        with source.open() as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            problem = f"cannot be read ({error.strerror}); check the file"
-        else:  # gzip and bz2 raise an OSError without errno for data that they cannot unpack
-            problem = f"the compressed file is truncated or damaged ({error}); download it again"
-        raise TextError(f"{source.name}: {problem}") from error
-
-
-def _decoded(chunks: Iterable[bytes], encoding: str, name: str) -> Iterator[Piece]:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    is_utf8 = codecs.lookup(encoding).name == "utf-8"
-    offset = held = 0  # bytes that the decoder has got; how many of them it holds back
-    try:
-        for chunk in chunks:
-            if is_utf8 and not held and chunk.isascii():
-                yield chunk
-            else:
-                piece = decoder.decode(chunk)
-                held = len(decoder.getstate()[0])
-                if piece:
-                    yield piece
-            offset += len(chunk)
-        decoder.decode(b"", final=True)
-    except UnicodeError as error:
-        problem = str(error)  # such as a missing byte-order mark
-        if isinstance(error, UnicodeDecodeError):
-            place = offset - held + error.start
-            problem = f"byte 0x{error.object[error.start]:02x} at offset {place}"
-        raise TextError(
-            f"{name}: not {encoding}: {problem}; try another `encoding` (utf-16, cp1252, …) "
-            'or `tokenizer="byte"`'
-        ) from error
-
-
-def _unix_newlines(text: Iterable[Piece], changes: set[str]) -> Iterator[Piece]:
-    """Drop a leading byte-order mark and convert CRLF and CR to LF, also across pieces."""
-    held_cr, start = False, True
-    for piece in text:
-        if start:
-            start, whole = False, len(piece)
-            if isinstance(piece, bytes):
-                piece = piece.removeprefix(codecs.BOM_UTF8)
-            else:
-                piece = piece.removeprefix("\ufeff")
-            if len(piece) < whole:
-                changes.add("removed a byte-order mark")
-        if held_cr:
-            piece = b"\r" + piece if isinstance(piece, bytes) else "\r" + piece
-        held_cr = piece[-1:] in (b"\r", "\r")
-        if held_cr:
-            piece = piece[:-1]
-        if isinstance(piece, bytes) and b"\r" in piece:
-            changes.add(_NEWLINES)
-            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        elif isinstance(piece, str) and "\r" in piece:
-            changes.add(_NEWLINES)
-            piece = piece.replace("\r\n", "\n").replace("\r", "\n")
-        if piece:
-            yield piece
-    if held_cr:
-        changes.add(_NEWLINES)
-        yield b"\n"
-
-
-_NEWLINES = "converted CRLF and CR line ends to LF; `keep_newlines=True` keeps them"
-
-
-def check_encoding(encoding: str) -> None:
-    """Raise `TextError` unless Python can decode text from `encoding`."""
-    try:
-        b"text".decode(encoding, "ignore")
-        codecs.getincrementaldecoder(encoding)
-    except (LookupError, ValueError) as error:
-        raise TextError(
-            f"no text encoding is called {encoding!r}; try utf-8, utf-16 or cp1252"
-        ) from error
+        folder = cache_folder()
+    except CharnnError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None

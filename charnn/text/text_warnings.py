@@ -20,10 +20,16 @@ def text_warnings(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
     """
     present = np.flatnonzero(counts)
     rare = present[counts[present] < RARE]
-    if len(rare) >= 20 and len(rare) * 4 >= len(present):
+    if 20 <= len(rare) < len(present) and len(rare) * 4 >= len(present):
         yield (
             f"{len(rare):,} of {len(present):,} characters in the vocabulary occur fewer than "
             f"{RARE} times; `min_count={RARE}` replaces them with one unknown symbol"
+        )
+    if counts[0xFEFF]:
+        times = plural(int(counts[0xFEFF]), "time")
+        yield (
+            f"U+FEFF, a byte-order mark, occurs {times} inside the text, as in joined files; remove it, "
+            "or the model learns it"
         )
     if counts[0xFFFD]:
         times = plural(int(counts[0xFFFD]), "time")
@@ -56,6 +62,8 @@ _MOJIBAKE_STARTS = ("\u00c3", "\u00c2", "\u00e2\u20ac", "\u00d0", "\u00d1")
 _MOJIBAKE_SECONDS = {chr(c) for c in range(0x80, 0xC0)} | set(
     bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 )
+# Signs that also follow a letter in good text; then no letter follows them.
+_PUNCTUATION = set("\u00a0\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2013\u2014\u2026\u2122")
 
 
 def _mojibake(sample: str) -> Iterator[str]:
@@ -63,7 +71,10 @@ def _mojibake(sample: str) -> Iterator[str]:
     for start in _MOJIBAKE_STARTS:
         place = sample.find(start)
         while place >= 0:
-            if sample[place + len(start) : place + len(start) + 1] in _MOJIBAKE_SECONDS:
+            end = place + len(start)
+            second, third = sample[end : end + 1], sample[end + 1 : end + 2]
+            natural = second in _PUNCTUATION and not third.isalpha()
+            if second in _MOJIBAKE_SECONDS and not natural:
                 yield sample[place : place + 3]
             place = sample.find(start, place + 1)
 

@@ -1,7 +1,6 @@
 """Bad input gets one clear line and the right exit code; nothing is lost or overwritten."""
 
 import gzip
-import os
 import pickle
 import shlex
 import shutil
@@ -40,7 +39,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("nul.bin").write_bytes(b"ab\0cd" * 100)
         Path("latin.txt").write_bytes(text[:77].encode() + b"caf\xe9")
         Path("cut.txt.gz").write_bytes(gzip.compress(text.encode())[:-20])
-        os.mkfifo("pipe")
         _train("text.txt", "run")
         for name in ("moved", "changed"):
             Path(f"{name}.txt").write_text(text)
@@ -81,7 +79,6 @@ CORPUS: list[Row] = [
     ("nul.bin", 1, ["nul.bin", "NUL", "--tokenizer byte"]),
     ("cut.txt.gz", 1, ["cut.txt.gz", "truncated"]),
     ("latin.txt", 1, ["latin.txt", "0xe9 at offset 80", "--encoding", "--tokenizer byte"]),
-    ("pipe", 1, ["pipe", "neither a file nor a folder"]),
     ("short.txt", 1, ["4 characters", "9", "--seq-len"]),
     ("- --val -", 1, ["standard input", "only once"]),
     ("text.txt --val missing.txt", 1, ["missing.txt", "no such file"]),

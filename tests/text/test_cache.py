@@ -17,7 +17,7 @@ from charnn.files import cache_folder
 from charnn.text import cache
 from charnn.text import corpus as corpus_module
 from charnn.text.corpus import open_corpus
-from charnn.text.sources import Piece, pieces
+from charnn.text.decoding import Piece, pieces
 from charnn.text.tokenizer import CharTokenizer
 from tests.text.conftest import Make, text_of
 

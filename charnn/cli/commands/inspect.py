@@ -108,7 +108,7 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
         )
 
     from charnn.device import pick_device
-    from charnn.text.sources import read_text
+    from charnn.text.decoding import read_text
 
     loaded = open_checkpoint(path)
     text = texts[0] if texts else None

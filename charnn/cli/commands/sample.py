@@ -173,7 +173,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
     from charnn.sampling.sampler import Sampler
     from charnn.sampling.stopping import StopCriteria
-    from charnn.text.sources import read_text
+    from charnn.text.decoding import read_text
 
     # What needs no checkpoint is checked before anything is said about one.
     config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})

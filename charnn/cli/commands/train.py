@@ -33,7 +33,15 @@ TRAIN = (
     "deterministic", "max_rollbacks",
 )  # fmt: skip
 VALIDATION = ("val_every", "patience")
-TEXT = ("lines", "tokenizer", "encoding", "min_count", "keep_newlines", "val_fraction")
+TEXT = (
+    "lines",
+    "tokenizer",
+    "encoding",
+    "encoding_errors",
+    "min_count",
+    "keep_newlines",
+    "val_fraction",
+)
 BUDGET = ("minutes", "epochs", "steps")
 ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "save_every", "keep", "patience",
