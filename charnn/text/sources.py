@@ -194,8 +194,11 @@ class _Walk:
 
 
 def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(SNIFFED)
+    try:
+        with path.open("rb") as file:
+            return file.read(SNIFFED)
+    except OSError:
+        return b""  # reading the text will say why
 
 
 def _document(path: Path) -> str:

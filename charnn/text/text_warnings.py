@@ -28,8 +28,8 @@ def text_warnings(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
     if counts[0xFEFF]:
         times = plural(int(counts[0xFEFF]), "time")
         yield (
-            f"U+FEFF, a byte-order mark, occurs {times} inside the text, as in joined files; remove it, "
-            "or the model learns it"
+            f"U+FEFF, a byte-order mark, occurs {times} inside the text, as in joined files; "
+            "remove it, or the model learns it"
         )
     if counts[0xFFFD]:
         times = plural(int(counts[0xFFFD]), "time")

@@ -36,7 +36,9 @@ class Unpacker(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes, and none at the end of the file."""
+        """Return up to `size` bytes, all of them if it is -1, and none at the end of the file."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_READ_BYTES), b""))
         while True:
             stream = self._stream
             if stream is None or stream.eof:

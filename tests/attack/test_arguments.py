@@ -73,7 +73,7 @@ CORPUS: list[Row] = [
     ("missing.txt", 1, ["missing.txt", "no such file", "check the name"]),
     ("*.missing", 1, ["*.missing", "no such file"]),
     ("empty.txt", 1, ["empty.txt", "empty", "name a file that contains text"]),
-    ("folder", 1, ["folder", "contains no files"]),
+    ("folder", 1, ["folder", "contains no text files"]),
     ("empties", 1, ["empties", "empty"]),
     ("one.txt", 1, ["one symbol", "'a'"]),
     ("nul.bin", 1, ["nul.bin", "NUL", "--tokenizer byte"]),
@@ -236,7 +236,7 @@ SAMPLE: list[Row] = [
     ("--prime 'aA€a'", 1, ["'A' (U+0041) at position 1, try 'a'", "'€' (U+20AC) at position 2"]),
     ("--prime a --prime-file text.txt", 2, ["only one of --prime and --prime-file"]),
     ("--prime-file missing.txt", 1, ["missing.txt", "no such file"]),
-    ("--prime-file folder", 1, ["folder", "contains no files"]),
+    ("--prime-file folder", 1, ["folder", "contains no text files"]),
     ("--prime-file latin.txt", 1, ["latin.txt", "80", "utf-8"]),
 ]
 
@@ -245,7 +245,7 @@ EVAL: list[Row] = [
     ("runn text.txt", 1, ["no checkpoint or text named runn; did you mean run?"]),
     ("run missing.txt", 1, ["missing.txt", "no such file"]),
     ("run empty.txt", 1, ["empty.txt", "empty"]),
-    ("run folder", 1, ["folder", "no file"]),
+    ("run folder", 1, ["folder", "no text files"]),
     ("run nul.bin", 1, ["nul.bin", "NUL"]),
     ("run latin.txt", 1, ["latin.txt", "offset 80"]),
     ("run cut.txt.gz", 1, ["cut.txt.gz", "truncated"]),

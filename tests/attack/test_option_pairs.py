@@ -32,7 +32,8 @@ class Command:
 
 
 TEXT_OPTIONS = {
-    "--tokenizer": "byte", "--encoding": "latin-1", "--min-count": "40", "--keep-newlines": "",
+    "--tokenizer": "byte", "--encoding": "latin-1", "--encoding-errors": "skip",
+    "--min-count": "40", "--keep-newlines": "",
     "--val-fraction": "0.3", "--lines": "", "--val": "other.txt",
 }  # fmt: skip
 COMMANDS = {
