@@ -32,6 +32,7 @@ from charnn.errors import (
     DamagedError,
     MissingCheckpointError,
     VocabularyError,
+    short,
 )
 from charnn.facts import CorpusFacts, Figures, Progress, RunFacts
 from charnn.files import explained, open_regular, replace_proven, replacing
@@ -141,9 +142,9 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
                 raise CheckpointError("a safetensors file, but not one that charnn wrote")
             return _checked(stored, text, weights)
         except DamagedError as error:
-            raise DamagedError(f"{path}: {_line(error)}") from error
+            raise DamagedError(f"{path}: {short(error)}") from error
         except CheckpointError as error:
-            raise CheckpointError(f"{path}: {_line(error)}") from error
+            raise CheckpointError(f"{path}: {short(error)}") from error
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -154,7 +155,7 @@ def _unreadable(path: Path, error: OSError) -> CheckpointError:
     kind = DamagedError if error.errno == errno.EIO else CheckpointError
     if error.errno == errno.EINVAL:
         return kind(f"{path}: not a checkpoint (not a regular file); name a run folder")
-    return kind(f"{path}: cannot be read ({_line(error)}); check its permissions and its disk")
+    return kind(f"{path}: cannot be read ({short(error)}); check its permissions and its disk")
 
 
 def _checked(file: TensorFile, text: str, weights: bool) -> Checkpoint:
@@ -170,12 +171,6 @@ def _checked(file: TensorFile, text: str, weights: bool) -> Checkpoint:
         problem = f"the metadata is damaged ({type(error).__name__}); use another checkpoint"
         raise DamagedError(problem) from error
     raise CheckpointError(problem)
-
-
-def _line(error: Exception) -> str:
-    """Return an error's message as one short printable line, whatever the file put into it."""
-    line = "".join(c if c.isprintable() else "\ufffd" for c in str(error))
-    return line if len(line) <= 300 else f"{line[:300]}…"
 
 
 def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:

@@ -60,3 +60,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     messages = "out of memory|can(?:no|')t allocate memory|bad allocation"
     return isinstance(error, MemoryError) or bool(re.search(messages, str(error), re.IGNORECASE))
+
+
+def short(text: object) -> str:
+    """Return a text, or an error's message, as a short printable line, whatever it contains."""
+    line = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    return line if len(line) <= 300 else f"{line[:300]}…"

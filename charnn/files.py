@@ -1,4 +1,4 @@
-"""Atomic file writes (write beside, fsync, rename), file locks and the cache folder."""
+"""Atomic file writes (write beside, fsync, rename), careful reading, and the user's folders."""
 
 import contextlib
 import errno
@@ -6,13 +6,12 @@ import json
 import os
 import re
 import secrets
-import socket
 import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from charnn.errors import CharnnError, SettingError
 
@@ -175,73 +174,25 @@ def is_leftover(path: Path) -> bool:
     return bool(_LEFTOVER.fullmatch(path.name))
 
 
-def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+def remove_leftovers(folder: Path, older_than: float | None = None) -> None:
     """Remove temporary files that killed processes left in `folder`.
 
-    Files that were modified in the last `older_than` seconds may still be in use and stay.
+    With `older_than`, files that were modified in the last so many seconds may still be in use and
+    stay. One that is as far in the future was written before a clock was corrected.
     """
     for path in filter(is_leftover, folder.iterdir()):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime <= time.time() - older_than:
+            status = path.lstat()
+            unused = older_than is None or abs(time.time() - status.st_mtime) >= older_than
+            if unused and stat.S_ISREG(status.st_mode):
                 path.unlink()
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str, advice: str) -> Iterator[None]:
-    """Hold the lock file `path`; the operating system releases it when the process ends.
-
-    Raises `CharnnError` if another process holds it. The message says `what` is locked, by whom,
-    and gives `advice`. The file is never removed: removing a lock file would let two processes
-    lock two different files of the same name.
-    """
-    with explained(f"locking {path}", advice):
-        file = path.open("a+", encoding="utf-8")
-    with file:
-        # Compare inodes: a file removed between `open` and `_lock` no longer guards this name.
-        if not _lock(file) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            file.seek(0)
-            holder = file.read(200).strip() or "another process"
-            raise CharnnError(f"{what}: in use by {holder}; {advice}")
-        with contextlib.suppress(OSError):  # the note is optional: a full disk must not matter
-            file.truncate(0)
-            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
-
-
-def lock_holder(path: Path) -> str:
-    """Return who holds the lock file `path`, or "" if nobody does; the file is not changed."""
-    try:
-        file = path.open(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    with file:
-        return "" if _lock(file) else file.read(200).strip() or "another process"
-
-
-def _lock(file: IO[str]) -> bool:
-    """Try to lock the file; return False if another process holds the lock.
-
-    Return True too where the file system has no locks, so that such a folder can be used.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-    return True
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder that survives a power cut, as the files that are synced in it do."""
     folder.mkdir()
-    sync_folder(folder.parent)
+    with contextlib.suppress(PermissionError):  # its parent may not be read, only written to
+        sync_folder(folder.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -312,12 +263,26 @@ def cache_folder() -> Path:
 
 
 def _user_cache() -> Path:
-    try:
-        home = Path.home()
-    except RuntimeError as error:  # users in containers may have none
-        raise CharnnError("no home folder for the cache; set CHARNN_CACHE to a folder") from error
+    home = _home("for the cache; set CHARNN_CACHE to a folder")
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
     if sys.platform == "darwin":
         return home / "Library/Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+
+
+def state_folder() -> Path:
+    """Return the user's own folder for what cannot be recomputed. It may not exist yet."""
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "charnn"
+    home = _home("to keep a key in; set XDG_STATE_HOME to a folder")
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "charnn-state"
+    return home / ".local/state/charnn"
+
+
+def _home(purpose: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # users in containers may have none
+        raise CharnnError(f"no home folder {purpose}") from error

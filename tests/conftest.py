@@ -1,14 +1,17 @@
 """Fixtures and helpers shared by many tests."""
 
+import atexit
 import contextlib
 import logging
 import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,9 @@ for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.
 # processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# The key that signs the runs of the tests, rather than the user's.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="charnn-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 ENVIRONMENT = dict(os.environ)
 
 

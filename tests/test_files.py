@@ -6,8 +6,6 @@ import io
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +22,7 @@ from charnn.files import (
     cache_folder,
     explained,
     is_leftover,
-    locked,
+    read_small,
     remove_leftovers,
     replace_proven,
     replacing,
@@ -432,54 +430,42 @@ def test_a_temporary_read_error_does_not_fall_back_to_the_previous_file(
     assert load_or_previous(path)[1] == path
 
 
-HOLD = """
-import sys
-from pathlib import Path
-from charnn.files import locked
-with locked(Path(sys.argv[1]), "it", "wait"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_lock_has_one_holder_and_is_released_when_its_process_ends(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    command = [sys.executable, "-c", HOLD, str(path)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == "held\n"
-        held = rf"^it: in use by process {holder.pid} on .+; wait$"
-        with pytest.raises(CharnnError, match=held), locked(path, "it", "wait"):
-            pass
-        holder.kill()
-    with locked(path, "it", "wait"):
-        assert path.read_text().startswith(f"process {os.getpid()} on ")
-    with locked(path, "it", "wait"):
-        pass
-
-
-def test_a_lock_has_one_holder_within_a_process_too(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    held = rf"^it: in use by process {os.getpid()} on .+; wait$"
-    with (
-        locked(path, "it", "wait"),
-        pytest.raises(CharnnError, match=held),
-        locked(path, "it", "wait"),
-    ):
-        pass
-    with locked(path, "it", "wait"):
-        pass
-
-
 def test_only_temporary_files_of_the_given_age_are_removed(tmp_path: Path) -> None:
     others = [LAST, PREVIOUS, ".lock", "notes.tmp", ".hidden", ".vim.tmp", "x.tmp.txt"]
-    young, old = ".last.safetensors.0123abcd.tmp", ".last.safetensors.ffffffff.tmp"
-    for name in (*others, young, old):
+    young, old, future = (
+        f".last.safetensors.{n}.tmp" for n in ("0123abcd", "ffffffff", "00000000")
+    )
+    for name in (*others, young, old, future):
         (tmp_path / name).touch()
-    minutes_ago = time.time() - 300
-    os.utime(tmp_path / old, (minutes_ago, minutes_ago))
+    for name, seconds in ((old, -300), (future, 300)):
+        os.utime(tmp_path / name, (time.time() + seconds,) * 2)
     remove_leftovers(tmp_path, older_than=60)
     assert names(tmp_path) == sorted([*others, young])
+    os.utime(tmp_path / young, (time.time() + 1e6,) * 2)
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(others)
+
+
+def test_only_a_small_regular_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"small")
+    assert read_small(path) == b"small"
+    monkeypatch.setattr(files, "MAX_SMALL", 4)
+    with pytest.raises(OSError, match="larger than"):
+        read_small(path)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic link"):
+        read_small(tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_small(other)
+
+
+def test_a_link_to_a_missing_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.symlink_to("missing")
+    with pytest.raises(OSError, match="link to a missing file"), replacing(path):
+        pass
+    assert names(tmp_path) == ["file"]
+    assert path.is_symlink()

@@ -1,7 +1,7 @@
 """Text charts: curves drawn with the dots of braille characters, for a terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 Points = Sequence[tuple[float, float]]  # x and y, by x; a point that is not finite is a gap
@@ -9,6 +9,7 @@ Points = Sequence[tuple[float, float]]  # x and y, by x; a point that is not fin
 _EMPTY, _RULE, _MARK = "\u2800", "\u2504", "o"
 # The bit of each dot of a braille character, by row and column (Unicode block U+2800).
 _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_LONG = 1e6  # from which on a number is written as a power of ten
 _ROWS, _COLUMNS = len(_BITS), len(_BITS[0])  # dots in a character
 
 
@@ -30,7 +31,7 @@ class Chart:
         for point in points:
             here = self._place(*point)
             if here is not None:
-                for across, down in _between(before or here, here):
+                for across, down in self._between(before or here, here):
                     self._dot(round(across), round(down))
             before = here
 
@@ -71,7 +72,9 @@ class Chart:
             return ""
         low, high = self._scaled(self.y[0]), self._scaled(self.y[1])
         at = high - (high - low) * row / (self.height - 1)
-        return f"{10**at:.0e}" if self.log else f"{at:.2f}"
+        if self.log:
+            return f"{10**at:.0e}"
+        return f"{at:.2f}" if abs(at) < _LONG else f"{at:.1e}"
 
     def _scaled(self, y: float) -> float:
         if not self.log:
@@ -91,16 +94,31 @@ class Chart:
         rest = (high - down) / ((high - low) or 1.0)
         return across * (self.width * _COLUMNS - 1), rest * (self.height * _ROWS - 1)
 
+    def _between(
+        self, start: tuple[float, float], end: tuple[float, float]
+    ) -> Iterator[tuple[float, float]]:
+        """Yield points on a straight line from `start` to `end`, at most one dot apart.
+
+        Those of a line that lies far outside of the axes are left out, however long it is.
+        """
+        size = self.width * _COLUMNS, self.height * _ROWS
+        first, last = 0.0, 1.0  # share of the line that can be seen (Liang and Barsky)
+        for begin, finish, dots in zip(start, end, size, strict=True):
+            length = finish - begin
+            ends = sorted((edge - begin) / length for edge in (-1, dots)) if length else []
+            if ends:
+                first, last = max(first, ends[0]), min(last, ends[1])
+            elif not -1 <= begin <= dots:
+                return
+        if first > last:
+            return
+        longest = (last - first) * max(abs(b - a) for a, b in zip(start, end, strict=True))
+        count = math.ceil(longest) or 1
+        for n in range(count + 1):
+            share = first + (last - first) * n / count
+            yield start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
+
     def _dot(self, across: int, down: int) -> None:
         cell = down // _ROWS, across // _COLUMNS
         if 0 <= cell[0] < self.height and 0 <= cell[1] < self.width:
             self._dots[cell] = self._dots.get(cell, 0) | _BITS[down % _ROWS][across % _COLUMNS]
-
-
-def _between(start: tuple[float, float], end: tuple[float, float]) -> Points:
-    """Return points on a straight line from `start` to `end`, at most one dot apart."""
-    count = math.ceil(max(abs(b - a) for a, b in zip(start, end, strict=True))) or 1
-    return [
-        (start[0] + (end[0] - start[0]) * n / count, start[1] + (end[1] - start[1]) * n / count)
-        for n in range(count + 1)
-    ]

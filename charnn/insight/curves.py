@@ -1,5 +1,6 @@
 """Learning curves of runs: losses, learning rate and gradient norm by step."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from charnn.runs.folder import METRICS
 from charnn.runs.metrics import Metrics, read_metrics
 
 SMOOTHING = 50  # a running mean spans 2/50 of the recorded steps
+MOST_POINTS = 4000  # of a curve; a picture is 1,050 dots wide
 # The first losses fall from the logarithm of the vocabulary size. Axes that covered them would
 # leave little room for the rest.
 FIRST_STEPS = 0.02  # share of the steps that the axes need not cover
@@ -23,15 +25,18 @@ class Curves:
     name: str
     metrics: Metrics
 
-    @property
+    @functools.cached_property
     def training(self) -> Points:
-        """Steps and training losses in nats per character, smoothed by a running mean."""
+        """Steps and training losses in nats per character, smoothed by a running mean.
+
+        Of the points that a picture cannot tell apart only some are returned.
+        """
         steps = self.metrics.steps
         reach = len(steps) // SMOOTHING
         means = []
-        for n, report in enumerate(steps):
+        for n in range(0, len(steps), 1 + len(steps) // MOST_POINTS):
             near = [r.loss for r in steps[max(0, n - reach) : n + reach + 1]]
-            means.append((float(report.step), math.fsum(near) / len(near)))
+            means.append((float(steps[n].step), math.fsum(near) / len(near)))
         return means
 
     @property

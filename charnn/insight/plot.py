@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charnn.errors import CharnnError, SettingError
-from charnn.files import explained, replacing
+from charnn.files import explained, is_dangling, replacing
 from charnn.insight.curves import Curves, axis_ranges
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def check_picture(path: Path, force: bool = False, alternative: str = "") -> Non
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SettingError(f"{path}: a picture's name must end in {' or '.join(SUFFIXES)}")
+    if is_dangling(path):
+        raise CharnnError(f"{path}: a link to a missing file, which is not replaced; remove it")
     if path.exists() and not force:
         raise CharnnError(f"{path} already exists; choose another name or give `force=True`")
     if not path.parent.is_dir():

@@ -15,12 +15,11 @@ import torch
 
 from charnn.checkpoint import Checkpoint, load
 from charnn.errors import CharnnError, CheckpointError, DamagedError, MissingCheckpointError
-from charnn.files import explained, is_leftover, link_or_copy, lock_holder, locked
+from charnn.files import explained, is_leftover, link_or_copy
 from charnn.runs.best import best_problem, best_within, is_best_lost
 from charnn.runs.folder import (
     BEST,
     LAST,
-    LOCK,
     METRICS,
     PREVIOUS,
     RUN_INFO,
@@ -31,6 +30,7 @@ from charnn.runs.folder import (
     set_aside,
 )
 from charnn.runs.info import mend_run_info, run_info_problem
+from charnn.runs.lock import LOCK, lock_folder, lock_holder
 from charnn.runs.metrics import damaged_lines, drop_damaged_lines
 from charnn.runs.opening import older_state
 from charnn.runs.saver import Saver
@@ -92,10 +92,10 @@ def check(path: Path, repair: bool = False) -> list[Finding]:
             log.info(restart_advice(path))
             return []
         if not repair:
-            if holder := lock_holder(lock):
+            if holder := lock_holder(path):
                 log.info(f"{path}: in use by {holder}, so only its checkpoints are checked")
             return [finding for finding, _ in _check_folder(path, bool(holder))]
-        with locked(lock, str(path), "wait until it ends"):
+        with lock_folder(path):
             return [_mended(found, mend) for found, mend in _check_folder(path, False)]
 
 

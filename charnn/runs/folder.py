@@ -15,17 +15,20 @@ that were found damaged end in `.damaged`; nothing reads them.
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from charnn.errors import CharnnError
-from charnn.files import is_leftover, locked, make_folder, remove_leftovers, replacing
+from charnn.files import is_leftover, make_folder, open_regular, read_small, replacing
+from charnn.runs.lock import LOCK, is_lock_file
 
 BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
-PREVIOUS, LOCK = "last.previous.safetensors", ".lock"
+PREVIOUS = "last.previous.safetensors"
 RUNS = Path("checkpoints")
 _STATE = re.compile(r"last\.(\d{6,19})\.safetensors")
 _ENDING = re.compile(r"(?<=.)(\.[A-Za-z]\w{0,4})?(\.gz|\.bz2|\.xz)?$")  # also that of a packed file
@@ -103,22 +106,14 @@ def set_aside(path: Path) -> Path:
 def copy_aside(path: Path) -> Path:
     """Copy a damaged file that is to be repaired; return the path of the copy."""
     damaged = _unused_name(path)
-    with replacing(damaged) as file:
-        file.write(path.read_bytes())
+    with os.fdopen(open_regular(path), "rb") as source, replacing(damaged) as copy:
+        shutil.copyfileobj(source, copy)
     return damaged
 
 
 def _unused_name(path: Path) -> Path:
     names = (f"{path.name}.damaged{number}" for number in ("", *map("-{}".format, range(2, 10**6))))
     return next(name for name in map(path.with_name, names) if not os.path.lexists(name))
-
-
-@contextlib.contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
-    """Be the only process that writes to a run folder; remove what a killed one left behind."""
-    with locked(folder / LOCK, str(folder), "wait until it ends, or choose another `out`"):
-        remove_leftovers(folder)
-        yield
 
 
 def is_unstarted(folder: Path) -> bool:
@@ -139,11 +134,16 @@ def _is_expendable(path: Path) -> bool:
         return isinstance(versions, dict) and "charnn" in versions
     if path.name == METRICS:
         return path.stat().st_size == 0
-    return path.name == LOCK or is_leftover(path)
+    return is_lock_file(path) if path.name == LOCK else is_leftover(path)
 
 
 def restart_advice(folder: Path) -> str:
-    """Return the message about such a folder."""
+    """Return the message about a run folder without a checkpoint."""
+    if not is_unstarted(folder):
+        return (
+            f"{folder}: holds no checkpoint that is a regular file; check the run folder, or start "
+            "a new run with another `out`"
+        )
     return (
         f"{folder}: the run was stopped before its first save; start it again with the same text "
         f"and `out={str(folder)!r}`"
@@ -212,15 +212,34 @@ def _make_folders(folder: Path) -> list[Path]:
 
 def read_run_info(folder: Path) -> dict[str, Any]:
     """Return the content of run.json; empty if there is none, or if it is damaged."""
-    try:
-        info = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(info, dict):
-        return {}
+    info = json_object(folder / RUN_INFO)
     places = [info.get("corpus", []), info.get("val", [])]
     lists = all(isinstance(part, list) for part in places)
     return info if lists and all(isinstance(path, str) for p in places for path in p) else {}
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a small file; empty if it is missing or damaged.
+
+    Numbers that JSON cannot express are None.
+    """
+    try:
+        value = json.loads(read_small(path), parse_float=_finite, parse_constant=_finite)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) and _is_shallow(value) else {}
+
+
+def _finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
+
+
+def _is_shallow(value: Any, levels: int = 8) -> bool:
+    """Return True if a JSON value is not nested too deeply to be written too."""
+    if not isinstance(value, dict | list):
+        return True
+    values = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(inner, levels - 1) for inner in values)
 
 
 def modified(path: Path) -> int:

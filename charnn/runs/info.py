@@ -1,7 +1,7 @@
 """run.json: how a run was started, and where its corpus is."""
 
 import contextlib
-import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
-from charnn.errors import CharnnError, SettingError, TextError, UnreadableTextError
+from charnn.errors import CharnnError, SettingError, TextError, UnreadableTextError, short
 from charnn.files import explained, write_json
-from charnn.runs.folder import RUN_INFO, read_run_info, set_aside
+from charnn.runs.folder import RUN_INFO, json_object, read_run_info, set_aside
 from charnn.runs.machine import machine_to_json, this_machine
+from charnn.runs.signature import is_signed, sign
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
+
+log = logging.getLogger(__name__)
 
 # Fields of run.json that are needed later, and their types.
 _KINDS = {
@@ -46,8 +49,7 @@ class RunInfo:
             "command": self.command,
             "budget": dict(self.budget),
             "validation": self.validation.to_json(),
-            "corpus": corpus.sources,
-            "val": corpus.val_sources,
+            **texts_to_json(corpus),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
             "machine": machine_to_json(this_machine(self.device, self.threads, self.world_size)),
@@ -110,11 +112,7 @@ def mend_run_info(folder: Path, last: Checkpoint, **known: Any) -> None:
 
 def _salvaged(path: Path) -> dict[str, Any]:
     """Return the valid fields of a run.json."""
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    fields = info.items() if isinstance(info, dict) else ()
+    fields = json_object(path).items()
     return {k: v for k, v in fields if _is_valid(k, v)}
 
 
@@ -137,23 +135,54 @@ def note_steps(folder: Path, steps: int) -> None:
             update_run_info(folder, budget=budget | {"steps": steps})
 
 
+def texts_to_json(corpus: Corpus) -> dict[str, Any]:
+    """Return the fields of run.json that say where a corpus is, signed by the user."""
+    texts, val = corpus.sources, corpus.val_sources
+    return {"corpus": texts, "val": val, "signature": sign(texts, val)}
+
+
+def texts_of_run(
+    folder: Path, texts: Sequence[str] = (), val: Sequence[str] = ()
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the texts that a run was trained on and validated on: the given ones, or those that
+    run.json names.
+
+    A run.json that this user did not write may name anything, so its paths are not used. Those
+    that are used are logged first.
+
+    Raises:
+        TextError: no text is given, and run.json names none that may be opened.
+    """
+    info = read_run_info(folder)
+    named, named_val = info.get("corpus", []), info.get("val", [])
+    used = [*([] if texts else named), *([] if val else named_val)]
+    kind = "validation text (`val`)" if texts else "text"
+    if STDIN_NAME in used:
+        raise TextError(f"{folder}: was trained on standard input; name the {kind}")
+    if not texts and not named:
+        raise TextError(f"{folder}: no {RUN_INFO} says where its corpus is; name the text")
+    harmless = all(name == DEMO_NAME for name in used)
+    if not harmless and not is_signed(info.get("signature"), named, named_val):
+        raise TextError(
+            f"{folder}: made elsewhere, by somebody else or by an older charnn, so "
+            f"{short(used[0])} is not opened unless you name it; check the path and name the {kind}"
+        )
+    if used and not harmless:
+        log.info(f"reading {short(', '.join(used))}")
+    return texts or named, val or named_val
+
+
 def reopen_corpus(
     folder: Path, trained: Checkpoint, texts: Sequence[str] = (), val: Sequence[str] = ()
 ) -> Corpus:
-    """Open the corpus that a checkpoint was trained on: `texts`, or where run.json says it is.
+    """Open the corpus that a checkpoint was trained on, from `texts_of_run`.
 
     Raises:
         TextError: the corpus is gone, or its content has changed.
     """
-    given, info = bool(texts), read_run_info(folder)
-    val = val or info.get("val", [])
-    if not texts:
-        texts = info.get("corpus", [])
-        if STDIN_NAME in (*texts, *val):
-            raise TextError(f"{folder}: was trained on standard input; name the text")
-        if not texts:
-            raise TextError(f"{folder}: no {RUN_INFO} says where its corpus is; name the text")
-        texts = [] if texts == [DEMO_NAME] else texts
+    given = bool(texts)
+    texts, val = texts_of_run(folder, texts, val)
+    texts = [] if list(texts) == [DEMO_NAME] else texts
     try:
         corpus = open_corpus(
             texts, trained.text, val=val, tokenizer=trained.tokenizer, skip_unknown=True,

@@ -20,12 +20,19 @@ from charnn.runs.folder import (
     RUN_INFO,
     kept_state,
     last_checkpoint,
-    lock_run,
     read_run_info,
     run_and_state,
     set_aside,
 )
-from charnn.runs.info import mend_run_info, reopen_corpus, run_info_problem, update_run_info
+from charnn.runs.info import (
+    mend_run_info,
+    reopen_corpus,
+    run_info_problem,
+    texts_of_run,
+    texts_to_json,
+    update_run_info,
+)
+from charnn.runs.lock import lock_run
 from charnn.runs.machine import differences, machine_before, this_machine, threads_before
 from charnn.runs.opening import load_or_previous
 from charnn.runs.run import Run, RunContext
@@ -79,11 +86,12 @@ def resume_run(
     folder, state = run_and_state(request.folder)
     if state is None:
         last_checkpoint(folder)  # raises before a lock file is made in somebody's folder
-    with lock_run(folder) if world.is_main else contextlib.nullcontext():
+    with lock_run(folder) if world.is_main else contextlib.nullcontext() as lock:
         if state is not None and world.is_main:
             _go_back(folder, state)
         last = world.broadcast(lambda: _open_last(folder))
-        reopen = functools.partial(reopen_corpus, folder, last, request.corpus, request.val)
+        texts, val = world.broadcast(lambda: texts_of_run(folder, request.corpus, request.val))
+        reopen = functools.partial(reopen_corpus, folder, last, texts, val)
         corpus = world.local_main_first(reopen)
         del reopen
         info = read_run_info(folder)
@@ -97,7 +105,7 @@ def resume_run(
         if train.precision == "fp16":
             check_precision("fp16", plan.model.cell, device)
         context = RunContext(
-            folder, corpus, last.text, device, world, request.save_every, request.keep
+            folder, corpus, last.text, device, world, request.save_every, request.keep, lock
         )
         run = _make_run(request, context, plan, last)
         if world.is_main and (problem := run_info_problem(folder)):
@@ -139,11 +147,7 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
 
 def _known_info(run: Run) -> dict[str, Any]:
     """Return the fields of run.json that a resumed run knows."""
-    return {
-        "validation": run.validation.to_json(),
-        "corpus": list(run.corpus.sources),
-        "val": list(run.corpus.val_sources),
-    }
+    return {"validation": run.validation.to_json(), **texts_to_json(run.corpus)}
 
 
 def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:
@@ -152,7 +156,7 @@ def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:
     if request.budget is not None:
         changes["budget"] = request.budget.to_json() | {"steps": plan.train.steps}
     if request.corpus:
-        changes |= {"corpus": run.corpus.sources, "val": run.corpus.val_sources}
+        changes |= texts_to_json(run.corpus)
     if request.patience is not None:
         changes["validation"] = plan.validation.to_json()
     if changes and run.world.is_main:

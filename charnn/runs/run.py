@@ -23,6 +23,7 @@ from charnn.model.network import CharNetwork
 from charnn.runs.best import best_within, is_best_lost, open_best
 from charnn.runs.folder import BEST, METRICS
 from charnn.runs.info import note_steps
+from charnn.runs.lock import FolderLock
 from charnn.runs.machine import this_machine
 from charnn.runs.metrics import MetricsLog
 from charnn.runs.reports import Replanned, Report, Validation
@@ -68,6 +69,12 @@ class RunContext:
     world: World = SINGLE_PROCESS
     save_every: float | None = None  # seconds between saves; None: chosen
     keep: int = 0  # the newest states that are kept beside `last`
+    lock: FolderLock | None = None  # of the folder; None if the caller knows that it is alone
+
+    def check_folder(self) -> None:
+        """Raise `CharnnError` if the folder is no longer the one that was locked."""
+        if self.lock is not None:
+            self.lock.check()
 
 
 @dataclass
@@ -118,8 +125,9 @@ class Run:
                 "of processes that divides them, or start a run with another `batch_size`"
             )
         state = TrainState.start(plan.model, train, lanes, context.device, weights, world)
-        metrics = MetricsLog(context.folder / METRICS)
-        saver = Saver(context.folder, context.save_every, context.keep)
+        check = context.check_folder
+        metrics = MetricsLog(context.folder / METRICS, check)
+        saver = Saver(context.folder, context.save_every, context.keep, check)
         return cls(
             context,
             train,
@@ -150,7 +158,8 @@ class Run:
             run.saver.saved_step = last.progress.step
             known = None if last.run is None else last.run.validations
             lines = () if last.run is None else last.run.unsynced_metrics
-            run.metrics = MetricsLog.reopen(folder / METRICS, last.progress, known, lines)
+            context.check_folder()
+            run.metrics.reopen(last.progress, known, lines)
             run._reopen_best(last)
         return run
 
@@ -263,7 +272,7 @@ class Run:
         if self.train.steps == before.steps:
             self.train = before
             return False
-        if self.world.is_main:
+        if self.world.is_main and (self.context.lock is None or self.context.lock.is_intact()):
             note_steps(self.folder, self.train.steps)
         yield Replanned(step, before.steps, self.train.steps)
         return True

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,17 @@ SAVE_SHARE = 1 / 200  # of the time may be spent on saving; otherwise saves beco
 class Saver:
     """Writes the checkpoints of a run; a `best` that cannot be written is tried again."""
 
-    def __init__(self, folder: Path, every: float | None = None, keep: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every: float | None = None,
+        keep: int = 0,
+        check_folder: Callable[[], None] = lambda: None,
+    ) -> None:
         """Save `last` every `every` seconds; None: each minute, or less often if saving is slow.
 
-        The newest `keep` states are kept as files of their own too.
+        The newest `keep` states are kept as files of their own too. `check_folder` is called before
+        each save, and raises an error to prevent it.
         """
         if keep < 0:
             raise SettingError(f"`keep` must be at least 0, not {keep}")
@@ -31,6 +39,7 @@ class Saver:
         self.best: Figures | None = None  # those in the file; None: there is no file
         self.unsaved_best: Checkpoint | None = None
         self._every = every
+        self._check_folder = check_folder
         self._keep = keep
         self._quickest = 0.0  # save of `last`: one that the disk held up does not count
         self._saved = time.monotonic()
@@ -95,6 +104,7 @@ class Saver:
         start = time.monotonic()
         try:
             check_weights(checkpoint.weights)
+            self._check_folder()
             previous = self.folder / PREVIOUS if name == LAST else None
             save(self.folder / name, checkpoint, previous)
         finally:

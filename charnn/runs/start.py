@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,16 +14,15 @@ from charnn.config import TextConfig
 from charnn.errors import SettingError, TextError
 from charnn.files import explained
 from charnn.runs.folder import (
-    LOCK,
     METRICS,
     RUN_INFO,
     RUNS,
     is_unstarted,
-    lock_run,
     make_run_folder,
     run_name,
 )
 from charnn.runs.info import RunInfo, write_run_info
+from charnn.runs.lock import LOCK, FolderLock, lock_run
 from charnn.runs.opening import open_model
 from charnn.runs.run import Run, RunContext
 from charnn.text.corpus import Corpus, open_corpus
@@ -83,10 +83,17 @@ def start_run(
     if request.out is not None:
         check_out(request.out)
     material = open_material(request, world)
-    with create_run_folder(request.out, run_name(request.corpus), world) as folder:
+    with create_run_folder(request.out, run_name(request.corpus), world) as (folder, lock):
         plan = _plan(request, material, device, world)
         context = RunContext(
-            folder, material.corpus, material.text, device, world, request.save_every, request.keep
+            folder,
+            material.corpus,
+            material.text,
+            device,
+            world,
+            request.save_every,
+            request.keep,
+            lock,
         )
         run = _make_run(request, context, plan, material.init_from)
         _log_plan(request, run, plan)
@@ -236,25 +243,27 @@ def dry_run(request: RunRequest, device: torch.device, world: World = SINGLE_PRO
 
 
 @contextlib.contextmanager
-def create_run_folder(out: Path | None, name: str, world: World = SINGLE_PROCESS) -> Iterator[Path]:
-    """Make the run folder (see `make_run_folder`), lock it and yield it; undo that if the block
-    fails before anything is saved.
+def create_run_folder(
+    out: Path | None, name: str, world: World = SINGLE_PROCESS
+) -> Iterator[tuple[Path, FolderLock | None]]:
+    """Make the run folder (see `make_run_folder`), lock it and yield both; undo that if the
+    block fails before anything is saved.
 
     A folder whose run was killed before its first save is used again. Only rank 0 does this.
     """
     with explained(f"making the run folder {out or RUNS}", "choose another `out`"):
         folder, made = world.broadcast(lambda: make_run_folder(out, name))
     if not world.is_main:
-        yield folder
+        yield folder, None
         return
     check_out(folder)
-    with lock_run(folder):
+    with lock_run(folder) as lock:
         check_out(folder)
         _empty(folder)
         try:
-            yield folder
+            yield folder, lock
         except BaseException:
-            if is_unstarted(folder):
+            if lock.is_intact() and is_unstarted(folder):
                 _empty(folder, LOCK)
                 with contextlib.suppress(OSError):
                     for path in made:
@@ -265,7 +274,7 @@ def create_run_folder(out: Path | None, name: str, world: World = SINGLE_PROCESS
 def check_out(folder: Path) -> None:
     """Raise `SettingError` if the folder holds something that a new run would overwrite, or has
     the name of a checkpoint file."""
-    if folder.exists() and not (folder.is_dir() and is_unstarted(folder)):
+    if os.path.lexists(folder) and not (folder.is_dir() and is_unstarted(folder)):
         raise SettingError(
             f"{folder}: already exists; use `resume` to continue it or choose another `out`"
         )

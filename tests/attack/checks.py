@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import Result
 
-from charnn.runs.folder import LOCK
+from charnn.runs.lock import LOCK
 from tests.conftest import charnn
 
 

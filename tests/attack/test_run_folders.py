@@ -3,23 +3,29 @@
 Each file of it may be a pipe, a device, a link or sparse, and its name may be any bytes.
 """
 
+import json
+import math
 import os
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import pytest
 
 from charnn import checkpoint
+from charnn.cli.commands import runs
 from charnn.errors import CheckpointError
-from tests.attack.checks import no_traceback, one_line_error
+from tests.attack.checks import contents, no_traceback, one_line_error
 from tests.attack.hostile import joined, packed, parts
-from tests.conftest import ENVIRONMENT
+from tests.conftest import ENVIRONMENT, TINY
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+Commands = Sequence[Sequence[str | Path]]
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -52,8 +58,9 @@ def test_a_checkpoint_is_a_regular_file(made: Callable[[Path], None], run: Path)
     for name in (BEST, LAST):
         (run / name).unlink()
     made(run / BEST)
-    assert "not a regular file" in one_line_error("info", run)
-    assert "checkpoints/run" in no_traceback("runs").stdout
+    assert "no checkpoint that is a regular file" in one_line_error("info", run)
+    one_line_error("info", run / BEST)
+    no_traceback("runs")
 
 
 def test_a_checkpoint_may_be_a_link_to_a_regular_file(run: Path) -> None:
@@ -141,3 +148,220 @@ def test_a_sparse_checkpoint_is_refused_by_its_header(size: int, run: Path) -> N
     listed = no_traceback("runs").stdout.splitlines()
     assert len(listed) == 2
     assert any("checkpoints/other" in line and "step" in line for line in listed)
+
+
+def a_link_to_a_file(path: Path) -> None:
+    Path("victim").write_text("mine\n")
+    path.symlink_to(Path("victim").absolute())
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to(Path("missing").absolute())
+
+
+def a_sparse_file(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 69 << 30)
+
+
+KINDS = [
+    a_pipe, a_link_to_a_device, a_link_to_a_pipe, a_folder, a_link_to_a_file, a_dangling_link,
+]  # fmt: skip
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "run.json"])
+@pytest.mark.parametrize("made", KINDS)
+def test_no_side_file_leads_out_of_its_folder(
+    name: str, made: Callable[[Path], None], run: Path, text_file: Path
+) -> None:
+    (run / name).unlink()
+    made(run / name)
+    reading: Commands = (["info", run], ["runs"], ["sample", run, "--length", "5"])
+    for command in reading:
+        assert no_traceback(*command).exit_code == 0
+    others: Commands = (
+        ["plot", run, "--text"], ["gradients", run, text_file, "--positions", "2"],
+        ["eval", run], ["train", "--resume", "--out", run, "--steps", "6"],
+        ["train", "--resume", "--out", run, text_file, "--steps", "6"],
+        ["train", text_file, "--out", run, "--steps", "6"],
+    )  # fmt: skip
+    for command in others:
+        no_traceback(*command)
+    victim = Path("victim")
+    assert not victim.exists() or victim.read_text() == "mine\n"
+    assert not Path("missing").exists()
+    if made is a_dangling_link:
+        assert (run / name).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json"])
+def test_a_huge_side_file_is_not_read_into_memory(name: str, run: Path) -> None:
+    (run / name).unlink()
+    a_sparse_file(run / name)
+    if name == "metrics.jsonl":
+        os.truncate(run / name, 64 << 20)  # it is read to its end, but by the line
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for command in ("info", "plot"):
+        no_traceback(command, run, *(["--text"] if command == "plot" else []))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 16  # KiB
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("field", ["corpus", "val"])
+@pytest.mark.parametrize("path", ["/usr", "-", "/proc/kmsg", "/**/*", "pipe", "a\nb\x1b[2J"])
+def test_a_path_in_a_strangers_run_is_not_opened_but_said(
+    field: str, path: str, run: Path, text_file: Path
+) -> None:
+    os.mkfifo("pipe")
+    about = json.loads((run / "run.json").read_text())
+    for changed in (about | {field: [path]}, {field: [path], "corpus": [path], "val": []}):
+        (run / "run.json").write_text(json.dumps(changed))
+        commands: Commands = (
+            ["eval", run], ["gradients", run], ["inspect", run, "--find"],
+            ["train", "--resume", "--out", run], ["gradients", run, "--compare"],
+        )  # fmt: skip
+        for command in commands:
+            line = one_line_error(*command)
+            assert "name the text" in line
+            assert "is not opened unless you name it" in line
+    assert no_traceback("eval", run, text_file).exit_code == 0
+    resumed = no_traceback("train", "--resume", text_file, "--out", run, "--steps", "6")
+    assert resumed.exit_code == 0
+    assert no_traceback("eval", run).exit_code == 0  # the user has named the text
+
+
+def test_a_validation_text_that_a_stranger_named_is_not_opened_beside_the_users_text(
+    run: Path, text_file: Path
+) -> None:
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"val": ["/proc/kmsg"]}))
+    line = one_line_error("train", "--resume", text_file, "--out", run, "--steps", "6")
+    assert "name the validation text (--val)" in line
+
+
+def test_a_run_of_the_user_is_found_again_and_its_text_is_said(run: Path) -> None:
+    run.rename("elsewhere")
+    shutil.copytree("elsewhere", "copied")
+    for name in ("elsewhere", "copied"):
+        result = no_traceback("eval", name)
+        assert result.exit_code == 0
+        assert "reading /" in result.stderr
+
+
+def test_the_run_of_another_user_is_evaluated_by_naming_its_text(
+    run: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    assert f"so {text_file} is not opened" in one_line_error("eval", run)
+    assert no_traceback("eval", run, text_file).exit_code == 0
+    assert not (tmp_path / "other").exists()  # evaluating makes no key
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+def test_a_damaged_or_missing_key_means_that_the_text_is_named(
+    content: bytes, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "state/charnn").mkdir(parents=True)
+    (tmp_path / "state/charnn/key").write_bytes(content)
+    assert "name the text" in one_line_error("eval", run)
+
+
+def test_training_does_not_need_a_key(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    out = tmp_path / "new"
+    assert no_traceback("train", text_file, "--steps", "1", *TINY, "--out", out).exit_code == 0
+    assert json.loads((out / "run.json").read_text())["signature"] == ""
+
+
+def test_a_damaged_run_json_is_still_json_when_it_is_printed(run: Path) -> None:
+    for text in ("NaN", "-Infinity", "1e999", "[" * 900 + "]" * 900, "[" * 9 + "]" * 9):
+        (run / "run.json").write_text(f'{{"started": {text}, "versions": {{"torch": {text}}}}}')
+        printed = no_traceback("info", run, "--json").stdout
+        json.loads(printed, parse_constant=lambda name: pytest.fail(name))
+        no_traceback("info", run)
+        no_traceback("train", "--resume", "--out", run, "--steps", "6")
+
+
+VALUES: list[Any] = [1e308, -1e308, 3e38, math.nan, math.inf, 10**300, "nan", [], None, 0, -1]
+ODD: dict[str, Any] = {"step": 3, "loss": 2.0, "learning_rate": 0.1, "gradient_norm": 1.0}
+LINES = [
+    *(ODD | {name: value} for name in ("loss", "learning_rate", "gradient_norm") for value in VALUES),
+    *(ODD | {"step": step} for step in (0, 10**12, 10**400, -1, 1.5, None)),
+    *({"step": 3, "val_nats_per_char": value} for value in (*VALUES, 10**400, "x")),
+    *({"step": 3, "rollback_to": to} for to in (10**400, -1, 0, "x")),
+]  # fmt: skip
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("line", [*map(json.dumps, LINES), "[" * 5000, '{"a":' * 900, "x" * 99999])
+def test_any_line_of_metrics_can_be_drawn(line: str, run: Path) -> None:
+    path = run / "metrics.jsonl"
+    for text in (f"{line}\n{line}\n", f"{path.read_text()}{line}\n", line):
+        path.write_text(text)
+        for command in (["plot", run, "--text"], ["info", run], ["runs"]):
+            no_traceback(*command)
+
+
+@pytest.mark.medium
+def test_a_very_long_log_is_drawn_at_once(run: Path) -> None:
+    lines = (json.dumps(ODD | {"step": n, "loss": 2 + n % 7 / 10}) for n in range(50_000))
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    start = monotonic()
+    assert no_traceback("plot", run, "--text").exit_code == 0
+    assert monotonic() - start < 20
+
+
+def test_a_steep_fall_before_a_flat_end_takes_no_memory(run: Path) -> None:
+    lines = (ODD | {"step": n, "loss": 9.0 if n % 2 else 1.0} for n in range(1, 30))
+    flat = (ODD | {"step": 10**6 - n, "loss": 1e-9 * n} for n in range(9))
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, (*lines, *flat))))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert no_traceback("plot", run, "--text").exit_code == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 16  # KiB
+
+
+@pytest.mark.parametrize("seconds", [-1e11, -1e300, 3e11, 1e18, math.inf, math.nan])
+def test_a_file_of_another_age_does_not_end_the_list_of_runs(
+    seconds: float, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = runs._date
+    monkeypatch.setattr(runs, "_date", lambda _: date(seconds))
+    (line,) = no_traceback("runs").stdout.splitlines()
+    assert "checkpoints/run" in line
+    assert "step" in line
+
+
+def test_the_row_of_a_damaged_run_says_what_is_wrong_and_gives_no_advice(run: Path) -> None:
+    (run / BEST).write_bytes(b"garbage")
+    (line,) = no_traceback("runs").stdout.splitlines()
+    assert line == f"{run}  {BEST}: not a checkpoint (the header is damaged)"
+
+
+def test_a_run_without_its_checkpoints_keeps_its_metrics(run: Path, text_file: Path) -> None:
+    for path in run.glob("*.safetensors"):
+        path.unlink()
+    before = contents(run)
+    one_line_error("train", text_file, "--steps", "1", *TINY, "--out", run)
+    assert contents(run) == before
+
+
+def test_a_dangling_link_is_replaced_by_no_output(run: Path, text_file: Path) -> None:
+    a_dangling_link(Path("curves.svg"))
+    one_line_error("plot", run, "--out", "curves.svg")
+    one_line_error("plot", run, "--out", "curves.svg", "--force")
+    a_dangling_link(Path("out"))
+    one_line_error("train", text_file, "--steps", "1", *TINY, "--out", "out")
+    assert not Path("missing").exists()
+    assert Path("curves.svg").is_symlink()
+
+
+def test_a_backup_of_hard_links_is_not_written_to(run: Path) -> None:
+    backup = Path(shutil.copytree(run, "backup", copy_function=os.link))
+    before = {path.name: path.read_bytes() for path in backup.iterdir()}
+    assert no_traceback("train", "--resume", "--out", run, "--steps", "8").exit_code == 0
+    assert {path.name: path.read_bytes() for path in backup.iterdir()} == before

@@ -15,7 +15,8 @@ from charnn import checkpoint, files
 from charnn.errors import CharnnError
 from charnn.runs import folder as run_folder_module
 from charnn.runs.check import Finding, check
-from charnn.runs.folder import BEST, LAST, METRICS, PREVIOUS, RUN_INFO, RUNS, lock_run
+from charnn.runs.folder import BEST, LAST, METRICS, PREVIOUS, RUN_INFO, RUNS
+from charnn.runs.lock import lock_run
 from tests.attack.checks import contents, one_line_error
 from tests.conftest import charnn as command
 

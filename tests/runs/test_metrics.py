@@ -122,9 +122,9 @@ def test_after_a_failure_each_line_is_in_the_file_once(
         if place == "fsync":
             patch.setattr(os, "fsync", broken)
         elif place == "open":
-            patch.setattr(Path, "open", broken)
+            patch.setattr(os, "open", broken)
         else:
-            patch.setattr(Path, "open", lambda path, *_, **__: place(path, "a"))
+            patch.setattr(MetricsLog, "_opened", lambda log: place(log.path, "a"))
         for step in (3, 4):
             log.step(report(step))
             with pytest.raises(OSError, match=r"Input/output|no room"):
@@ -142,10 +142,12 @@ def test_lines_that_the_file_lacks_are_written_once_after_those_before_them(tmp_
         log.step(report(step))
     late = list(log.unsynced[1:3])
     log.path.write_text(log.path.read_text().replace(late[0], ""))
-    log = MetricsLog.reopen(log.path, Progress(3, 0, 3, 0, 3, 0, 3), None, late)
+    log = MetricsLog(log.path)
+    log.reopen(Progress(3, 0, 3, 0, 3, 0, 3), None, late)
     log.sync()
     assert [step.step for step in read_metrics(log.path).steps] == [1, 2, 3]
-    log = MetricsLog.reopen(log.path, Progress(3, 0, 3, 0, 3, 0, 3), None, late)
+    log = MetricsLog(log.path)
+    log.reopen(Progress(3, 0, 3, 0, 3, 0, 3), None, late)
     log.sync()
     assert [step.step for step in read_metrics(log.path).steps] == [1, 2, 3]
     assert len(log.path.read_text().splitlines()) == 3

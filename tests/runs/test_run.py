@@ -264,7 +264,7 @@ def test_a_run_with_damaged_metrics_can_be_resumed_unless_they_are_a_folder(
     path.unlink()
     if damage == "a folder":
         path.mkdir()
-        with pytest.raises(CharnnError, match=r"metrics\.jsonl: Is a directory"):
+        with pytest.raises(CharnnError, match=r"metrics\.jsonl: not a regular file"):
             resume(run)
         return
     path.write_bytes(b"\xff\xfe\n")

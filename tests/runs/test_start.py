@@ -19,7 +19,7 @@ import charnn
 from charnn import checkpoint
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
-from charnn.runs.folder import lock_run
+from charnn.runs.lock import lock_run
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop, plan, recipe
 from charnn.training.init_from import adapt_weights
@@ -350,7 +350,7 @@ def test_resuming_removes_the_temporary_files_of_a_killed_process(
 def test_two_processes_cannot_write_to_the_same_run(text_file: Path, tmp_path: Path) -> None:
     run = stopped(tmp_path / "run", text_file, 3)
     before = contents(run)
-    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.folder import lock_run\n"
+    code = "import sys, time\nfrom pathlib import Path\nfrom charnn.runs.lock import lock_run\n"
     code += "with lock_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE)
     assert holder.stdout is not None

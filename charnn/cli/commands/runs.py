@@ -36,8 +36,22 @@ def command() -> None:
         try:
             line = _line(folder)
         except CharnnError as error:
-            line = str(error)
+            line = _problem(folder, error)
         show(f"{folder!s:<{width}}  {line}")
+
+
+def _problem(folder: Path, error: CharnnError) -> str:
+    """Return what is wrong with a run, for its row: without its path and the advice."""
+    text = str(error).removeprefix(f"{folder}/")
+    return text.rpartition("; ")[0] or text
+
+
+def _date(seconds: float) -> str:
+    """Return a time for a row; a file can have one that no calendar knows."""
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "without a date  "
 
 
 def _line(folder: Path) -> str:
@@ -46,7 +60,7 @@ def _line(folder: Path) -> str:
 
     path = best_checkpoint(folder)
     with explained(f"looking at {path}", "is it being deleted?"):
-        changed = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+        changed = _date(path.stat().st_mtime)
     best = checkpoint.load(path, weights=False)
     last = folder / LAST
     newest = checkpoint.load(last, weights=False) if last.exists() else best
