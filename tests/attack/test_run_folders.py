@@ -6,6 +6,7 @@ Each file of it may be a pipe, a device, a link or sparse, and its name may be a
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -297,8 +298,11 @@ LINES = [
 ]  # fmt: skip
 
 
+DEEP = ["[" * 5000, '{"a":' * 900, "x" * 99999]
+
+
 @pytest.mark.medium
-@pytest.mark.parametrize("line", [*map(json.dumps, LINES), "[" * 5000, '{"a":' * 900, "x" * 99999])
+@pytest.mark.parametrize("line", [*map(json.dumps, LINES), *DEEP])
 def test_any_line_of_metrics_can_be_drawn(line: str, run: Path) -> None:
     path = run / "metrics.jsonl"
     for text in (f"{line}\n{line}\n", f"{path.read_text()}{line}\n", line):
@@ -339,7 +343,7 @@ def test_a_file_of_another_age_does_not_end_the_list_of_runs(
 def test_the_row_of_a_damaged_run_says_what_is_wrong_and_gives_no_advice(run: Path) -> None:
     (run / BEST).write_bytes(b"garbage")
     (line,) = no_traceback("runs").stdout.splitlines()
-    assert line == f"{run}  {BEST}: not a checkpoint (the header is damaged)"
+    assert re.fullmatch(rf"{run}  {BEST}: not a checkpoint \([^;]*\)", line)
 
 
 def test_a_run_without_its_checkpoints_keeps_its_metrics(run: Path, text_file: Path) -> None:
