@@ -290,8 +290,9 @@ def test_a_damaged_run_json_is_still_json_when_it_is_printed(run: Path) -> None:
 
 VALUES: list[Any] = [1e308, -1e308, 3e38, math.nan, math.inf, 10**300, "nan", [], None, 0, -1]
 ODD: dict[str, Any] = {"step": 3, "loss": 2.0, "learning_rate": 0.1, "gradient_norm": 1.0}
+NUMBERS = ("loss", "learning_rate", "gradient_norm")
 LINES = [
-    *(ODD | {name: value} for name in ("loss", "learning_rate", "gradient_norm") for value in VALUES),
+    *(ODD | {name: value} for name in NUMBERS for value in VALUES),
     *(ODD | {"step": step} for step in (0, 10**12, 10**400, -1, 1.5, None)),
     *({"step": 3, "val_nats_per_char": value} for value in (*VALUES, 10**400, "x")),
     *({"step": 3, "rollback_to": to} for to in (10**400, -1, 0, "x")),
