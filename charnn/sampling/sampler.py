@@ -209,7 +209,7 @@ class Sampler:
             raise SettingError(f"`prime` must be of type str, not {prime!r:.80}")
         if self._records and "\n" in prime:
             raise SettingError("a record has no newline, so its `prime` cannot have one")
-        symbols = self._tokenizer.encode(prime).tolist()
+        symbols = self._tokenizer.fold(prime).tolist()
         # Filters do not look back at the start of the line.
         start = start_of_line(self._tokenizer) if self._records or not symbols else []
         engine = self._engine(len(seeds) > 1)

@@ -1,5 +1,6 @@
 """Warnings about a text that looks wrong: mojibake, mixed normal forms, duplicate lines."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -20,10 +21,16 @@ def text_warnings(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
     """
     present = np.flatnonzero(counts)
     rare = present[counts[present] < RARE]
-    if 20 <= len(rare) < len(present) and len(rare) * 4 >= len(present):
+    if len(rare) >= 20 and len(rare) * 4 >= len(present):
+        count = _useful_min_count(counts[present])
         yield (
             f"{len(rare):,} of {len(present):,} characters in the vocabulary occur fewer than "
-            f"{RARE} times; `min_count={RARE}` replaces them with one unknown symbol"
+            f"{RARE} times"
+            + (
+                f"; `min_count={count}` replaces the rarest with one unknown symbol"
+                if count
+                else ""
+            )
         )
     if counts[0xFEFF]:
         times = plural(int(counts[0xFEFF]), "time")
@@ -34,10 +41,10 @@ def text_warnings(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
     if counts[0xFFFD]:
         times = plural(int(counts[0xFFFD]), "time")
         yield f"U+FFFD occurs {times}: the text was once decoded with a wrong encoding"
-    mojibake = list(_mojibake(sample))
-    if len(mojibake) >= 3:
+    proven, mojibake = _PROVEN.findall(sample), _MOJIBAKE.findall(sample)
+    if len(proven) >= 2 and len(mojibake) >= 3:
         yield (
-            f"{len(mojibake):,} places such as {mojibake[0]!r} look like UTF-8 that was decoded "
+            f"{len(mojibake):,} places such as {proven[0]!r} look like UTF-8 that was decoded "
             "with another encoding; check `encoding`"
         )
     if _mixes_normal_forms(present, sample):
@@ -53,30 +60,28 @@ def text_warnings(counts: NDArray[np.int64], sample: str) -> Iterator[str]:
         yield f"{share:.0%} of the longer lines are duplicates, such as {common[:40]!r}"
 
 
+def _useful_min_count(counts: NDArray[np.int64]) -> int:
+    """Return the largest `min_count` up to RARE that keeps most of a text; 0 if none does."""
+    enough = (c for c in range(RARE, 1, -1) if 2 * counts[counts >= c].sum() > counts.sum())
+    return next(enough, 0)
+
+
 def _is_prose(line: str) -> bool:
     return 2 * sum(map(str.isalpha, line)) >= len(line) >= MIN_LINE_LENGTH
 
 
-# The first bytes of accented letters and typographic signs in UTF-8, decoded as Latin-1 or cp1252.
-_MOJIBAKE_STARTS = ("\u00c3", "\u00c2", "\u00e2\u20ac", "\u00d0", "\u00d1")
-_MOJIBAKE_SECONDS = {chr(c) for c in range(0x80, 0xC0)} | set(
+# A character of UTF-8 beyond ASCII is two or three bytes, whose values are the characters below if
+# they were decoded as Latin-1 or cp1252. Some of those follow a letter in a correct text too, such
+# as a closing quote or another letter, and prove nothing.
+_CONTINUATION = {chr(c) for c in range(0x80, 0xC0)} | set(
     bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 )
-# Signs that also follow a letter in good text; then no letter follows them.
-_PUNCTUATION = set("\u00a0\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2013\u2014\u2026\u2122")
-
-
-def _mojibake(sample: str) -> Iterator[str]:
-    """Yield the places that look like mojibake, three characters of each."""
-    for start in _MOJIBAKE_STARTS:
-        place = sample.find(start)
-        while place >= 0:
-            end = place + len(start)
-            second, third = sample[end : end + 1], sample[end + 1 : end + 2]
-            natural = second in _PUNCTUATION and not third.isalpha()
-            if second in _MOJIBAKE_SECONDS and not natural:
-                yield sample[place : place + 3]
-            place = sample.find(start, place + 1)
+_ORDINARY = set("”’»›“‘«‹„‚…–—\xa0\xad·•™®†‡²³¹°´ŠšŽžŒœŸ")  # noqa: RUF001 - on purpose
+_ANY, _PROOF = (re.escape("".join(sorted(s))) for s in (_CONTINUATION, _CONTINUATION - _ORDINARY))
+_MOJIBAKE, _PROVEN = (
+    re.compile(rf"(?<!\d)[\xc2-\xdf][{two}]|[\xe0-\xef](?:[{_PROOF}][{_ANY}]|[{_ANY}][{_PROOF}])")
+    for two in (_ANY, _PROOF)
+)
 
 
 def _mixes_normal_forms(present: NDArray[np.int64], sample: str) -> bool:

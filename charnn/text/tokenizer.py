@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charnn.errors import CheckpointError, VocabularyError
+from charnn.words import plural
 
 Indices = NDArray[np.integer[Any]]
 
 CODE_POINTS = 0x110000
+NAMED_CHARACTERS = 8  # unknown characters that a message lists
 _CHUNK_BYTES = 1 << 20  # that are decoded at once, so that memory stays small
 REPLACEMENT = "\ufffd"  # shown in place of the unknown symbol
 
@@ -54,12 +56,20 @@ class CharTokenizer:
         return self.table()[_code_points(text)]
 
     def check(self, text: str) -> None:
-        """Raise `VocabularyError` that names each character of `text` without an index."""
-        places = sorted(map(text.index, set(text) - set(self.characters)))  # first occurrences
-        if places:
+        """Raise `VocabularyError` that names the first characters of `text` without an index."""
+        if unknown := set(text) - set(self.characters):
+            known, places = set(self.characters), []  # first occurrences of the first few
+            for place, character in enumerate(text):
+                if character not in known:
+                    known.add(character)
+                    places.append(place)
+                    if len(places) == NAMED_CHARACTERS:
+                        break
+            others = len(unknown) - len(places)
             raise VocabularyError(
                 "not in the model's vocabulary: "
                 + "; ".join(self._describe(text, i) for i in places)
+                + (f"; and {plural(others, 'other')}" if others else "")
             )
 
     def table(self) -> NDArray[np.int32]:

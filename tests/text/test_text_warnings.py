@@ -1,5 +1,7 @@
 """A text that looks wrong gets a warning, and a good one gets none."""
+# ruff: noqa: RUF001 - texts of many languages
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from charnn.config import TextConfig
 from charnn.text.corpus import open_corpus
 from charnn.text.sources import built_in_text
 from charnn.text.text_warnings import text_warnings
-from charnn.text.tokenizer import CODE_POINTS
+from charnn.text.tokenizer import CODE_POINTS, from_counts
 
 PROSE = "".join(
     f"The {n}. line tells of {n * n} sheep, of two dogs and of a fence.\n" for n in range(300)
@@ -27,7 +29,7 @@ def warnings_of(text: str) -> list[str]:
     [
         PROSE,
         "Wörter, Größe, ça va, señor, ÄÖÜ, »Ã« naïve façade.\n" + PROSE,
-        "Все счастливые семьи похожи друг на друга.\n" * 20 + PROSE,  # noqa: RUF001 - Cyrillic on purpose
+        "Все счастливые семьи похожи друг на друга.\n" * 20 + PROSE,
         unicodedata.normalize("NFD", "élève à Noël ") * 30 + PROSE,
         "}\n" * 500 + PROSE,
         "ab",
@@ -36,6 +38,44 @@ def warnings_of(text: str) -> list[str]:
 )
 def test_a_good_text_gets_no_warning(text: str) -> None:
     assert warnings_of(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ele disse: “A MAÇ\u00c3\u201d. E ela: “N\u00c3\u201d, “IRM\u00c3\u201d “À MÃO”.",
+        "«\xa0Où\xa0?\xa0» «\xa0À Nîmes, l’été, cœur, ŒUVRE», dit-il\xa0; déjà\xa0! ÎLE—RÔ…",
+        "Anh ấy nói: “Được rồi”, ĐÂU? “Â”… tiếng Việt có á, à, ả, “Ô”, «Ê» và “TÔ”, «cá»…",
+        "„Größe“, »Ä«, «ß», „GROß“, „Ü“… Maß², 5 Å², 3 Å³, »Fuß«, „Ö“, „SPAẞ“ — straße–Öl™",
+        "“La letra Ñ”, «Ñ», ‘ESPAÑ’, “Ñ”… El niño, ¿qué? ¡Año!",
+        "SLYŠÍŠ, VÍŠ, MÍŠA, PÍŠE, KÚŽE, „Í“, ÝŽ",
+        "2×½ und 3×¼, 4×½ und 5×½",
+    ],
+    ids=["Portuguese", "French", "Vietnamese", "German", "Spanish", "Czech", "fractions"],
+)
+def test_letters_before_quotes_and_other_letters_are_not_mojibake(text: str) -> None:
+    assert warnings_of(text * 20) == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Não há coração à mão, disse a irmã alemã às três.",
+        "L’été à Nîmes, où le cœur est déjà léger, ça va.",
+        "Tôi không biết tiếng Việt, nhưng tôi được học.",
+        "Größe, Füße, Äpfel, Öl und Übermut.",
+        "El niño comió piñas; ¿qué año, señor?",
+        "Все счастливые семьи похожи друг на друга.",
+        "“It’s,” he said — “it’s.”",
+        "日本語の文章です。",
+    ],
+)
+def test_utf8_of_any_language_read_with_another_encoding_gets_a_warning(
+    text: str, encoding: str
+) -> None:
+    broken = text.encode().decode(encoding, "replace")
+    assert [w for w in warnings_of(broken + PROSE) if "look like UTF-8" in w]
 
 
 def test_the_demo_text_gets_no_warning() -> None:
@@ -69,6 +109,20 @@ def test_many_rare_characters_get_a_warning_that_suggests_min_count() -> None:
     (warning,) = warnings_of("".join(map(chr, range(0x4E00, 0x4E00 + 70))) + PROSE)
     assert "70 of " in warning
     assert "`min_count=10`" in warning
+
+
+@pytest.mark.parametrize("times", [1, 2, 4, 9, 10])
+def test_an_advised_min_count_keeps_most_of_the_text(times: int) -> None:
+    """30 characters of 32 occur once, the others often enough or not."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 30))) + "ab" * times * 2
+    (warning,) = (w for w in warnings_of(text) if "occur fewer" in w)
+    advised = re.search(r"`min_count=(\d+)`", warning)
+    kept = sum(text.count(c) for c in "ab") if advised else 0
+    assert (kept > len(text) / 2) == bool(advised)
+    assert bool(advised) == (4 * times > 30)
+    if advised:
+        counts = np.bincount([ord(c) for c in text], minlength=CODE_POINTS)
+        assert from_counts(counts, int(advised[1])).characters == "ab"
 
 
 def test_byte_mode_gives_no_warnings(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     if options["prime_file"] is not None:
         prime = read_text(options["prime_file"], loaded.text)
         prime = prime.removesuffix("\n") if loaded.text.lines else prime
-    loaded.tokenizer.check(prime)
+    _note_unknown(prime, loaded.tokenizer)
     criteria = StopCriteria(options["stop"], options["keep_stop"])
     wanted = record_filter(loaded, options, typed)
     if wanted is not None and "separator" in typed:
@@ -263,6 +263,13 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
         raise click.UsageError("--length inf is for one text that streams; give a number")
 
 
+def _note_unknown(prime: str, tokenizer: "Tokenizer") -> None:
+    """Warn of characters of the prime that the model reads as its unknown symbol."""
+    symbols = tokenizer.fold(prime).tolist()  # raises if it has none
+    if tokenizer.unknown_index is not None and (count := symbols.count(tokenizer.unknown_index)):
+        LOGGER.warning(f"{plural(count, 'character')} of the prime read as the unknown symbol")
+
+
 def _note_stops(stops: Sequence[str], tokenizer: "Tokenizer") -> None:
     """Warn of texts of --stop that the model cannot write."""
     from charnn.errors import VocabularyError
@@ -271,7 +278,7 @@ def _note_stops(stops: Sequence[str], tokenizer: "Tokenizer") -> None:
         try:
             tokenizer.check(text)
         except VocabularyError as error:
-            LOGGER.warning(f"--stop {text!r} cannot be generated: {error}")
+            LOGGER.warning(f"--stop {text[:40]!r} cannot be generated: {error}")
 
 
 def _note_escapes(typed: dict[str, str | None]) -> None:
