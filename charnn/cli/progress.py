@@ -13,6 +13,7 @@ from charnn.checkpoint import load
 from charnn.cli.signals import StopOnSignal
 from charnn.cli.terminal import STDERR, escaped, is_quiet, show_path, status
 from charnn.config import SampleConfig
+from charnn.errors import MissingCheckpointError, TrainingError
 from charnn.facts import Figures
 from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
@@ -72,7 +73,13 @@ def _show_end(run: Run, stopped_by: int) -> int:
     if run.state.step < run.train.steps:
         patience = f"no better validation in {run.validation.patience}"
         status(f"stopped early, after step {run.state.step:,}: {patience}")
-    figures = load(run.folder / BEST, weights=False).figures
+    try:
+        figures = load(run.folder / BEST, weights=False).figures
+    except MissingCheckpointError as error:
+        raise TrainingError(
+            f"{run.folder}: no validation gave a finite loss, so there is no best model; start a "
+            "new run with a smaller `learning_rate`"
+        ) from error
     status(f"best: {_figure(figures, run)}, at step {figures.step:,}; next:")
     status(f"  charnn sample {folder}")
     if figures.nats_per_char is not None and STDIN_NAME not in run.corpus.sources:

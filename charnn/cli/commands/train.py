@@ -187,7 +187,9 @@ def _train(options: dict[str, Any], device: "torch.device", world: "World") -> i
         running = start_run(request, device, world)
 
     from charnn.cli.progress import follow
+    from charnn.cli.signals import EXIT
 
+    EXIT.started("stopped before training began")  # from here on there is a folder to remove
     with running as run:
         return follow(run)
 
