@@ -15,6 +15,7 @@ from charnn.cli.synonyms import our_name
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MORE = "\f"  # on a line of a command's docstring: only --help-all shows what follows
 TERM_WIDTH = 26  # columns of an option and its metavar; a longer one gets a line of its own
+NO_DOCSTRINGS = "(python -OO removes this text, a docstring; start charnn without -OO to read it.)"
 _JOIN = "\u00a0"  # a space at which no line is broken; `get_help` makes it a plain one
 _FULL = "charnn.full_help"  # key of the click context's `meta`
 HELP_NAMES = ["-h", "--help"]
@@ -71,7 +72,7 @@ class Command(click.Command):
         return super().get_help(ctx).replace(_JOIN, " ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        text, _, details = inspect.cleandoc(self.help or "").partition(MORE)
+        text, _, details = inspect.cleandoc(self.help or NO_DOCSTRINGS).partition(MORE)
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(text.rstrip())

@@ -1,5 +1,6 @@
 """The `charnn` command: find the subcommand, and turn errors into one line and an exit code."""
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -13,7 +14,7 @@ from click.shell_completion import shell_complete
 
 from charnn.cli.help import HELP_NAMES, Command, Option
 from charnn.cli.signals import EXIT
-from charnn.cli.streams import discard_stdout, prepare_streams
+from charnn.cli.surroundings import check_surroundings, discard_stdout, prepare_streams
 from charnn.cli.terminal import LOGGER, STDERR, logging_to_stderr
 from charnn.errors import CharnnError, SettingError, is_out_of_memory
 from charnn.threads import limit_spinning
@@ -62,6 +63,10 @@ class Commands(Command, click.Group):
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        check_surroundings()
+        return super().invoke(ctx)
+
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None,
         complete_var: str | None = None, standalone_mode: bool = True, **extra: Any,
@@ -80,13 +85,17 @@ class Commands(Command, click.Group):
 
     def _run(self, arguments: list[str], settings: dict[str, Any]) -> int:
         if instruction := os.environ.get(COMPLETE):
-            code = shell_complete(self, settings, "charnn", COMPLETE, instruction)
-            if code:
-                raise SettingError(f"{COMPLETE} is set to {instruction!r}; unset it")
-            return code
+            return self._complete(instruction, settings)
         with self.make_context("charnn", arguments, **settings) as context:
             self.invoke(context)
         return 0
+
+    def _complete(self, instruction: str, settings: dict[str, Any]) -> int:
+        """Print the completions that a shell's script asks for."""
+        with contextlib.suppress(KeyError, ValueError):  # variables that the script sets too
+            if shell_complete(self, settings, "charnn", COMPLETE, instruction) == 0:
+                return 0
+        raise SettingError(f"{COMPLETE} is set to {instruction!r} outside of a script; unset it")
 
 
 def _exit_code(run: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ import click
 
 from charnn.cli.help import Decorated, option
 from charnn.cli.terminal import set_quiet
-from charnn.cli.types import OrEndless
+from charnn.cli.types import OrEndless, Real, Whole
 from charnn.config import Settings
 
 AUTO = "auto"  # typed for a setting that is chosen automatically, the same as leaving it out
@@ -68,16 +68,12 @@ def _settings(field: Field[Any], hint: Any, chosen: str) -> dict[str, Any]:
 def _type(base: type, limits: Mapping[str, Any]) -> "click.ParamType[Any]":
     if limits["choices"]:
         return click.Choice(limits["choices"])
+    if base is str:
+        return click.STRING
+    bounds = (limits["low"], limits["high"], limits["above"])
     if limits["endless"]:
-        return OrEndless(min=limits["low"], max=limits["high"])
-    bounds = {
-        "min": limits["low"] if limits["above"] is None else limits["above"],
-        "max": limits["high"],
-        "min_open": limits["above"] is not None,
-    }
-    if base is int:
-        return click.IntRange(**bounds)
-    return click.FloatRange(**bounds) if base is float else click.STRING
+        return OrEndless(*bounds)
+    return Whole(*bounds) if base is int else Real(*bounds)
 
 
 def _metavar(base: type, is_share: bool) -> str:

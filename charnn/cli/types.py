@@ -2,24 +2,77 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from charnn.config import MAX_FLOAT, MAX_INT
 from charnn.files import named_path
 from charnn.runs.find import find_run, find_runs
 
 Item = CompletionItem
+MOST = 1e9  # of minutes and of epochs, so that nothing computed from them overflows
 # Names that no shell acts on; bash would insert any other without quotes, to be run as typed.
 UNQUOTED = r"\w[\w.+@%=-]*"
 
 
-class OrEndless(click.IntRange):
+class _Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A number from `low`, or above `above`, to `high`."""
+
+    read: Callable[[Any], float]
+    high: float
+
+    def __init__(
+        self, low: float | None = None, high: float | None = None, above: float | None = None
+    ) -> None:
+        self._low, self._above = low, above
+        self._high = self.high if high is None else high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = type(self).read(value)
+        except ValueError:
+            self.fail(f"{value!r:.50} is not a {self.name}", param, ctx)
+        if isinstance(number, float) and not math.isfinite(number):
+            self.fail(f"{value!r:.50} is not a finite number", param, ctx)
+        if not self._is_within(number):
+            self.fail(f"{value!s:.50} must be {self.range()}", param, ctx)
+        return number
+
+    def _is_within(self, number: float) -> bool:
+        if self._above is not None and not number > self._above:
+            return False
+        least = -self.high if self._low is None else self._low
+        return least <= number <= self._high
+
+    def range(self) -> str:
+        """Return the limits in words."""
+        lowest = [] if self._low is None else [f"at least {self._low:g}"]
+        if self._above is not None:
+            lowest = [f"above {self._above:g}"]
+        highest = [] if self._high == self.high and lowest else [f"at most {self._high:.15g}"]
+        return " and ".join([*lowest, *highest])
+
+
+class Whole(_Number):
+    """A whole number of at most 64 bits."""
+
+    name, read, high = "whole number", int, MAX_INT
+
+
+class Real(_Number):
+    """A finite number."""
+
+    name, read, high = "number", float, MAX_FLOAT
+
+
+class OrEndless(Whole):
     """A whole number, or `inf`, which becomes None."""
 
-    name = "integer or inf"
+    name = "whole number or inf"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "inf" else super().convert(value, param, ctx)

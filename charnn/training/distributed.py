@@ -9,13 +9,16 @@ import contextlib
 import gc
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from charnn.device import pick_device, unused_gpu
 from charnn.errors import SettingError, TrainingError
@@ -24,6 +27,7 @@ from charnn.words import plural
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+JOIN_SECONDS = 300  # in which all processes must have started
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ SINGLE_PROCESS = World()
 
 def world_from_environment() -> World:
     """Return the world that torchrun's environment variables describe."""
-    rank, size = _integer("RANK", 0), _integer("WORLD_SIZE", 1)
+    rank, size = _integer("RANK", 0), _integer("WORLD_SIZE", 1, 1)
+    local_world_size()  # which must be a number too
     if not 0 <= rank < size:
         raise SettingError(f"RANK={rank} is not below WORLD_SIZE={size}; start with torchrun")
     return World(rank, size, _integer("LOCAL_RANK", rank) == 0)
@@ -116,14 +121,16 @@ def world_from_environment() -> World:
 
 def local_world_size() -> int:
     """Return the number of processes on this machine."""
-    return _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1))
+    return _integer("LOCAL_WORLD_SIZE", _integer("WORLD_SIZE", 1, 1), 1)
 
 
-def _integer(name: str, default: int) -> int:
-    """Return the value of an environment variable."""
+def _integer(name: str, default: int, least: int = 0) -> int:
+    """Return the value of an environment variable, a whole number of at least `least`."""
     value = os.environ.get(name, str(default))
-    if not value.isdecimal():
-        raise SettingError(f"{name} is set to {value!r}, which is not a number; unset it")
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise SettingError(f"{name} is set to {value[:40]!r}, which is not a number; unset it")
+    if int(value) < least:
+        raise SettingError(f"{name}={value} must be at least {least}; start with torchrun")
     return int(value)
 
 
@@ -183,14 +190,7 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
             raise SettingError(f"WORLD_SIZE is set, but {name} is not; start with torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    except (RuntimeError, ValueError) as error:
-        raise SettingError(
-            f"cannot connect to the other processes at {address} ({_first_line(error)}); check the "
-            "address, or give torchrun another `--master-port`"
-        ) from error
+    _connect("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", world)
     try:
         with _lost_process_explained():
             yield
@@ -200,6 +200,24 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
         gc.collect()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _connect(backend: str, world: World) -> None:
+    """Wait for the other processes, no longer than `JOIN_SECONDS`, and form a group with them.
+
+    Within the group, waiting may last as long as PyTorch lets it: rank 0 may read a large text.
+    """
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        store.set_timeout(dist.default_pg_timeout)
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(
+            f"cannot connect {world.size} processes at {address} within {JOIN_SECONDS} seconds "
+            f"({_first_line(error)}); start them all with torchrun, check the address, or give "
+            "torchrun another `--master-port`"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 import os
 import pty
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -61,6 +63,51 @@ def test_a_signal_that_was_to_be_ignored_still_is(run: Run) -> None:
         assert not stop.signal
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def handles_signals(process: "subprocess.Popen[str]") -> bool:
+    """Return True once the process has a handler of its own for SIGTERM."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@pytest.mark.parametrize(
+    "moments", [pytest.param(8, marks=pytest.mark.medium), pytest.param(40, marks=pytest.mark.slow)]
+)
+def test_a_signal_at_any_moment_of_the_start_is_obeyed(
+    text_file: Path, tmp_path: Path, moments: int
+) -> None:
+    rng = random.Random(moments)
+    for moment in range(moments):
+        starting = process(
+            "train", text_file, "--steps", "1000000", *TINY, "--out", tmp_path / str(moment)
+        )
+        while not handles_signals(starting):
+            time.sleep(0.001)
+        time.sleep(rng.random() * 3)
+        numbers = rng.choice([[2], [15], [2, 15], [15, 2], [1], [2, 2]])
+        for number in numbers:
+            starting.send_signal(number)
+            time.sleep(rng.choice([0, 0.01]))
+        stdout, stderr = starting.communicate(timeout=60)
+        assert starting.returncode in [128 + number for number in numbers], stderr
+        assert "Traceback" not in stderr
+        assert "Exception ignored" not in stderr
+        assert stdout == ""
+        assert "stopped" in stderr
+
+
+@pytest.mark.medium
+def test_a_signal_before_the_first_step_says_so(text_file: Path, tmp_path: Path) -> None:
+    starting = process("train", text_file, "--steps", "9", *TINY, "--out", tmp_path / "run")
+    while not handles_signals(starting):
+        time.sleep(0.001)
+    starting.send_signal(signal.SIGINT)
+    assert starting.communicate(timeout=60) == ("", "stopped before training began\n")
+    assert starting.returncode == 130
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.medium

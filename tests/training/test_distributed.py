@@ -195,13 +195,23 @@ def test_lanes_that_cannot_be_shared_equally_are_refused(text_file: Path, tmp_pa
         ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is set to 'x', which is not a number"),
         (
             {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"},
-            "cannot connect to the other processes at 127.0.0.1:x",
+            "cannot connect 2 processes at 127.0.0.1:x",
         ),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},
+            "cannot connect 2 processes at 127.0.0.1:0 within 1 seconds",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "WORLD_SIZE=0 must be at least 1"),
+        ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE=0 must be at least 1"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is set to 'x', which is not a number"),
+        ({"WORLD_SIZE": "9" * 5000}, "which is not a number"),
+        ({"RANK": "\u0665", "WORLD_SIZE": "9"}, "which is not a number"),
     ],
 )
 def test_an_environment_that_torchrun_would_not_make_is_refused(
     environment: dict[str, str], said: str, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("charnn.training.distributed.JOIN_SECONDS", 1)
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -8,7 +8,7 @@ from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, encoding_options, json_option, quiet_option
 from charnn.cli.terminal import LOGGER
-from charnn.cli.types import Checkpoint
+from charnn.cli.types import Checkpoint, Whole
 from charnn.words import loss, plural
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
@@ -22,7 +22,7 @@ COMMANDLINE = click.core.ParameterSource.COMMANDLINE
     "window starts from the zero state. A model of records reads each record by itself.",
 )  # fmt: skip
 @option(
-    "--window", type=click.IntRange(min=1), default=256, metavar="N", group="Measure",
+    "--window", type=Whole(1), default=256, metavar="N", group="Measure",
     help="Characters per window.",
 )  # fmt: skip
 @option(

@@ -18,7 +18,7 @@ from charnn.cli.options import (
     settings,
 )
 from charnn.cli.terminal import LOGGER, is_quiet, show, status
-from charnn.cli.types import Checkpoint, OutPath
+from charnn.cli.types import MOST, Checkpoint, OutPath, Real, Whole
 from charnn.config import TextConfig, TrainConfig
 from charnn.runs.find import find_runs
 from charnn.runs.folder import METRICS
@@ -37,11 +37,11 @@ COMPARE_MINUTES = 1.0
 @click.command("gradients", cls=Command)
 @click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [TEXT]...", type=Checkpoint())
 @option(
-    "--distance", type=click.IntRange(min=1), default=200, metavar="N", group="Measure",
+    "--distance", type=Whole(1), default=200, metavar="N", group="Measure",
     help="Characters to look back.",
 )  # fmt: skip
 @option(
-    "--positions", type=click.IntRange(min=1), default=256, metavar="N", group="Measure",
+    "--positions", type=Whole(1), default=256, metavar="N", group="Measure",
     help="Positions in the text to look back from.",
 )  # fmt: skip
 @option(
@@ -49,7 +49,7 @@ COMPARE_MINUTES = 1.0
     help="Train and measure a small RNN, GRU and LSTM.",
 )  # fmt: skip
 @option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    "--minutes", type=Real(above=0, high=MOST), metavar="MINUTES",
     group="Compare cells", help="Time to train each.", notes=f"default: {COMPARE_MINUTES:g}",
 )  # fmt: skip
 @settings(TrainConfig, "seed", group="Compare cells", chosen="random")

@@ -11,7 +11,7 @@ from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, json_option, quiet_option
 from charnn.cli.terminal import LOGGER, show, show_path, status, use_color
-from charnn.cli.types import CheckpointOrText, OutPath, Regex, TextFile, Unit
+from charnn.cli.types import CheckpointOrText, OutPath, Regex, TextFile, Unit, Whole
 from charnn.cli.unit_table import TRACKED, show_found
 from charnn.words import plural
 
@@ -39,7 +39,7 @@ IGNORED = {
     help="Read TEXT from a file, or - for stdin.",
 )  # fmt: skip
 @option(
-    "--layer", type=int, metavar="L", group="Show",
+    "--layer", type=Whole(0), metavar="L", group="Show",
     help="Layer to show, from 0.", notes="default: top; in JSON all",
 )  # fmt: skip
 @option(

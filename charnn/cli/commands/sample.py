@@ -17,7 +17,7 @@ from charnn.cli.output import check_output, output
 from charnn.cli.records import NAMES, record_filter, show_table
 from charnn.cli.samples import Form, write_samples, write_stream
 from charnn.cli.terminal import LOGGER, status
-from charnn.cli.types import Checkpoint, Clamped, OutPath, Regex, TextFile
+from charnn.cli.types import Checkpoint, Clamped, OutPath, Regex, TextFile, Whole
 from charnn.config import MAX_WIDTH, SampleConfig
 from charnn.errors import SettingError
 from charnn.sampling.record_filter import TRIES_PER_RECORD
@@ -70,15 +70,15 @@ IGNORED = {
     "are worth it.",
 )  # fmt: skip
 @option(
-    "-n", "--num-samples", type=click.IntRange(min=1), default=1, metavar="N",
+    "-n", "--num-samples", type=Whole(1), default=1, metavar="N",
     group="Many samples", help="Number of texts, generated in parallel.",
 )  # fmt: skip
 @option(
-    "--best-of", type=click.IntRange(min=1), metavar="N", group="Many samples",
+    "--best-of", type=Whole(1), metavar="N", group="Many samples",
     help="Generate N texts and print the likeliest one.",
 )  # fmt: skip
 @option(
-    "--beam", type=click.IntRange(min=1, max=MAX_WIDTH), metavar="K", group="Many samples",
+    "--beam", type=Whole(1, MAX_WIDTH), metavar="K", group="Many samples",
     rare=True,
     help="Search for the likeliest text with a beam of K, instead of drawing one.",
 )  # fmt: skip
@@ -102,7 +102,7 @@ IGNORED = {
     help="Keep records for which CMD prints 1 (one record per line on stdin), not 0.",
 )  # fmt: skip
 @option(
-    "--max-tries", type=click.IntRange(min=1), metavar="N", group="Records", rare=True,
+    "--max-tries", type=Whole(1), metavar="N", group="Records", rare=True,
     help="Maximum number of records to generate.",
     notes=f"default: {TRIES_PER_RECORD} for each requested one",
 )  # fmt: skip
@@ -114,7 +114,7 @@ IGNORED = {
     "UTF-8: text shows U+FFFD there, and bytes are exactly those that were generated.",
 )  # fmt: skip
 @option(
-    "--logprobs", type=click.IntRange(min=0), metavar="K", group="Output", rare=True,
+    "--logprobs", type=Whole(0), metavar="K", group="Output", rare=True,
     help="Add to the JSON the nats of each character and of its K likeliest alternatives. A byte "
     "model gives them for bytes, as numbers.",
 )  # fmt: skip

@@ -12,7 +12,7 @@ import click
 from charnn.cli.help import Command, option
 from charnn.cli.options import AUTO, device_option, flag, quiet_option, settings
 from charnn.cli.terminal import set_quiet, settings_as_options, show
-from charnn.cli.types import OutPath, TextFile
+from charnn.cli.types import MOST, OutPath, Real, TextFile, Whole
 from charnn.cli.types import Run as RunType
 from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError
@@ -53,11 +53,11 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 @click.command("train", cls=Command)
 @click.argument("corpus", nargs=-1, metavar="[CORPUS]...", type=TextFile())
 @option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES", group="Budget",
+    "--minutes", type=Real(above=0, high=MOST), metavar="MINUTES", group="Budget",
     help="Time to train.", notes=f"default: {DEFAULT_MINUTES:g}",
 )  # fmt: skip
 @option(
-    "--epochs", type=click.FloatRange(min=0, min_open=True), metavar="X", group="Budget",
+    "--epochs", type=Real(above=0, high=MOST), metavar="X", group="Budget",
     help="Passes over the text, instead of --minutes.",
 )  # fmt: skip
 @settings(TrainConfig, "steps", group="Budget")
@@ -92,12 +92,12 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
     help="Print the plan, its memory and its time, and exit.",
 )  # fmt: skip
 @option(
-    "--save-every", type=click.FloatRange(min=0), metavar="MINUTES", group="Run", rare=True,
+    "--save-every", type=Real(0, MOST), metavar="MINUTES", group="Run", rare=True,
     help="Time between two saves of the newest state.",
     notes="default: 1, or more where saving is slow",
 )  # fmt: skip
 @option(
-    "--keep", type=click.IntRange(min=0), metavar="N", default=0, group="Run", rare=True,
+    "--keep", type=Whole(0), metavar="N", default=0, group="Run", rare=True,
     help="Keep the newest N saves too, each in a file named after its step. To go back to one, "
     "name it with --out and --resume.",
 )  # fmt: skip
@@ -107,7 +107,7 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 )  # fmt: skip
 @device_option
 @option(
-    "--threads", type=click.IntRange(min=1, max=1024), metavar="N", group="General", rare=True,
+    "--threads", type=Whole(1, 1024), metavar="N", group="General", rare=True,
     help="CPU threads. A resumed run keeps its number.",
     notes="default: all, or 1 where that is faster",
 )  # fmt: skip

@@ -202,7 +202,7 @@ BAD = [
     ("inspect lstm nist it", 2, ["quote it"]),
     ("inspect lstm nist --file short.txt", 2, ["one TEXT at most"]),
     ("inspect lstm nist --layer 2", 1, ["no layer 2", "0 to 1"]),
-    ("inspect lstm nist --layer -1", 1, ["no layer -1", "0 to 1"]),
+    ("inspect lstm nist --layer -1", 2, ["-1 must be at least 0"]),
     ("inspect byte nist --layer 1", 1, ["no layer 1", "only layer 0"]),
     ("inspect lstm nist --unit 0:6", 1, ["no unit 0:6", "0 to 1", "0 to 5"]),
     ("inspect lstm nist --unit 2:0", 1, ["no unit 2:0", "0 to 1", "0 to 5"]),

@@ -1,9 +1,12 @@
-"""Standard streams that may be closed, full, or in the encoding of an old locale."""
+"""Make what a program inherits usable: standard streams, environment variables, the folder."""
 
 import contextlib
 import io
 import os
 import sys
+from pathlib import Path
+
+from charnn.errors import SettingError
 
 
 def prepare_streams() -> None:
@@ -30,3 +33,17 @@ def discard_stdout() -> None:
     """Send what is still buffered to the null device, or Python's flush at exit would fail."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_surroundings() -> None:
+    """Raise `SettingError` for what would make PyTorch fail with a traceback, or abort."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise SettingError("the current folder was deleted; change to another one") from error
+    given = [name for name in os.environ if name.startswith("TQDM_")]
+    if given:
+        try:
+            import tqdm  # noqa: F401  # which reads them
+        except ValueError as error:
+            raise SettingError(f"{', '.join(given)}: {error}; unset what is wrong") from error
