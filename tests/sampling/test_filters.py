@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -161,6 +163,35 @@ def test_the_filters_apply_in_the_order_that_the_help_states() -> None:
     assert kept(chain(LOGITS, min_p=0.7, temperature=1.0)) == {0, 1}
     # the repetition penalty is the first
     assert kept(chain(LOGITS, [0], top_k=1, repetition_penalty=2.0)) == {1}
+
+
+@given(st.lists(st.integers(0, 2), max_size=60), st.integers(1, 9))
+def test_exactly_the_symbols_that_would_repeat_a_sequence_are_marked(
+    symbols: list[int], n: int
+) -> None:
+    history = History(SampleConfig(no_repeat=n), 3, symbols)
+    history.restart(0)
+    before = symbols[len(symbols) - n + 1 :] if len(symbols) >= n - 1 else None
+    sequences = [symbols[start : start + n] for start in range(len(symbols) - n + 1)]
+    expected = [before is not None and [*before, symbol] in sequences for symbol in range(3)]
+    assert history.repeating().tolist() == [expected]
+
+
+def test_the_memory_for_long_sequences_is_small_and_that_for_an_endless_text_ends() -> None:
+    history = History(SampleConfig(no_repeat=5000), 3, [])
+    history.restart(0)
+    tracemalloc.start()
+    rng = random.Random(1)
+    for _ in range(12_000):
+        history.append([rng.randrange(3)])
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charnn.sampling.history.MAX_SEQUENCES", 100)
+        for _ in range(1000):
+            history.append([rng.randrange(3)])
+        (sequences,) = history._sequences
+        assert len(sequences._newer) <= 100 >= len(sequences._older)
 
 
 def test_no_repeat_forbids_symbols_that_would_repeat_a_sequence() -> None:
