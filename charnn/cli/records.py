@@ -1,5 +1,6 @@
 """The record filter that the options of `charnn sample` ask for, and the table of its counts."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,9 @@ from charnn.sampling.record_filter import RecordFilter, known_records
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
+    from charnn.text.tokenizer import Tokenizer
 
+_NOT_LITERAL = r"\\.|\[\]?.*?\]|\(\?(P?<\w+>|P=\w+|[a-zA-Z]*)|\{.*?\}"  # of a regular expression
 NAMES = ("unique", "novel", "keep", "max_tries", "validator")
 
 
@@ -34,20 +37,39 @@ def record_filter(
     return RecordFilter(options["num_samples"], is_known=known_records(loaded), **chosen)
 
 
-def show_table(wanted: RecordFilter, loaded: "Checkpoint") -> None:
-    """Print the table on stderr; exit with code 3 if fewer records than requested were found."""
+def show_table(
+    wanted: RecordFilter, loaded: "Checkpoint", keep: re.Pattern[str] | None = None
+) -> None:
+    """Print the table on stderr; exit with code 3 if fewer records than requested were found.
+
+    `keep` is the pattern of the filter, if it has one.
+    """
     counts = wanted.counts
     for line in _table(wanted, loaded):
         status(line)
     if counts.kept < counts.requested:
         cut_off = counts.complete < counts.generated / 2
         longer = "--length, so that more of them are complete"
+        advice = f"try a higher {longer if cut_off else '--max-tries or --temperature'}"
+        if keep is not None and counts.kept == 0 and (unknown := _unknown(keep, loaded.tokenizer)):
+            advice = f"--keep has {unknown}, which the model does not know"
         LOGGER.error(
             f"found only {counts.kept:,} of {counts.requested:,} records among "
-            f"{counts.generated:,} generated; try a higher "
-            f"{longer if cut_off else '--max-tries or --temperature'}"
+            f"{counts.generated:,} generated; {advice}"
         )
         raise click.exceptions.Exit(3)
+
+
+def _unknown(keep: re.Pattern[str], tokenizer: "Tokenizer") -> str:
+    """Return the letters and digits, quoted, that a pattern names but the model cannot write.
+
+    Escapes, sets and the like are left out, because one of their other characters may match.
+    """
+    named = {c for c in re.sub(_NOT_LITERAL, "", keep.pattern, flags=re.S) if c.isalnum()}
+    cases = (str.lower, str.upper) if keep.flags & re.IGNORECASE else (str,)
+    known = set(tokenizer.decode(range(tokenizer.vocabulary_size)))
+    unknown = sorted(c for c in named if not known & {case(c) for case in cases})
+    return "" if tokenizer.kind == "byte" else ", ".join(map(repr, unknown[:8]))
 
 
 def _table(wanted: RecordFilter, loaded: "Checkpoint") -> tuple[str, ...]:

@@ -324,3 +324,24 @@ def test_a_diverging_run_says_what_to_try_and_keeps_no_broken_model(
     assert result.exit_code == 1
     assert "--learning-rate" in result.stderr
     assert not (tmp_path / "run/best.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sample --temperature nan", "sample --device tpu", "sample --out text.txt",
+        "sample --fp16", "inspect --device tpu", "inspect --plot text.txt",
+        "inspect --plot text.png --layer 0 --device tpu",
+    ],
+)  # fmt: skip
+def test_an_error_about_an_option_comes_before_any_word_about_a_checkpoint(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(desk / "run", "checkpoints/run")
+    Path("text.txt").touch()
+    result = charnn(*shlex.split(line))
+    assert result.exit_code in (1, 2)
+    assert result.stdout == ""
+    assert "checkpoint:" not in result.stderr
+    assert "seed:" not in result.stderr

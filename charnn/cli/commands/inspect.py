@@ -58,7 +58,7 @@ IGNORED = {
 @option(
     "--pattern", type=Regex(), metavar="REGEX", group="Show",
     help="Rank units by how well they track being inside a match. In REGEX, ^ and $ match at line "
-    "ends.",
+    "ends. It has no time limit; Ctrl-C ends a slow one.",
 )  # fmt: skip
 @option(
     "--plot", type=OutPath(dir_okay=False), metavar="FILE", group="Output",
@@ -101,13 +101,21 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
     many looks better than it is.
     """
     _refuse_contradictions(options)
+
+    from charnn.device import pick_device
+
+    # What needs no checkpoint is checked before anything is said about one.
+    device = pick_device(options["device"])
+    if options["plot"] is not None:
+        from charnn.insight.plot import check_picture
+
+        check_picture(options["plot"], options["force"])
     path, texts = split_checkpoint(arguments, paths=False)
     if len(texts) + (options["file"] is not None) > 1:
         raise click.UsageError(
             "one TEXT at most: quote it, and leave it out with --file; CHECKPOINT comes first"
         )
 
-    from charnn.device import pick_device
     from charnn.text.decoding import read_text
 
     loaded = open_checkpoint(path)
@@ -119,11 +127,6 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
         loaded.model.check_layer(options["layer"])
     if options["unit"] is not None:
         loaded.model.check_unit(*options["unit"])
-    if options["plot"] is not None:
-        from charnn.insight.plot import check_picture
-
-        check_picture(options["plot"], options["force"])
-    device = pick_device(options["device"])
     if options["find"] is not None or options["pattern"] is not None:
         show_found(path, loaded, loaded.network(device), text, options)
     else:

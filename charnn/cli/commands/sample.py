@@ -95,7 +95,8 @@ IGNORED = {
 )
 @option(
     "--keep", type=Regex(), metavar="REGEX", group="Records",
-    help="Keep only records in which REGEX matches.",
+    help="Keep only records in which REGEX matches. It has no time limit, and some, such as "
+    "(a+)+b, are slow by nature; Ctrl-C ends them.",
 )  # fmt: skip
 @option(
     "--validator", metavar="CMD", group="Records", rare=True,
@@ -161,8 +162,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     top-p, min-p, typical.
 
     The random numbers of a text depend only on its own seed and on the position in the
-    text, so the seed of any row, given to --seed, generates that row again. In float32,
-    near-ties may fall differently among many rows: 999 of 1,000 texts are equal.
+    text, so the seed of any row, given to --seed, generates that row again. Near-ties
+    may fall differently among many rows: of 1,000 texts 999 are equal in float32, about
+    950 with --int8, where a last digit may change an 8-bit number.
 
     If fewer records pass the filters than were requested, the exit code is 3.
     """
@@ -215,7 +217,7 @@ def command(context: click.Context, /, **options: Any) -> None:
             write_stream(generation, config.length, loaded.tokenizer, prime, out)
             _note_relaxed(generation)
     if wanted is not None:
-        show_table(wanted, loaded)
+        show_table(wanted, loaded, options["keep"])
 
 
 def _note_no_effect(typed: set[str], config: SampleConfig) -> None:

@@ -176,6 +176,21 @@ def test_a_validator_that_fails_is_told_in_a_line(
     assert said in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("keep", "named"),
+    [
+        ("^Q", "'Q'"), ("Q.*7", "'7', 'Q'"), ("(?i)A", ""), ("(?i)Ü", "'Ü'"), (r"\Zx\w", "'x'"),
+        ("[QX]b{3}", "'b'"), ("(?:x)", "'x'"), ("(?P<name>x)", "'x'"), (r"[^]Q]{99}", ""),
+    ],
+)  # fmt: skip
+def test_a_pattern_with_characters_that_the_model_does_not_know_is_explained(
+    names_run: Path, keep: str, named: str
+) -> None:
+    result = charnn("sample", names_run, "-n", "2", "--keep", keep, "--max-tries", "2", "-q")
+    assert (f"--keep has {named}, which the model does not know" in result.stderr) == bool(named)
+    assert result.exit_code == 3
+
+
 def test_records_are_judged_by_themselves(names_run: Path, names: Path) -> None:
     own = json.loads(charnn("eval", names_run, "--json").stdout)
     assert own["protocol"] == "records"
