@@ -1,14 +1,22 @@
 """charnn from Python: train a model, resume a run, load a model."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Unpack
 
-from charnn.config import DEFAULT_MINUTES, TextConfig
+from charnn.arguments import flag, function, number, whole_number
+from charnn.config import (
+    DEFAULT_MINUTES,
+    MAX_THREADS,
+    TextConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 from charnn.errors import CharnnError, SettingError
-from charnn.files import named_path
+from charnn.files import AnyPath, named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
 from charnn.runs.find import find_run, require_checkpoint
@@ -23,13 +31,14 @@ from charnn.torch_modes import default_torch_modes
 from charnn.training.distributed import join_world
 from charnn.training.loop import Rollback, StepReport, TrainingWarning
 from charnn.training.plan import Budget, PlanRequest
+from charnn.words import shown
 
 log = logging.getLogger(__name__)
 
-Paths = str | Path | Sequence[str | Path]
+Paths = AnyPath | Sequence[AnyPath]
 
 
-def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> LanguageModel:
+def load(path: AnyPath, device: str = "auto", *, precision: str = "fp32") -> LanguageModel:
     """Load the model of a run (its best checkpoint) or in a .safetensors file.
 
     Args:
@@ -52,7 +61,7 @@ def load(path: str | Path, device: str = "auto", *, precision: str = "fp32") -> 
     return LanguageModel(loaded, device, precision=precision, folder=place.parent)
 
 
-def curves(run: str | Path) -> Curves:
+def curves(run: AnyPath) -> Curves:
     """Return the learning curves of a run: its logged steps and validations.
 
     Example:
@@ -64,8 +73,8 @@ def curves(run: str | Path) -> Curves:
 
 
 def train(
-    *corpus: str | Path,
-    out: str | Path | None = None,
+    *corpus: AnyPath,
+    out: AnyPath | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
@@ -73,7 +82,7 @@ def train(
     device: str = "auto",
     seed: int | None = None,
     threads: int = 0,
-    init_from: str | Path | None = None,
+    init_from: AnyPath | None = None,
     save_every: float | None = None,
     keep: int = 0,
     force: bool = False,
@@ -118,23 +127,30 @@ def train(
     if minutes is None and epochs is None and steps is None:
         minutes = DEFAULT_MINUTES
     request = RunRequest(
-        PlanRequest(Budget(minutes, epochs, steps), given, seed, threads, force),
-        _names(corpus),
-        _names(val),
+        PlanRequest(
+            Budget(minutes, epochs, steps),
+            given,
+            None if seed is None else TrainConfig.checked("seed", seed),
+            whole_number("threads", threads, 0, MAX_THREADS),
+            flag("force", force),
+        ),
+        _names("corpus", corpus),
+        _names("val", val),
         TextConfig.from_json(text),
         None if out is None else named_path(out),
         None if init_from is None else find_run(init_from),
-        save_every and 60 * save_every,
+        _seconds(save_every),
         "charnn.train in Python",
-        keep,
+        whole_number("keep", keep, 0),
     )
+    following = _following(on_report, progress)
     with join_world(device) as (world, where):
-        return _finish(start_run(request, where, world), on_report, progress)
+        return _finish(start_run(request, where, world), *following)
 
 
 def resume(
-    folder: str | Path,
-    *corpus: str | Path,
+    folder: AnyPath,
+    *corpus: AnyPath,
     minutes: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
@@ -163,22 +179,31 @@ def resume(
     extended = any(value is not None for value in (minutes, epochs, steps))
     request = ResumeRequest(
         find_run(folder),
-        _names(corpus),
-        _names(val),
+        _names("corpus", corpus),
+        _names("val", val),
         Budget(minutes, epochs, steps) if extended else None,
-        patience,
-        save_every and 60 * save_every,
-        threads,
-        force,
-        keep,
+        None if patience is None else ValidationConfig.checked("patience", patience),
+        _seconds(save_every),
+        whole_number("threads", threads, 0, MAX_THREADS),
+        flag("force", force),
+        whole_number("keep", keep, 0),
     )
+    following = _following(on_report, progress)
     with join_world(device) as (world, where):
-        return _finish(resume_run(request, where, world), on_report, progress)
+        return _finish(resume_run(request, where, world), *following)
+
+
+def _following(
+    on_report: Callable[[Report], object] | None, progress: bool
+) -> tuple[Callable[[Report], object], bool]:
+    """Return the function to call with each report, and True if a progress bar is wanted."""
+    call = (lambda _: None) if on_report is None else function("on_report", on_report)
+    return call, flag("progress", progress)
 
 
 def _finish(
     running: AbstractContextManager[Run],
-    on_report: Callable[[Report], object] | None,
+    on_report: Callable[[Report], object],
     progress: bool,
 ) -> Path:
     """Train to the end; warnings are logged. An interrupted run is saved, so that it can be resumed
@@ -188,8 +213,7 @@ def _finish(
             for report in _with_bar(run, reports) if progress and run.world.is_main else reports:
                 if isinstance(report, Rollback | Replanned | TrainingWarning):
                     log.warning(str(report))
-                if on_report is not None:
-                    on_report(report)
+                on_report(report)
         except CharnnError:  # training has failed, not `on_report`
             raise
         except BaseException:
@@ -215,7 +239,13 @@ def _with_bar(run: Run, reports: Iterable[Report]) -> Iterator[Report]:
             yield report
 
 
-def _names(paths: Paths) -> tuple[str, ...]:
+def _names(name: str, paths: Paths) -> tuple[str, ...]:
     """Return one path or several as text."""
-    some = [paths] if isinstance(paths, str | Path) else paths
-    return tuple(str(path) for path in some)
+    some = [paths] if isinstance(paths, str | os.PathLike) else paths
+    if not isinstance(some, Iterable):
+        raise SettingError(f"`{name}` must be a path or several, not {shown(paths)}")
+    return tuple(str(named_path(path)) for path in some)
+
+
+def _seconds(save_every: float | None) -> float | None:
+    return None if save_every is None else 60 * number("save_every", save_every, low=0)

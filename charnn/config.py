@@ -4,6 +4,7 @@ The command line builds its options from these classes and checkpoints are read 
 so a value outside its limits is refused wherever it comes from. Imports neither torch nor click.
 """
 
+import contextlib
 import numbers
 import sys
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from charnn.errors import SettingError
-from charnn.words import did_you_mean
+from charnn.words import did_you_mean, shown
 
 DEFAULT_MINUTES = 5.0  # of training, when no budget is given
 MAX_FLOAT = sys.float_info.max
 MAX_INT = 2**63 - 1
+MAX_THREADS = 1024  # of a CPU
 MAX_WIDTH = 10_000  # of a beam search
 MAX_STRING = 200  # characters, because messages show the value
 
@@ -44,10 +46,16 @@ class Settings:
     """Base of the config classes: checks types and limits when created, reads and writes JSON."""
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            value, limits = _plain(getattr(self, name)), self.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
-            check(name, value, kind, limits)
-            object.__setattr__(self, name, value)
+        for name in self.names():
+            object.__setattr__(self, name, self.checked(name, getattr(self, name)))
+
+    @classmethod
+    def checked(cls, name: str, value: Any) -> Any:
+        """Return a value for one of the settings as a plain one; raise `SettingError` unless it is
+        of the setting's type and within its limits."""
+        value = plain(value)
+        check(name, value, get_type_hints(cls)[name], cls.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
+        return value
 
     @classmethod
     def names(cls) -> list[str]:
@@ -77,20 +85,16 @@ class Settings:
         return cls(**values)
 
 
-def whole_number(name: str, value: Any, low: int, high: int = MAX_INT) -> int:
-    """Return `value`, which may be of any integer type, as an int; raise `SettingError` if it is no
-    whole number from `low` to `high`."""
-    limits = {"low": low, "high": high, "above": None, "choices": None}
-    value = _plain(value)
-    check(name, value, int, limits)
-    return int(value)
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a number of another type, such as NumPy's, as Python's own; else the value itself."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
-    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
+    if isinstance(value, numbers.Real) and not isinstance(value, int):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    return value
 
 
 def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
@@ -101,21 +105,21 @@ def check(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> None:
     int_as_float = isinstance(value, int) and float in types
     if isinstance(value, bool) != (bool in types) or not (isinstance(value, types) or int_as_float):
         expected = " or ".join(t.__name__ for t in types if t is not NoneType)
-        raise SettingError(f"`{name}` must be of type {expected}, not {value!r:.80}")
+        raise SettingError(f"`{name}` must be of type {expected}, not {shown(value)}")
     # Very large integers are refused too, so that later arithmetic cannot overflow.
     if float in types and not (-MAX_FLOAT <= value <= MAX_FLOAT):
-        raise SettingError(f"`{name}` must be a finite number, not {value!r:.80}")
+        raise SettingError(f"`{name}` must be a finite number, not {shown(value)}")
     low, high, above, choices = (limits[k] for k in ("low", "high", "above", "choices"))
     if isinstance(value, str) and len(value) > MAX_STRING:
         raise SettingError(f"`{name}` must have at most {MAX_STRING} characters, not {len(value)}")
     if choices and value not in choices:
-        raise SettingError(f"`{name}` must be one of {', '.join(choices)}, not {value!r:.80}")
+        raise SettingError(f"`{name}` must be one of {', '.join(choices)}, not {shown(value)}")
     if low is not None and value < low:
-        raise SettingError(f"`{name}` must be at least {low}, not {value!s:.80}")
+        raise SettingError(f"`{name}` must be at least {low}, not {shown(value)}")
     if above is not None and value <= above:
-        raise SettingError(f"`{name}` must be above {above}, not {value!s:.80}")
+        raise SettingError(f"`{name}` must be above {above}, not {shown(value)}")
     if high is not None and value > high:
-        raise SettingError(f"`{name}` must be at most {high}, not {value!s:.80}")
+        raise SettingError(f"`{name}` must be at most {high}, not {shown(value)}")
 
 
 @dataclass(frozen=True)

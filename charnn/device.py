@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from charnn.arguments import text
 from charnn.errors import SettingError
-from charnn.words import plural
+from charnn.words import plural, shown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _NVIDIA_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
@@ -21,13 +22,14 @@ def pick_device(name: str) -> torch.device:
 
     Raises `SettingError` if there is no such device.
     """
+    name = str(name) if isinstance(name, torch.device) else text("device", name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise SettingError(
-            f"unknown device {name!r}; use {', '.join(DEVICES)} or cuda:1"
+            f"unknown device {shown(name)}; use {', '.join(DEVICES)} or cuda:1"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise SettingError(f'{name}: {_missing_cuda(count)}, or use `device="cpu"`')

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from charnn.errors import CharnnError, SettingError
+from charnn.words import shown
 
 MAX_PATH = 4096  # bytes, the limit of Linux, which no other system exceeds in practice
+AnyPath = str | os.PathLike[str]
 SHOWN_PATH = 60  # characters of a longer one in a message
 MAX_SMALL = 1 << 24  # bytes of a side file such as run.json, which may name many texts
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
@@ -205,13 +207,14 @@ def write_json(path: Path, value: Any) -> None:
         file.write(data + b"\n")
 
 
-def named_path(name: str | Path) -> Path:
+def named_path(name: AnyPath) -> Path:
     """Return the path that `name` spells; raise `SettingError` if no file can have this name.
 
     Python takes an empty name for the current folder, and a user gives one by mistake, as the value
     of a variable that is not set.
     """
-    text = str(name)
+    if not isinstance(name, str | os.PathLike) or not isinstance(text := os.fspath(name), str):
+        raise SettingError(f"a path must be a text or a `pathlib.Path`, not {shown(name)}")
     try:
         length = len(os.fsencode(text))
     except UnicodeEncodeError:  # half a character
@@ -226,7 +229,7 @@ def named_path(name: str | Path) -> Path:
         )
     if "\0" in text:
         raise SettingError(f"{text!r} has a NUL character, so it cannot be a path; check the name")
-    return Path(name)
+    return Path(text)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, cast
 
+from charnn import arguments
+from charnn.arguments import choice
 from charnn.checkpoint import Checkpoint
 from charnn.config import SampleConfig
 from charnn.device import pick_device
@@ -55,15 +57,14 @@ class LanguageModel:
         clamps: Sequence[Clamp] = (),
         folder: Path | None = None,
     ) -> None:
-        if precision not in PRODUCTS:
-            raise SettingError(f"precision {precision!r} is none of {', '.join(PRODUCTS)}")
+        product = PRODUCTS[choice("precision", precision, tuple(PRODUCTS))]
         self.checkpoint = checkpoint
         self.tokenizer = checkpoint.tokenizer
         self.network = checkpoint.network(pick_device(device))
         self.folder = folder
         self._device, self._precision, self._clamps = device, precision, tuple(clamps)
         self._sampler = Sampler(
-            self.network, self.tokenizer, product=PRODUCTS[precision],
+            self.network, self.tokenizer, product=product,
             records=checkpoint.text.lines, clamps=clamps,
         )  # fmt: skip
 
@@ -291,7 +292,7 @@ class LanguageModel:
 
     def _read(self, text: str) -> Text:
         """Return the indices of a text; of a model of records those of its lines."""
-        read = self.tokenizer.fold(text)
+        read = self.tokenizer.fold(arguments.text("text", text))
         newline = self.tokenizer.newline_index
         if not self.checkpoint.text.lines or newline is None:
             return read

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+_MAX_SHOWN = 80  # characters of a value in a message
 ALIKE = (
     0.75  # difflib's ratio from which on a name is suggested: `novl` for `novel`, not for `poem`
 )
@@ -27,6 +28,16 @@ def loss(nats: float, unit: str, bytes_per_char: float | None = None) -> str:
     if bytes_per_char is None:
         return shown
     return f"{shown} ({loss(nats * bytes_per_char, 'char')})"
+
+
+def shown(value: object) -> str:
+    """Return a value that is not what was expected, as a message shows it: one short line."""
+    try:
+        line = repr(value)
+    except Exception:  # that of another's object, or an integer of too many digits
+        line = f"an object of type {type(value).__name__}"
+    line = " ".join(line.split())
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

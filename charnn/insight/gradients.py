@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charnn.arguments import whole_number
 from charnn.errors import CharnnError, TextError
 from charnn.insight.chart import Chart
 from charnn.model.cells import network_cells, read
@@ -85,6 +86,10 @@ def measure_reach(
 
         measure_reach(network, tokenizer.encode(text)).falls_below(0.01)
     """
+    distance, positions = (
+        whole_number(name, value, 1)
+        for name, value in (("distance", distance), ("positions", positions))
+    )
     indices = refuse_records(text)
     starts, warm_up = _rows(len(indices), distance, positions)
     c = network.config

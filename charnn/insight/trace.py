@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charnn import arguments
 from charnn.errors import TextError
 from charnn.insight.characters import split_characters
 from charnn.model.cells import CELLS, network_cells, read
@@ -152,6 +153,7 @@ def trace_text(
 
         trace_text(network, tokenizer, "steep").values["forget"]  # [5, L, H]
     """
+    text = arguments.text("text", text)
     if not text:
         raise TextError('the text is empty; give one, such as "steep"')
     if records and "\n" in text:

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charnn import arguments
+from charnn.arguments import function, whole_number
 from charnn.checkpoint import Checkpoint
-from charnn.errors import TextError
+from charnn.errors import SettingError, TextError
 from charnn.insight.characters import split_characters
 from charnn.insight.properties import PROPERTIES, Property, Values
 from charnn.model.cells import CELLS
@@ -24,6 +26,7 @@ from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.pick_engine import pick_engine
 from charnn.text.records import Records, Text, indices_of
 from charnn.text.tokenizer import Tokenizer
+from charnn.words import shown
 
 # Shapes: N symbols, T steps, B lanes, P properties, L layers, H hidden, S states of a unit that are
 # candidates, C candidates of all units: S x L x H.
@@ -82,7 +85,13 @@ def find_units(
     """
     lanes = Lanes.for_text(len(text))
     characters, sizes = split_characters(tokenizer, indices_of(text))
-    values = {name: np.repeat(of(characters), sizes) for name, of in properties.items()}
+    if not isinstance(properties, Mapping):
+        raise SettingError(f"`properties` must be a mapping of functions, not {shown(properties)}")
+    best = whole_number("best", best, 1)
+    values = {
+        str(name): np.repeat(_values(name, of, characters), sizes)
+        for name, of in properties.items()
+    }
     not_ranked = {name: why for name, v in values.items() if (why := not_ranked_reason(v, lanes))}
     ranked = [name for name in values if name not in not_ranked]
     if not ranked:
@@ -94,6 +103,21 @@ def find_units(
     return UnitSearch(lanes.counted, tuple(found), not_ranked)
 
 
+def _values(name: str, of: Property, characters: str) -> Values:
+    """Return the values of a property, which may be a user's own function."""
+    made = function("properties", of)(characters)
+    try:
+        values = np.asarray(made, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"the property {shown(name)} returned {shown(made)}") from error
+    if values.shape != (len(characters),) or not np.isfinite(values).all():
+        raise SettingError(
+            f"the property {shown(name)} must return a finite number for each of the "
+            f"{len(characters):,} characters"
+        )
+    return values
+
+
 def text_to_search(checkpoint: Checkpoint, folder: Path, text: str | None = None) -> Text:
     """Return the first 100,000 characters of `text`, encoded for the model of a checkpoint.
 
@@ -102,7 +126,7 @@ def text_to_search(checkpoint: Checkpoint, folder: Path, text: str | None = None
     if text is None:
         indices = indices_of(evaluation_text(checkpoint, folder).text)[:MAX_CHARACTERS]
     else:
-        indices = checkpoint.tokenizer.fold(text[:MAX_CHARACTERS])
+        indices = checkpoint.tokenizer.fold(arguments.text("text", text)[:MAX_CHARACTERS])
     newline = checkpoint.tokenizer.newline_index
     return Records(indices, newline) if checkpoint.text.lines and newline is not None else indices
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charnn.errors import SettingError, TextError
+from charnn.arguments import choice, whole_number
+from charnn.errors import TextError
 from charnn.model.network import CharNetwork, predicting
 from charnn.text.records import Records, Text, first_part
 from charnn.text.tokenizer import Indices
@@ -88,10 +89,8 @@ def evaluate(
         "window": lambda: _window(network, indices, window),
         "lanes": lambda: _lanes(network, indices, layout),
     }
-    if protocol not in protocols:
-        raise SettingError(f"`protocol` must be one of {', '.join(protocols)}, not {protocol!r}")
-    if window < 1:
-        raise SettingError(f"`window` must be at least 1, not {window}; 256 is usual")
+    protocol = choice("protocol", protocol, tuple(protocols))
+    window = whole_number("window", window, 1)
     with predicting(network):
         nats = 0.0
         for part in protocols[protocol]():

@@ -1,11 +1,12 @@
 """Which run or checkpoint a name stands for, and which runs there are."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from charnn.errors import CheckpointError, MissingCheckpointError
-from charnn.files import named_path
+from charnn.files import AnyPath, named_path
 from charnn.runs.folder import (
     RUN_INFO,
     RUNS,
@@ -46,13 +47,14 @@ def checkpoint_at(path: Path) -> Path | None:
     return best_checkpoint(path) if is_run(path) else None
 
 
-def require_checkpoint(name: str | Path, advice: str = "") -> Path:
+def require_checkpoint(name: AnyPath, advice: str = "") -> Path:
     """Return the checkpoint that `name` stands for; `advice` ends the error if nothing is like it.
 
     Raises:
         MissingCheckpointError: there is none.
     """
     named_path(name)
+    name = os.fspath(name)
     if found := find_checkpoint(name):
         return found
     if exists(Path(name)):
@@ -60,13 +62,13 @@ def require_checkpoint(name: str | Path, advice: str = "") -> Path:
     raise MissingCheckpointError(_not_found("checkpoint", name, advice))
 
 
-def find_run(name: str | Path) -> Path:
+def find_run(name: AnyPath) -> Path:
     """Return the folder of the run called `name`; any other path is returned as it is.
 
     Raises:
         MissingCheckpointError: there is no such path, but one that is like it.
     """
-    path = named_path(name)
+    path, name = named_path(name), os.fspath(name)
     if exists(path):
         return path
     if _is_name(name) and exists(RUNS / name):

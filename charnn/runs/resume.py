@@ -46,7 +46,6 @@ from charnn.training.plan import (
     Budget,
     Plan,
     check_precision,
-    check_threads,
     epoch_steps,
 )
 from charnn.training.validations import plan_validation
@@ -70,9 +69,6 @@ class ResumeRequest:
     threads: int = 0  # 0: as many as the run had
     force: bool = False  # try it although the memory may not suffice
     keep: int = 0  # the newest states that are kept beside `last`
-
-    def __post_init__(self) -> None:
-        check_threads(self.threads)
 
 
 @contextlib.contextmanager

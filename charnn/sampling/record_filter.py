@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from charnn.arguments import flag, function, pattern, whole_number
 from charnn.errors import SettingError
 from charnn.sampling.validator import CommandValidator, Validator, valid_answers
 
@@ -70,14 +71,17 @@ class RecordFilter:
         different ones may have the same text, with U+FFFD for what is not UTF-8. `is_known` gets
         such bytes as Python's surrogate escapes.
         """
-        if novel and is_known is None:
+        if flag("novel", novel) and is_known is None:
             raise SettingError("`novel` needs `is_known`, which tells the records of the list")
+        requested = whole_number("count", requested, 0)
         self.counts = RecordCounts(requested)
-        self.max_tries = max_tries or TRIES_PER_RECORD * requested
+        self.max_tries = TRIES_PER_RECORD * requested
+        if max_tries is not None:
+            self.max_tries = whole_number("max_tries", max_tries, 1)
         self.validates = validator is not None
-        self._validator = CommandValidator(validator) if isinstance(validator, str) else validator
-        self._unique, self._novel = unique, novel
-        self._keep = re.compile(keep) if isinstance(keep, str) else keep
+        self._validator = None if validator is None else _validator(validator)
+        self._unique, self._novel = flag("unique", unique), flag("novel", novel)
+        self._keep = None if keep is None else pattern("keep", keep)
         self._is_known = is_known
         self._seen: set[str] = set()
 
@@ -125,6 +129,12 @@ class RecordFilter:
         counts.unique += unique
         counts.novel += unique and novel
         return passes
+
+
+def _validator(validator: str | Validator) -> Validator:
+    if isinstance(validator, str):
+        return CommandValidator(validator)
+    return function("validator", validator)
 
 
 def known_records(checkpoint: "Checkpoint") -> Callable[[str], bool]:

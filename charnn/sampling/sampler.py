@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charnn.config import MAX_WIDTH, SampleConfig, whole_number
+from charnn.arguments import text, whole_number
+from charnn.config import MAX_WIDTH, SampleConfig
 from charnn.device import thread_count
 from charnn.errors import SettingError
 from charnn.model.network import CharNetwork
@@ -205,8 +206,7 @@ class Sampler:
         return FilterChain(config, self._tokenizer.unknown_index)
 
     def _batch(self, chain: FilterChain, prime: str, seeds: Sequence[int]) -> Batch:
-        if not isinstance(prime, str):
-            raise SettingError(f"`prime` must be of type str, not {prime!r:.80}")
+        prime = text("prime", prime)
         if self._records and "\n" in prime:
             raise SettingError("a record has no newline, so its `prime` cannot have one")
         symbols = self._tokenizer.fold(prime).tolist()

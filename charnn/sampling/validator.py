@@ -102,7 +102,9 @@ class CommandValidator:
             raise CharnnError(
                 f"{called} took more than {VALIDATOR_SECONDS:g} s for {number}"
             ) from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise CharnnError(f"{called} cannot be run: {error.strerror or error}") from error
+        except ValueError as error:
             raise CharnnError(f"{called} cannot be run: {error}") from error
         if done.too_long:
             raise CharnnError(f"{called} printed too much {must}")

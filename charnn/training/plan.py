@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
+from charnn.arguments import number
 from charnn.checkpoint import Checkpoint
-from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.config import ModelConfig, Settings, TextConfig, TrainConfig, ValidationConfig
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import SettingError
 from charnn.model.evaluate import lanes_layout
@@ -55,8 +56,9 @@ class Budget:
         if len(given) != 1:
             raise SettingError("give only one of `minutes`, `epochs` and `steps`")
         for name, value in given.items():
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} {value} is not above 0")
+            steps = name == "steps"
+            checked = TrainConfig.checked(name, value) if steps else number(name, value, above=0)
+            object.__setattr__(self, name, checked)
 
     @property
     def seconds(self) -> float:
@@ -66,12 +68,6 @@ class Budget:
     def to_json(self) -> dict[str, float]:
         """Return the limit that is set."""
         return {name: value for name, value in vars(self).items() if value is not None}
-
-
-def check_threads(threads: int) -> None:
-    """Raise `SettingError` for a number of CPU threads that torch cannot use."""
-    if type(threads) is not int or threads < 0:
-        raise SettingError(f"`threads` must be a positive whole number, not {threads!r}; 0 chooses")
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,14 @@ class PlanRequest:
         for name in sorted(set(self.given) - PLANNED):
             like = did_you_mean(name, {*PLANNED, *TextConfig.names()})
             raise SettingError(f"no setting called {name[:50]}{like}")
-        check_threads(self.threads)
+        given = {name: _checked(name, value) for name, value in self.given.items()}
+        object.__setattr__(self, "given", given)
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a setting that a plan may be given, checked by the class that it belongs to."""
+    classes: tuple[type[Settings], ...] = (ModelConfig, TrainConfig, ValidationConfig)
+    return next(kind for kind in classes if name in kind.names()).checked(name, value)
 
 
 @dataclass(frozen=True)

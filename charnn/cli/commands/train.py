@@ -14,7 +14,14 @@ from charnn.cli.options import AUTO, device_option, flag, quiet_option, settings
 from charnn.cli.terminal import set_quiet, settings_as_options, show
 from charnn.cli.types import MOST, OutPath, Real, TextFile, Whole
 from charnn.cli.types import Run as RunType
-from charnn.config import DEFAULT_MINUTES, ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.config import (
+    DEFAULT_MINUTES,
+    MAX_THREADS,
+    ModelConfig,
+    TextConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 from charnn.errors import SettingError
 from charnn.runs.find import find_run, find_runs, runs_of
 from charnn.runs.folder import exists, is_run, is_state
@@ -107,7 +114,7 @@ NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "toke
 )  # fmt: skip
 @device_option
 @option(
-    "--threads", type=Whole(1, 1024), metavar="N", group="General", rare=True,
+    "--threads", type=Whole(1, MAX_THREADS), metavar="N", group="General", rare=True,
     help="CPU threads. A resumed run keeps its number.",
     notes="default: all, or 1 where that is faster",
 )  # fmt: skip
