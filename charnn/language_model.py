@@ -20,7 +20,7 @@ from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.clamp import Clamp
 from charnn.sampling.folded_engine import SteppedNetwork
 from charnn.sampling.generation import Generation
-from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product
+from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product, check_half
 from charnn.sampling.record_filter import RecordCounts, RecordFilter, known_records
 from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
@@ -60,7 +60,10 @@ class LanguageModel:
         product = PRODUCTS[choice("precision", precision, tuple(PRODUCTS))]
         self.checkpoint = checkpoint
         self.tokenizer = checkpoint.tokenizer
-        self.network = checkpoint.network(pick_device(device))
+        where = pick_device(device)
+        if product is HalfProduct:
+            check_half(where)
+        self.network = checkpoint.network(where)
         self.folder = folder
         self._device, self._precision, self._clamps = device, precision, tuple(clamps)
         self._sampler = Sampler(

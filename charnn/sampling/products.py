@@ -63,7 +63,6 @@ class HalfProduct:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        check_half(weight.device)
         self.shape = weight.shape
         self._weight, self._bias = weight.half(), bias[:, None]
         if not weight.abs().sum(1).amax() < _MAX_HALF:  # a sum, at most, because h is at most 1
