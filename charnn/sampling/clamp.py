@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charnn.arguments import number
 from charnn.config import ModelConfig
 from charnn.errors import SettingError
 
@@ -33,9 +34,10 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
     for clamp in clamps:
         _check_types(clamp)
         config.check_unit(clamp.layer, clamp.unit)
-        if not abs(clamp.value) <= limit:
+        value = number("value", clamp.value)
+        if not abs(value) <= limit:
             raise SettingError(
-                f"unit {clamp.layer}:{clamp.unit} = {clamp.value:g}: a {state} state of this model "
+                f"unit {clamp.layer}:{clamp.unit} = {value:g}: a {state} state of this model "
                 f"lies between {-limit:g} and {limit:g}"
             )
     units = [clamp[:2] for clamp in clamps]
