@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charnn.arguments import number
 from charnn.config import ModelConfig
 from charnn.errors import SettingError
+from charnn.words import shown
 
 MAX_CELL_STATE = 1e30  # float32 holds it, and tanh is 1 from 20 on
 
@@ -34,10 +34,9 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
     for clamp in clamps:
         _check_types(clamp)
         config.check_unit(clamp.layer, clamp.unit)
-        value = number("value", clamp.value)
-        if not abs(value) <= limit:
+        if not abs(clamp.value) <= limit:
             raise SettingError(
-                f"unit {clamp.layer}:{clamp.unit} = {value:g}: a {state} state of this model "
+                f"unit {clamp.layer}:{clamp.unit} = {shown(clamp.value)}: a {state} state of this model "
                 f"lies between {-limit:g} and {limit:g}"
             )
     units = [clamp[:2] for clamp in clamps]
