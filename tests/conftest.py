@@ -20,6 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from hypothesis import settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 from torch import Tensor
 
 from charnn import api, checkpoint
@@ -31,9 +32,17 @@ from charnn.training.state import TrainState
 from charnn.training.update import StepStats, Update
 
 # No deadline, because a busy machine makes any test slow; the same cases in every run, so that a
-# failure is caused by the code.
+# failure is caused by the code. scripts/fuzz.py names a folder of inputs that have failed; they are
+# tried first, and then new ones.
+FUZZING = os.environ.get("CHARNN_FUZZ_CORPUS", "")
 settings.register_profile("charnn", deadline=None, derandomize=True)
-settings.load_profile("charnn")
+settings.register_profile(
+    "fuzz",
+    deadline=None,
+    database=DirectoryBasedExampleDatabase(FUZZING) if FUZZING else None,
+    print_blob=True,
+)
+settings.load_profile("fuzz" if FUZZING else "charnn")
 # A shell that starts the tests in the background or under nohup makes them ignore these signals.
 for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
     if signal.getsignal(_number) is signal.SIG_IGN:

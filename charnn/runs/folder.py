@@ -112,7 +112,8 @@ def copy_aside(path: Path) -> Path:
 
 
 def _unused_name(path: Path) -> Path:
-    names = (f"{path.name}.damaged{number}" for number in ("", *map("-{}".format, range(2, 10**6))))
+    numbers = itertools.chain([""], map("-{}".format, itertools.count(2)))
+    names = (f"{path.name}.damaged{number}" for number in numbers)
     return next(name for name in map(path.with_name, names) if not os.path.lexists(name))
 
 

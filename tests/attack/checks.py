@@ -3,9 +3,18 @@
 from pathlib import Path
 
 from click.testing import Result
+from hypothesis import HealthCheck, settings
 
 from charnn.runs.lock import LOCK
-from tests.conftest import charnn
+from tests.conftest import FUZZING, charnn
+
+FUZZ_FACTOR = 20  # more tries of each attack by scripts/fuzz.py
+
+
+def tries(number: int) -> settings:
+    """Return hypothesis settings for so many tries, or more where scripts/fuzz.py runs the test."""
+    number *= FUZZ_FACTOR if FUZZING else 1
+    return settings(max_examples=number, suppress_health_check=list(HealthCheck))
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:

@@ -387,3 +387,18 @@ def with_tensors(data: bytes, tensors: dict[str, Tensor]) -> bytes:
     """Return the file with these tensors instead of its own."""
     about = with_crc(tabled(charnn_text(parts(data)[0])), tensors)
     return safetensors.torch.save(tensors, {"charnn": about})
+
+
+@st.composite
+def with_other_json(draw: DrawFn, data: bytes) -> Hostile:
+    """Change one or two fields of a JSON object, or of an object in it."""
+    table, done = tabled(data.decode()), list[str]()
+    for _ in range(draw(st.integers(1, 2))):
+        index = draw(st.integers(0, max(0, len(table) - 1)))
+        inner = tabled(table[index][1]) if table else []
+        if draw(st.booleans()) and inner:
+            done.append(f"{table[index][0]}: {_changed(draw, inner)}")
+            table[index] = (table[index][0], joined(inner))
+        else:
+            done.append(_changed(draw, table))
+    return Hostile("; ".join(done), joined(table).encode("utf-8", "surrogatepass"))
