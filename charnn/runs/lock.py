@@ -95,7 +95,7 @@ def lock_folder(folder: Path) -> Iterator[FolderLock]:
             whole = None if handle is None else _lock(handle)
             file = _open_file(folder / LOCK, opened)
             part = _lock(file)
-        before = _read(file)
+            before = _read(file)
         if whole is False or part is False:
             raise _in_use(folder, before)
         if whole is None and part is None:
@@ -108,7 +108,8 @@ def lock_folder(folder: Path) -> Iterator[FolderLock]:
             os.ftruncate(file, 0)
             os.pwrite(file, note, 0) if hasattr(os, "pwrite") else os.write(file, note)
         except OSError:  # where there are locks the note is optional: a full disk must not matter
-            note = _read(file)
+            with explained(f"reading {folder / LOCK}", "check the disk"):
+                note = _read(file)
         lock = FolderLock(folder, file, handle if whole else None, note)
         lock.check()
         yield lock
@@ -133,13 +134,16 @@ def lock_holder(folder: Path) -> str:
 
 
 def is_lock_file(path: Path) -> bool:
-    """Return True if the file is empty or says what a lock file says, and is not the user's own."""
+    """Return True if the file is empty or says what a lock file says, and is not the user's own.
+
+    A power cut may leave zeros.
+    """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             text = file.read(_NOTE_BYTES + 1)
     except OSError:
         return False
-    return not text or bool(_NOTE.fullmatch(text.decode("utf-8", "replace").strip()))
+    return not text.strip(b"\0") or bool(_NOTE.fullmatch(text.decode("utf-8", "replace").strip()))
 
 
 def _in_use(folder: Path, note: bytes, more: str = "") -> CharnnError:

@@ -40,12 +40,6 @@ def run(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("other") / "run"))
 
 
-def restored(run: Path, original: Path) -> None:
-    """Let the run be as it was."""
-    shutil.rmtree(run)
-    shutil.copytree(original, run)
-
-
 def used(*arguments: str | Path) -> None:
     """Run the command line: it succeeds, or it fails in one line that is not too long."""
     result = no_traceback(*arguments)
@@ -60,42 +54,39 @@ def of(data: bytes) -> st.SearchStrategy[Hostile]:
     return damaged(data) | with_other_json(data)
 
 
-def test_a_hostile_run_json_is_read_around(run: Path, run_folder: Path) -> None:
+@tries(6)
+@given(st.data())
+def test_a_hostile_run_json_is_read_around(
+    run: Path, run_folder: Path, data: st.DataObject
+) -> None:
+    shutil.rmtree(run)
+    shutil.copytree(run_folder, run)
     original = (run_folder / "run.json").read_bytes()
-
-    @tries(6)
-    @given(of(original))
-    def meet(case: Hostile) -> None:
-        restored(run, run_folder)
-        (run / "run.json").write_bytes(case.data)
-        used("info", run)
-        used("train", "--resume", "--out", run, "--quiet")
-
-    meet()
+    (run / "run.json").write_bytes(data.draw(of(original)).data)
+    used("info", run)
+    used("train", "--resume", "--out", run, "--quiet")
 
 
+@tries(30)
+@given(st.data())
 def test_hostile_metrics_are_read_around(
-    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # for speed
-    lines = (run_folder / "metrics.jsonl").read_bytes().splitlines()
-    progress = load(run_folder / "last.safetensors").progress
+    path, progress = tmp_path / "metrics.jsonl", load(run_folder / "last.safetensors").progress
     assert progress is not None
-
-    @tries(30)
-    @given(st.data(), st.integers(0, len(lines) - 1))
-    def meet(data: st.DataObject, at: int) -> None:
-        path = tmp_path / "metrics.jsonl"
-        changed = data.draw(of(lines[at])).data
-        path.write_bytes(b"\n".join([*lines[:at], changed, *lines[at + 1 :], b""]))
-        read_metrics(path)
-        log = MetricsLog.reopen(path, progress)
-        again = path.read_bytes()
-        MetricsLog.reopen(path, progress)
-        assert path.read_bytes() == again
-        assert log.validated <= progress.step
-
-    meet()
+    lines = (run_folder / "metrics.jsonl").read_bytes().splitlines()
+    at = data.draw(st.integers(0, len(lines) - 1))
+    path.write_bytes(
+        b"\n".join([*lines[:at], data.draw(of(lines[at])).data, *lines[at + 1 :], b""])
+    )
+    read_metrics(path)
+    log = MetricsLog(path)
+    log.reopen(progress)
+    assert log.validated <= progress.step
+    again = path.read_bytes()
+    MetricsLog(path).reopen(progress)
+    assert path.read_bytes() == again
 
 
 @tries(15)

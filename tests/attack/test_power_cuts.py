@@ -18,15 +18,15 @@ def power_cuts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("power_cuts")
 
 
-@pytest.mark.parametrize("runs", [3, pytest.param(70, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tries", [3, pytest.param(70, marks=pytest.mark.slow)])
 def test_a_run_that_loses_power_ends_with_the_bytes_of_an_undisturbed_one(
-    power_cuts: ModuleType, tmp_path: Path, runs: int
+    power_cuts: ModuleType, tmp_path: Path, tries: int
 ) -> None:
     trials = power_cuts.Trials(tmp_path)
-    problems = [trials.cut(seed) for seed in range(runs)]
+    problems = [trials.cut(seed) for seed in range(tries)]
     assert not any(problems), problems
     rows = trials.rows.values()
-    assert sum(row.identical for row in rows) == sum(row.cuts for row in rows) >= runs
+    assert sum(row.identical for row in rows) == sum(row.cuts for row in rows) >= tries
 
 
 @pytest.mark.slow

@@ -184,6 +184,11 @@ def test_a_lock_file_of_another_kind_is_refused_and_left_unchanged(
     assert kind != "link" or victim.read_text() == "mine"
 
 
+def test_a_lock_file_may_hold_zeros_after_a_power_cut(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_bytes(bytes(60))
+    assert is_lock_file(tmp_path / LOCK)
+
+
 def test_a_file_of_the_user_that_is_called_like_the_lock_is_not_one(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("my notes\n")
     assert not is_lock_file(tmp_path / LOCK)
