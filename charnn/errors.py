@@ -6,6 +6,7 @@ A message names a setting in backticks as a Python argument, such as `seq_len` o
 """
 
 import re
+from collections.abc import Mapping
 
 
 class CharnnError(Exception):
@@ -21,12 +22,20 @@ class TextError(CharnnError):
 
 
 class UnreadableTextError(TextError):
-    """A text that its settings cannot decode; `problem` is the message without its advice, which
-    only fits where settings can be given."""
+    """A text that its settings cannot decode; `problem` is the message without its advice.
 
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}; {advice}")
-        self.problem = problem
+    `remedies` are the settings that make it readable, and how to write each.
+    """
+
+    def __init__(self, problem: str, remedies: Mapping[str, str]) -> None:
+        self.problem, self.remedies = problem, remedies
+        *some, last = remedies.values() or ["saving it as plain text first"]
+        super().__init__(f"{problem}; try {', '.join(some)}{' or ' if some else ''}{last}")
+
+    def limited_to(self, *settings: str) -> "UnreadableTextError":
+        """Return the error where only these settings can be given."""
+        remedies = {name: how for name, how in self.remedies.items() if name in settings}
+        return UnreadableTextError(self.problem, remedies)
 
 
 class MissingTextError(TextError, FileNotFoundError):

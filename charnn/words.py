@@ -1,7 +1,7 @@
 """Wording shared by messages."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MAX_SHOWN = 80  # characters of a value in a message
 ALIKE = (
@@ -16,6 +16,17 @@ def plural(count: int, singular: str, irregular: str | None = None) -> str:
     ('1 character', '2,000 characters', '0 entries')
     """
     return f"{count:,} {singular if count == 1 else irregular or f'{singular}s'}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and the number of the others.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 others')
+    """
+    others = len(names) - most
+    shown = ", ".join(names[:most])
+    return f"{shown} and {plural(others, 'other')}" if others > 0 else shown
 
 
 def loss(nats: float, unit: str, bytes_per_char: float | None = None) -> str:

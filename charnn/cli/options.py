@@ -119,11 +119,16 @@ def json_option(command: Decorated) -> Decorated:
 
 
 def encoding_options(command: Decorated) -> Decorated:
-    """Add --encoding and --skip-unknown, for commands that read a text with a trained model."""
+    """Add the options of commands that read a text with a trained model."""
     for decorate in (
         option(
             "--skip-unknown", is_flag=True, group="Text", rare=True,
             help="Leave out characters that the model does not know.",
+        ),
+        option(
+            "--encoding-errors", type=click.Choice(["strict", "replace", "skip"]), group="Text",
+            rare=True, help="What to do with bytes of TEXT that the encoding does not know.",
+            notes="default: as trained",
         ),
         option(
             "--encoding", metavar="NAME", group="Text", rare=True,

@@ -30,7 +30,7 @@ def show_found(
     if text is None:
         status(f"reading {len(searched):,} characters of the run's validation part")
     elif len(text) > MAX_CHARACTERS:
-        status(f"reading the first {MAX_CHARACTERS:,} of {len(text):,} characters")
+        status(f"reading the first {MAX_CHARACTERS:,} characters")
     if options["pattern"] is not None:
         properties = {"pattern": pattern(options["pattern"])}
     else:

@@ -22,6 +22,7 @@ from charnn.runs.signature import is_signed, sign
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.sources import DEMO_NAME, STDIN_NAME
 from charnn.version import __version__
+from charnn.words import listed
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def reopen_corpus(
             problem = f"{error.problem}; restore it as it was"
         raise TextError(f"the corpus of {folder} cannot be used: {problem}") from error
     if corpus.sha256 != trained.corpus.sha256:
-        where = ", ".join(corpus.sources)
+        where = listed(corpus.sources)
         raise TextError(
             f"{where}: not the text that {folder} was trained on (sha256 {corpus.sha256[:12]}…, "
             f"the checkpoint says {trained.corpus.sha256[:12]}…); name the right text"

@@ -11,7 +11,7 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import TextConfig
-from charnn.errors import SettingError, TextError
+from charnn.errors import SettingError, TextError, UnreadableTextError
 from charnn.files import explained
 from charnn.runs.folder import (
     METRICS,
@@ -103,13 +103,18 @@ def start_run(
 def open_material(request: RunRequest, world: World = SINGLE_PROCESS) -> Material:
     """Open the corpus, and the checkpoint to start from; log what is notable about them."""
     init_from, text = None, request.text
-    check_byte_settings(text)
     if request.init_from is not None:
         init_from, note = open_model(request.init_from)
         text = replace(text, tokenizer=init_from.text.tokenizer)
         if note:
             log.warning(note)
-    corpus = world.local_main_first(lambda: open_corpus(request.corpus, text, val=request.val))
+    check_byte_settings(text)
+    try:
+        corpus = world.local_main_first(lambda: open_corpus(request.corpus, text, val=request.val))
+    except UnreadableTextError as error:
+        if init_from is None:
+            raise
+        raise error.limited_to("encoding", "encoding_errors") from error
     check_same_text(corpus, world)
     changes = vocabulary_changes(init_from.tokenizer, corpus.tokenizer) if init_from else []
     for note in (*changes, *corpus.notes):

@@ -23,10 +23,12 @@ from charnn.text.records import (
     records_of,
     split_records,
 )
-from charnn.text.sources import Source, find_sources
+from charnn.text.sources import Source, find_sources, is_pipe
 from charnn.text.text_warnings import text_warnings
 from charnn.text.tokenizer import (
     CODE_POINTS,
+    NAMED_CHARACTERS,
+    REPLACEMENT,
     ByteTokenizer,
     Indices,
     Tokenizer,
@@ -35,7 +37,6 @@ from charnn.text.tokenizer import (
 from charnn.words import plural
 
 SAMPLE_CHARACTERS = 1 << 20  # characters at the beginning of a text that are checked for warnings
-NAMED_CHARACTERS = 8  # unknown characters that a message lists
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,9 @@ def open_corpus(
     check_encoding(config.encoding)
     if record_rules == 1 and config.tokenizer == "byte":
         config = replace(config, keep_newlines=True)
-    if [*arguments, *val].count("-") > 1:
-        raise TextError("standard input (-) can be read only once; name it once")
+    pipes = list(filter(is_pipe, [*arguments, *val]))
+    if len(pipes) > len(set(pipes)):
+        raise TextError("standard input (-) or a pipe can be read only once; name it once")
     changes: set[str] = set()
     groups = [arguments, val] if val else [arguments]
     named = [find_sources(names, config, changes) for names in groups]
@@ -207,7 +209,10 @@ def _short_name(sources: Sequence[Source]) -> str:
 def _notes(parts: Sequence[TextStatistics], config: TextConfig) -> tuple[str, ...]:
     notes = sorted(set().union(*(part.changes for part in parts)))
     if config.tokenizer == "char":
-        notes.extend(text_warnings(parts[0].counts, parts[0].sample))
+        counts = parts[0].counts.copy()
+        if config.encoding_errors == "replace":  # then U+FFFD says nothing about the text
+            counts[ord(REPLACEMENT)] = 0
+        notes.extend(text_warnings(counts, parts[0].sample))
     return tuple(notes)
 
 
@@ -223,7 +228,8 @@ def _make_tokenizer(parts: Sequence[TextStatistics], config: TextConfig) -> Toke
     tokenizer = from_counts(counts, config.min_count)
     if not tokenizer.characters:
         raise TextError(
-            f"no character of the text occurs {config.min_count:,} times; use a smaller `min_count`"
+            f"no character of the text occurs {config.min_count:,} times; use "
+            f"`min_count={counts.max()}` or less"
         )
     if tokenizer.vocabulary_size < 2:
         raise TextError(
@@ -271,6 +277,8 @@ def _split(
         return Split(indices, int(len(indices) * (1 - Fraction(str(config.val_fraction)))))
     if (newline := tokenizer.newline_index) is None:
         raise TextError(f"{name}: no line end, so there are no records; leave out `lines`")
+    if not records_of(indices, newline).count:
+        raise TextError(f"{name}: all lines are empty, so there are no records; name another text")
     if train_symbols is not None:
         train = records_of(indices[:train_symbols], newline)
         validation = records_of(indices[train_symbols:], newline)

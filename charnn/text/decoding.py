@@ -5,6 +5,7 @@ needs no decoding, which makes reading it faster.
 """
 
 import codecs
+import contextlib
 import itertools
 import lzma
 import threading
@@ -14,14 +15,14 @@ from collections.abc import Iterable, Iterator
 
 from charnn.config import TextConfig
 from charnn.errors import TextError, UnreadableTextError
-from charnn.text.sources import CHUNK_BYTES, Source, find_sources
+from charnn.text.sources import CHUNK_BYTES, SNIFFED, Source, find_sources
 from charnn.words import plural
 
 Piece = bytes | str
 
 LARGE = 100_000_000  # bytes of an unpacked file whose size is noted
 _NO_TEXT = {"Cn", "Co", "Cs"}  # categories of characters that no text has many of
-_CANDIDATES = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1")
+_CANDIDATES = ("utf-8", "utf-16", "cp1252", "latin-1")
 _bad = threading.local()  # counts the bytes that the error handlers have met
 
 
@@ -73,7 +74,7 @@ def _clean(source: Source, config: TextConfig, changes: set[str]) -> Iterator[Pi
             raise UnreadableTextError(
                 f"{source.name}: contains NUL characters, so it is not plain text in "
                 f"{config.encoding}",
-                _advice(source, config.encoding),
+                _remedies(source, config.encoding),
             )
         yield piece
 
@@ -122,7 +123,7 @@ def _decoded(
             problem = f"byte 0x{error.object[error.start]:02x} at offset {place}"
         raise UnreadableTextError(
             f"{source.name}: not {config.encoding}: {problem}",
-            _advice(source, config.encoding, '`encoding_errors="replace"`'),
+            _remedies(source, config.encoding, encoding_errors='`encoding_errors="replace"`'),
         ) from error
     if bad:
         done = "replaced by U+FFFD" if errors == "replace" else "left out"
@@ -149,13 +150,25 @@ codecs.register_error("charnn.replace", _replace)
 codecs.register_error("charnn.skip", _skip)
 
 
-def _advice(source: Source, tried: str, *others: str) -> str:
-    """Return what to try where an encoding has failed: one that can read all of the text, if there
-    is one, and the other ways."""
-    readable = next((name for name in _CANDIDATES if name != tried and _reads(source, name)), "")
-    ways = [f'`encoding="{readable}"`'] if readable else []
-    *first, last = [*ways, *others, '`tokenizer="byte"`']
-    return f"try {', '.join(first)} or {last}" if first else f"try {last}"
+def _remedies(source: Source, tried: str, **others: str) -> dict[str, str]:
+    """Return the settings to try where an encoding has failed: another one only if it can read all
+    of the text."""
+    known = codecs.lookup(tried).name
+    untried = (name for name in _candidates(source) if codecs.lookup(name).name != known)
+    readable = next((name for name in untried if _reads(source, name)), "")
+    encoding = {"encoding": f'`encoding="{readable}"`'} if readable else {}
+    return encoding | others | {"tokenizer": '`tokenizer="byte"`'}
+
+
+def _candidates(source: Source) -> Iterator[str]:
+    """Yield the encodings that a text may have: in UTF-16 and UTF-32 it has NUL bytes, mostly in
+    the places of the high bytes, and without them nearly any text would pass as Chinese."""
+    with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), source.open() as file:
+        start = file.read(SNIFFED)
+        if b"\0" in start:
+            ends = ("le", "be") if start[1::2].count(0) > start[::2].count(0) else ("be", "le")
+            yield from (f"utf-{bits}-{end}" for bits in (32, 16) for end in ends)
+    yield from _CANDIDATES
 
 
 def _reads(source: Source, encoding: str) -> bool:

@@ -2,6 +2,7 @@
 
 import bz2
 import codecs
+import contextlib
 import difflib
 import gzip
 import importlib
@@ -71,7 +72,7 @@ def find_sources(arguments: Sequence[str], config: TextConfig, changes: set[str]
     """
     if not arguments:
         return [Source(DEMO_NAME, lambda: io.BytesIO(built_in_text().encode()))]
-    walk = _Walk(binary=config.tokenizer == "byte")
+    walk = _Walk(config.encoding, binary=config.tokenizer == "byte")
     found = [source for argument in arguments for source in _find(argument, walk)]
     changes.update(walk.notes())
     return found
@@ -144,6 +145,7 @@ def _matches(pattern: Path) -> list[Path]:
 class _Walk:
     """Finds the text files below folders, and keeps account of what it leaves out."""
 
+    encoding: str
     binary: bool  # take files that are not plain text too
     left_out: dict[str, list[Path]] = field(default_factory=dict)  # by kind
 
@@ -190,7 +192,7 @@ class _Walk:
             return False
         if kind := _document(path):
             return self._leave_out(f"file that is {kind}", path)
-        return _has_nul(path) and self._leave_out("binary file", path)
+        return _has_nul(path, self.encoding) and self._leave_out("binary file", path)
 
 
 def _start(path: Path) -> bytes:
@@ -207,9 +209,14 @@ def _document(path: Path) -> str:
     return next((kind for magic, kind in _DOCUMENTS.items() if start.startswith(magic)), "")
 
 
-def _has_nul(path: Path) -> bool:
+def _has_nul(path: Path, encoding: str) -> bool:
     start = _start(path)
-    return b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" not in start or start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return False
+    try:
+        return "\0" in start.decode(encoding, "ignore")
+    except UnicodeError:  # without the byte-order mark that it needs
+        return True
 
 
 def _reraise(error: OSError) -> None:
@@ -225,7 +232,17 @@ def _opener(path: Path) -> Callable[[], BinaryIO]:
 def _standard_input() -> Source:
     if sys.stdin is None or sys.stdin.isatty():
         raise TextError("standard input is a terminal; pipe a text into it or name a file")
+    with contextlib.suppress(io.UnsupportedOperation):  # a stream without a file
+        if stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode):
+            raise TextError("standard input is a device; pipe a text into it or name a file")
     return _spooled(sys.stdin.buffer)
+
+
+def is_pipe(argument: str) -> bool:
+    """Return True if an argument names standard input or a pipe, which can be read only once."""
+    with contextlib.suppress(OSError, ValueError):
+        return argument == "-" or Path(argument).is_fifo()
+    return False
 
 
 def _pipe(path: Path) -> Source:

@@ -56,7 +56,7 @@ COMMANDS = {
         "eval run more.txt",
         {
             "--protocol": "window", "--window": "5", "--int8": "", "--encoding": "latin-1",
-            "--skip-unknown": "", "--json": "",
+            "--encoding-errors": "skip", "--skip-unknown": "", "--json": "",
         },
         {"--skip-unknown": ["--encoding"]},
     ),
@@ -64,13 +64,14 @@ COMMANDS = {
         "eval records text.txt",
         {
             "--protocol": "window", "--window": "5", "--int8": "", "--encoding": "latin-1",
-            "--skip-unknown": "", "--json": "",
+            "--encoding-errors": "skip", "--skip-unknown": "", "--json": "",
         },
     ),
     "gradients": Command(
         "gradients run",
         {
             "--distance": "7", "--positions": "9", "--json": "", "--encoding": "latin-1",
+            "--encoding-errors": "skip",
             "--skip-unknown": "", "--compare": "", "--minutes": "0.001",
         },
         untested=(*NO_EFFECT, "--plot", "--seed"),
@@ -176,12 +177,13 @@ def test_every_option_is_paired(name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("train text.txt --tokenizer byte --encoding latin-1", 1, "--encoding is for characters"),
-        ("train text.txt --tokenizer byte --min-count 2", 1, "--min-count is for characters"),
+        ("train text.txt --tokenizer byte --encoding latin-1", 2, "--encoding: for characters"),
+        ("train text.txt --tokenizer byte --min-count 2", 2, "--min-count: for characters"),
         ("train text.txt --steps 2 --val-fraction 0 --patience 3", 0, "--patience has no effect"),
         ("train text.txt --steps 2 --deterministic", 0, "--deterministic has no effect"),
-        ("eval run --skip-unknown", 1, "--skip-unknown are for a text that you name"),
-        ("eval run --encoding latin-1", 1, "--encoding and"),
+        ("eval run --skip-unknown", 1, "--skip-unknown is for a text that you name"),
+        ("gradients run --compare --encoding latin-1", 2, "--encoding is for texts"),
+        ("eval run --encoding latin-1", 1, "--encoding is for a text"),
         ("eval records text.txt --protocol stream", 2, "--protocol is for running text"),
         ("sample run --temperature 0 --seed 1 --top-k 3", 0, "--seed, --top-k cannot change it"),
     ],

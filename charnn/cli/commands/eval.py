@@ -38,6 +38,7 @@ def command(
     protocol: str,
     window: int,
     encoding: str | None,
+    encoding_errors: str | None,
     skip_unknown: bool,
     int8: bool,
     device: str,
@@ -69,7 +70,7 @@ def command(
     loaded = open_checkpoint(path)
     if loaded.text.lines and context.get_parameter_source("protocol") is COMMANDLINE:
         raise click.UsageError("--protocol is for running text; records are each read on their own")
-    chosen = evaluation_text(loaded, path.parent, texts, encoding, skip_unknown)
+    chosen = evaluation_text(loaded, path.parent, texts, encoding, encoding_errors, skip_unknown)
     text, corpus = chosen.text, chosen.corpus
     for note in chosen.notes:
         LOGGER.warning(note)

@@ -13,6 +13,7 @@ from charnn.cli.help import Command, option
 from charnn.cli.options import (
     device_option,
     encoding_options,
+    flag,
     json_option,
     quiet_option,
     settings,
@@ -20,6 +21,7 @@ from charnn.cli.options import (
 from charnn.cli.terminal import LOGGER, is_quiet, show, status
 from charnn.cli.types import MOST, Checkpoint, OutPath, Real, Whole
 from charnn.config import TextConfig, TrainConfig
+from charnn.errors import UnreadableTextError
 from charnn.runs.find import find_runs
 from charnn.runs.folder import METRICS
 from charnn.words import plural
@@ -108,8 +110,9 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
 
     loaded = open_checkpoint(path)
     chosen = evaluation_text(
-        loaded, path.parent, texts, options["encoding"], options["skip_unknown"]
-    )
+        loaded, path.parent, texts, options["encoding"], options["encoding_errors"],
+        options["skip_unknown"],
+    )  # fmt: skip
     for note in chosen.notes:
         LOGGER.warning(note)
     network = loaded.network(pick_device(options["device"]))
@@ -140,7 +143,7 @@ def _compare(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     from charnn.insight.plot import draw_trials
     from charnn.model.cells import CELLS
 
-    corpus = _corpus(arguments, options["encoding"])
+    corpus = _corpus(arguments, options)
     device = pick_device(options["device"])
     if options["seed"] is None:
         options["seed"] = secrets.randbits(32)
@@ -204,7 +207,7 @@ def _run_trial(
     return trial
 
 
-def _corpus(arguments: tuple[str, ...], encoding: str | None) -> "Corpus":
+def _corpus(arguments: tuple[str, ...], options: dict[str, Any]) -> "Corpus":
     """Open the corpus to train on: the given texts, the corpus of a run, or the demo text."""
     from charnn.runs.info import reopen_corpus
     from charnn.text.corpus import open_corpus
@@ -212,12 +215,18 @@ def _corpus(arguments: tuple[str, ...], encoding: str | None) -> "Corpus":
     named = bool(arguments) and names_checkpoint(arguments[0])
     if named and len(arguments) > 1:
         raise click.UsageError("--compare takes either a run, to train on its corpus, or texts")
+    given = {name: options[name] for name in ("encoding", "encoding_errors") if options[name]}
     if named or (not arguments and find_runs()):
+        if given:
+            raise click.UsageError(f"{flag(next(iter(given)))} is for texts; a run knows its own")
         path, _ = split_checkpoint(arguments)
         return reopen_corpus(path.parent, open_checkpoint(path))
-    corpus = open_corpus(arguments, TextConfig(encoding=encoding or TextConfig().encoding))
+    try:
+        corpus = open_corpus(arguments, TextConfig(**given))
+    except UnreadableTextError as error:  # there is no --tokenizer
+        raise error.limited_to("encoding", "encoding_errors") from error
     for note in corpus.notes:
-        LOGGER.warning(note)
+        LOGGER.warning(note.partition("; `")[0])  # advises settings that this command has not
     return corpus
 
 

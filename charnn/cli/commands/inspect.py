@@ -116,12 +116,13 @@ def command(arguments: tuple[str, ...], **options: Any) -> None:
             "one TEXT at most: quote it, and leave it out with --file; CHECKPOINT comes first"
         )
 
+    from charnn.insight.units import MAX_CHARACTERS
     from charnn.text.decoding import read_text
 
     loaded = open_checkpoint(path)
     text = texts[0] if texts else None
     if options["file"] is not None:
-        text = read_text(options["file"], loaded.text)
+        text = read_text(options["file"], loaded.text, MAX_CHARACTERS)
         text = text.removesuffix("\n") if loaded.text.lines else text
     if options["layer"] is not None:
         loaded.model.check_layer(options["layer"])
@@ -154,7 +155,7 @@ def _show_trace(
     text = DEFAULT if text is None else text
     most = MOST if options["unit"] is None else MOST_OF_A_UNIT
     if len(text) > most:
-        status(f"inspecting the first {most:,} of {len(text):,} characters")
+        status(f"inspecting the first {most:,} characters")
     trace = trace_text(network, loaded.tokenizer, text[:most], loaded.text.lines)
     if unknown := trace.symbols.count(loaded.tokenizer.unknown_index):
         LOGGER.warning(f"{plural(unknown, 'character')} read as the unknown symbol")

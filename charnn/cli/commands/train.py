@@ -54,6 +54,7 @@ ALLOWED_ON_RESUME = (
     *BUDGET, "corpus", "val", "out", "resume", "device", "save_every", "keep", "patience",
     "force", "threads",
 )  # fmt: skip
+NOT_WITH_BYTES = ("encoding", "encoding_errors", "min_count")
 NOT_WITH_WEIGHTS = ("cell", "hidden_size", "num_layers", "embedding_size", "tokenizer")
 
 
@@ -152,14 +153,19 @@ def command(context: click.Context, /, **options: Any) -> None:
         _refuse(
             context, ignored, "a resumed run keeps its settings; leave it out or start a new run"
         )
+    if options["tokenizer"] == "byte":
+        _refuse(context, NOT_WITH_BYTES, "for characters; leave it out with --tokenizer byte")
     if options["init_from"]:
         _refuse(context, NOT_WITH_WEIGHTS, "with --init-from it is that run's; leave it out")
 
+    from charnn.text.sources import is_pipe
     from charnn.training.distributed import join_world, world_from_environment
 
     several = world_from_environment().size > 1
-    if several and "-" in (*options["corpus"], *options["val"]):
-        raise click.UsageError("several processes cannot share standard input; name a file")
+    if several and any(map(is_pipe, (*options["corpus"], *options["val"]))):
+        raise click.UsageError(
+            "several processes cannot share standard input or a pipe; name a file"
+        )
     with join_world(options["device"]) as (world, device):
         code = _train(options, device, world)  # a function, so that no run outlives the world
     context.exit(code)

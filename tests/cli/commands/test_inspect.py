@@ -103,10 +103,13 @@ def test_a_text_comes_from_a_file_and_a_long_one_is_cut() -> None:
     assert inspect("lstm", "--file", "short.txt").stdout == inspect("lstm", "nist").stdout
     result = inspect("lstm", "--file", "long.txt")
     assert len(result.stdout.splitlines()) == 2 + 400
-    assert "the first 400 of 3,000 characters" in result.stderr
+    assert "inspecting the first 400 characters" in result.stderr
     typed = inspect("lstm", Path("long.txt").read_text())  # too long for a file name
     assert typed.stdout == result.stdout
-    assert "the first 2,000 of" in inspect("lstm", "--file", "long.txt", "--unit", "0:0").stderr
+    assert (
+        "the first 2,000 characters"
+        in inspect("lstm", "--file", "long.txt", "--unit", "0:0").stderr
+    )
 
 
 def test_characters_outside_the_vocabulary_are_read_as_the_unknown_symbol() -> None:
