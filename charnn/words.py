@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 _MAX_SHOWN = 80  # characters of a value in a message
-ALIKE = (
-    0.75  # difflib's ratio from which on a name is suggested: `novl` for `novel`, not for `poem`
-)
+ALIKE = 0.8  # similarity of a suggested name: `novl` for `novel`, but not for `poem`
 
 
 def plural(count: int, singular: str, irregular: str | None = None) -> str:
@@ -27,6 +25,16 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     others = len(names) - most
     shown = ", ".join(names[:most])
     return f"{shown} and {plural(others, 'other')}" if others > 0 else shown
+
+
+def about(value: float) -> str:
+    """Return a number to two digits, never as a power of ten.
+
+    >>> about(0.0412), about(1.0), about(163.2), about(12_345)
+    ('0.041', '1', '160', '12,000')
+    """
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:.9f}".rstrip("0").rstrip(".")
 
 
 def loss(nats: float, unit: str, bytes_per_char: float | None = None) -> str:

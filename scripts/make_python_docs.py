@@ -34,8 +34,23 @@ file is also a `FileNotFoundError`. What is chosen or notable while a run starts
 logger `charnn`: `logging.basicConfig(level=logging.INFO)` shows all of it.
 
 Import charnn before torch where you can: beside other busy programs it then keeps OpenMP's threads
-from spinning in vain. Threads may share a model. Do not fork a process that has used torch (its
-thread pools do not survive that); start others with `multiprocessing.get_context("spawn")`.
+from spinning in vain. Threads may share a model, and a model can be copied and pickled.
+
+Do not fork a process that has used torch: its thread pools do not survive that, and the child waits
+for ever. Start other processes with "spawn", each with a model of its own:
+
+```python
+import multiprocessing
+
+import charnn
+
+def write(seed):
+    return charnn.load("checkpoints/corpus").sample("st", length=20, seed=seed)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(pool.map(write, range(4)))
+```
 """
 SETTINGS = {
     "TrainSettings": (TextConfig, ModelConfig, TrainConfig, ValidationConfig),

@@ -1,6 +1,9 @@
 """Python does what the commands do."""
 
+import copy
+import pickle
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -236,3 +239,16 @@ def test_a_step_that_was_interrupted_halfway_is_undone(
     cut = charnn.resume(tmp_path / "cut")
     for name in ("best.safetensors", "last.safetensors"):
         assert whole.with_name(name).read_bytes() == cut.with_name(name).read_bytes()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_a_model_generates_the_same_text_used_or_not(
+    run_folder: Path, copied: Callable[[charnn.LanguageModel], charnn.LanguageModel]
+) -> None:
+    model = charnn.load(run_folder)
+    unused = copied(model)
+    texts = [sample.text for sample in model.samples(3, "st", length=9, seed=1)]
+    text = model.sample("st", length=9, seed=1)
+    for other in (unused, copied(model), copied(model.with_clamps())):
+        assert other.sample("st", length=9, seed=1) == text
+        assert [sample.text for sample in other.samples(3, "st", length=9, seed=1)] == texts

@@ -2,7 +2,11 @@
 
 import doctest
 import importlib
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 import charnn
 from charnn import api, language_model
 from tests.conftest import words
-from tests.documented import ROOT, document
+from tests.documented import ROOT, blocks, document
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -86,3 +90,20 @@ def test_examples_run(
     monkeypatch.chdir(folder)
     assert example.examples, "a public function without an example"
     doctest.DebugRunner().run(example, clear_globs=False)
+
+
+@pytest.mark.medium
+def test_the_example_with_several_processes_runs(
+    run_folder: Path, tmp_path: Path, text_file: Path
+) -> None:
+    example = next(block for _, block in blocks(document("docs/python.md")) if "spawn" in block)
+    shutil.copytree(run_folder, tmp_path / "checkpoints" / "corpus")
+    (tmp_path / "example.py").write_text(example)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    model = charnn.load(run_folder)
+    assert done.stdout == f"{[model.sample('st', length=20, seed=n) for n in range(4)]}\n"

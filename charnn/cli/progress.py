@@ -22,7 +22,7 @@ from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler, stream
 from charnn.text.sources import STDIN_NAME
 from charnn.training.loop import Rollback, StepReport, TrainingWarning
-from charnn.words import loss
+from charnn.words import loss, plural
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8
 SMOOTHING = 0.98  # of the shown loss, which jumps from window to window
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return plural(round(seconds), "second")
 
 
 class Pace:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.terminal import LOGGER, show, status
+from charnn.words import plural
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -28,7 +29,7 @@ def show_found(
 
     searched = text_to_search(loaded, path.parent, text)
     if text is None:
-        status(f"reading {len(searched):,} characters of the run's validation part")
+        status(f"reading {plural(len(searched), 'character')} of the run's validation part")
     elif len(text) > MAX_CHARACTERS:
         status(f"reading the first {MAX_CHARACTERS:,} characters")
     if options["pattern"] is not None:

@@ -25,6 +25,7 @@ from charnn.model.network import CharNetwork, predicting
 from charnn.runs.metrics import Metrics
 from charnn.text.records import Records, Text
 from charnn.text.tokenizer import Indices
+from charnn.words import plural
 
 # Shapes: B positions, T characters that are read, K distances from 0, H hidden, L layers,
 # S tensors in a cell's state (LSTM 2: h, c; others 1: h).
@@ -122,7 +123,7 @@ def _rows(symbols: int, distance: int, positions: int) -> tuple[NDArray[np.int64
     if symbols < needed:
         shorter = f" or `distance={symbols - 2}`" if symbols > 2 else ""
         raise TextError(
-            f"the text has {symbols:,} characters, but a distance of {distance:,} needs "
+            f"the text has {plural(symbols, 'character')}, but a distance of {distance:,} needs "
             f"{needed:,}; give a longer text{shorter}"
         )
     warm_up = max(1, min(WARM_UP, (symbols - distance - 1) // 2))

@@ -26,7 +26,7 @@ from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.pick_engine import pick_engine
 from charnn.text.records import Records, Text, indices_of
 from charnn.text.tokenizer import Tokenizer
-from charnn.words import shown
+from charnn.words import plural, shown
 
 # Shapes: N symbols, T steps, B lanes, P properties, L layers, H hidden, S states of a unit that are
 # candidates, C candidates of all units: S x L x H.
@@ -113,7 +113,7 @@ def _values(name: str, of: Property, characters: str) -> Values:
     if values.shape != (len(characters),) or not np.isfinite(values).all():
         raise SettingError(
             f"the property {shown(name)} must return a finite number for each of the "
-            f"{len(characters):,} characters"
+            f"{plural(len(characters), 'character')}"
         )
     return values
 
@@ -149,7 +149,7 @@ class Lanes:
         """Divide a text of so many symbols. Raise `TextError` if it is too short."""
         if symbols < MIN_SYMBOLS:
             raise TextError(
-                f"a text of {symbols:,} characters is too short to find units; give "
+                f"a text of {plural(symbols, 'character')} is too short to find units; give "
                 f"{MIN_SYMBOLS:,} or more"
             )
         warm_up = min(WARM_UP, symbols // 4)

@@ -11,6 +11,7 @@ from charnn.checkpoint import Checkpoint
 from charnn.config import MAX_STRING
 from charnn.device import fast_bfloat16, has_bfloat16_lstm, processor_name
 from charnn.facts import Machine
+from charnn.words import plural
 
 # Environment variables by which PyTorch, oneDNN and MKL compute with other instructions.
 VARIABLES = (
@@ -75,13 +76,13 @@ def differences(
     threads, processes = before.get("threads", now.threads), before.get("processes", 1)
     if on_cpu and threads != now.threads:
         yield (
-            f"{threads} threads before, {now.threads} now: the last bits will differ "
+            f"{plural(threads, 'thread')} before, {now.threads} now: the last bits will differ "
             f"(`threads={threads}` keeps them)"
         )
     if processes != now.processes:
         yield (
-            f"{processes} processes before, {now.processes} now: the run continues from the same "
-            "weights, but not bit for bit"
+            f"{plural(processes, 'process', 'processes')} before, {now.processes} now: the run "
+            "continues from the same weights, but not bit for bit"
         )
     yield from _precision_differences(before.get("bfloat16"), device, last)
     name = before.get("device", now.device)

@@ -224,13 +224,13 @@ def _extended(
         planned = before.get("steps") if isinstance(before, dict) else None
         if not (isinstance(minutes, int | float) and minutes > 0 and isinstance(planned, int)):
             raise SettingError(
-                f"this run's budget is {last.train.steps:,} steps, not minutes; extend it with "
-                "`steps` or `epochs`"
+                f"this run's budget is {plural(last.train.steps, 'step')}, not minutes; extend it "
+                "with `steps` or `epochs`"
             )
         steps = round(min(planned, MAX_STEPS) * min((budget.minutes or 0) / minutes, 1e6))
     if steps < last.train.steps:
         raise SettingError(
-            f"this run has {last.train.steps:,} steps and can be made longer, not shorter "
+            f"this run has {plural(last.train.steps, 'step')} and can be made longer, not shorter "
             f"({steps:,}); start a new run with another `out`"
         )
     return replace(last.train, steps=steps)

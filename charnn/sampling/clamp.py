@@ -36,8 +36,8 @@ def check_clamps(config: ModelConfig, clamps: Sequence[Clamp]) -> None:
         config.check_unit(clamp.layer, clamp.unit)
         if not abs(clamp.value) <= limit:
             raise SettingError(
-                f"unit {clamp.layer}:{clamp.unit} = {shown(clamp.value)}: a {state} state of this model "
-                f"lies between {-limit:g} and {limit:g}"
+                f"unit {clamp.layer}:{clamp.unit} = {shown(clamp.value)}: a {state} state of this "
+                f"model lies between {-limit:g} and {limit:g}"
             )
     units = [clamp[:2] for clamp in clamps]
     for layer, unit in units:

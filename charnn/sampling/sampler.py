@@ -80,6 +80,13 @@ class Sampler:
         """The unit in which the model's figures are given, "char" or "byte"."""
         return self._tokenizer.unit
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs: the engines are made anew."""
+        return vars(self) | {"_engines": {}, "_engines_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _engines_lock=threading.Lock())
+
     def stream(
         self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
     ) -> Generation[str]:

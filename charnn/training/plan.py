@@ -29,7 +29,7 @@ from charnn.training.validations import (
     plan_validations,
     symbols_per_step,
 )
-from charnn.words import did_you_mean
+from charnn.words import about, did_you_mean, plural
 
 MIN_STEPS = 10
 MAX_EPOCHS = 20  # a run of minutes ends here
@@ -296,16 +296,15 @@ def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -
     epochs = (
         train.steps * symbols_per_step(train, facts.record_length) / max(1, facts.train_symbols)
     )
-    layers = f"{model.num_layers} {model.cell.upper()} layer{'s' * (model.num_layers > 1)}"
-    lanes = f"{train.batch_size} lane{'s' * (train.batch_size > 1)}"
+    layers = plural(model.num_layers, f"{model.cell.upper()} layer")
     line = (
-        f"{layers} of {model.hidden_size} units, dropout {model.dropout:g}; "
-        f"{lanes} x {train.seq_len}, {train.steps:,} step{'s' * (train.steps > 1)}, "
-        f"{epochs:.2g} epoch{'s' * (f'{epochs:.2g}' != '1')} of the text"
+        f"{layers} of {plural(model.hidden_size, 'unit')}, dropout {model.dropout:g}; "
+        f"{plural(train.batch_size, 'lane')} x {train.seq_len}, {plural(train.steps, 'step')}, "
+        f"{about(epochs)} epoch{'s' * (about(epochs) != '1')} of the text"
     )
     if budget.minutes is not None:
         complete = epochs >= 0.99 * MAX_EPOCHS
         line += ", complete before the time is up" if complete else f" in {budget.minutes:g} min"
     if facts.threads:
-        line += f", {facts.threads} CPU thread{'s' * (facts.threads > 1)}"
+        line += f", {plural(facts.threads, 'CPU thread')}"
     return line

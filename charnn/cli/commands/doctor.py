@@ -15,6 +15,7 @@ from charnn.cli.help import Command, option
 from charnn.cli.options import device_option
 from charnn.cli.terminal import show
 from charnn.version import __version__
+from charnn.words import plural
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,8 @@ def _machine(device: "torch.device") -> Iterator[tuple[str, str]]:
     fast = "fast" if fast_bfloat16(torch.device("cpu")) else "slow"
     yield (
         "processor",
-        f"{processor_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        f"{processor_name()}, {plural(os.cpu_count() or 1, 'core')}, "
+        f"{plural(torch.get_num_threads(), 'thread')}",
     )
     yield "instructions", f"{torch.backends.cpu.get_cpu_capability()}, bfloat16 is {fast}"
     yield "memory", f"{format_bytes(available_memory(torch.device('cpu')))} free"

@@ -119,7 +119,8 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     reach = measure_reach(network, chosen.text, options["distance"], options["positions"])
     metrics = read_metrics(path.parent / METRICS)
     clipping = Clipping.from_metrics(metrics, loaded.train.clip) if metrics.steps else None
-    status(f"gradients were truncated after {loaded.train.seq_len} characters in training "
+    window = plural(loaded.train.seq_len, "character")
+    status(f"gradients were truncated after {window} in training "
          "(--seq-len)")  # fmt: skip
     _note_not_finite(reach)
     if picture is not None:
