@@ -177,6 +177,7 @@ def _make_run(
                 request.command, budget, plan.validation, context.device, context.world.size,
                 plan.threads,
             )  # fmt: skip
+            context.check_folder()
             write_run_info(context.folder, info, context.corpus)
     return run
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from charnn import checkpoint
+from charnn import api, checkpoint
 from charnn.cli.commands import runs
-from charnn.errors import CheckpointError
+from charnn.errors import CharnnError, CheckpointError
+from charnn.training.loop import StepReport
 from tests.attack.checks import contents, no_traceback, one_line_error
 from tests.attack.hostile import joined, packed, parts
 from tests.conftest import ENVIRONMENT, TINY
@@ -370,3 +371,27 @@ def test_a_backup_of_hard_links_is_not_written_to(run: Path) -> None:
     before = {path.name: path.read_bytes() for path in backup.iterdir()}
     assert no_traceback("train", "--resume", "--out", run, "--steps", "8").exit_code == 0
     assert {path.name: path.read_bytes() for path in backup.iterdir()} == before
+
+
+def test_a_run_whose_folder_is_moved_writes_nothing_into_a_new_one_in_its_place(
+    text_file: Path, tmp_path: Path
+) -> None:
+    out, moved = tmp_path / "run", tmp_path / "moved"
+    before: dict[Path, bytes | None] = {}
+
+    def move(report: object) -> None:
+        if isinstance(report, StepReport) and report.step == 2:
+            out.rename(moved)
+            out.mkdir()
+            before.update(contents(moved))
+
+    sizes = {"hidden_size": 6, "embedding_size": 5, "num_layers": 1, "batch_size": 3, "seq_len": 8}
+    with pytest.raises(CharnnError, match="moved or replaced while this run writes to it"):
+        api.train(text_file, out=out, steps=4, seed=1, on_report=move, **sizes)  # type: ignore[arg-type]
+    assert list(out.iterdir()) == []
+    assert contents(moved) == before
+
+
+def test_a_name_with_a_line_end_forges_no_row(run: Path) -> None:
+    run.rename(run.with_name("a\nb  2026-01-01 00:00  1 x 6 lstm"))
+    assert len(no_traceback("runs").stdout.splitlines()) == 1
