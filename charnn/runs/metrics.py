@@ -83,12 +83,18 @@ class _Thinned(Generic[Item]):
 
     def __init__(self) -> None:
         self._items: dict[int, Item] = {}
+        self._every = 1  # of the lines, so many stand for one that is kept
+        self._lines = 0
 
     def add(self, step: int, item: Item) -> None:
         """Add an item, or replace that of the same step."""
+        self._lines += 1
+        if self._lines % self._every and step not in self._items:
+            return
         self._items[step] = item
         if len(self._items) > 2 * _MOST:
             self._items = dict(self.sorted()[::2])
+            self._every *= 2
 
     def drop_after(self, step: int) -> None:
         """Drop the items of later steps."""

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from charnn.errors import CharnnError
 from charnn.facts import Progress
+from charnn.runs import metrics
 from charnn.runs.metrics import MetricsLog, read_metrics
 from charnn.training.loop import Rollback, StepReport
 
@@ -151,3 +153,15 @@ def test_lines_that_the_file_lacks_are_written_once_after_those_before_them(tmp_
     log.sync()
     assert [step.step for step in read_metrics(log.path).steps] == [1, 2, 3]
     assert len(log.path.read_text().splitlines()) == 3
+
+
+def test_of_a_very_long_log_an_even_part_of_all_steps_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_MOST", 50)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(VALID | {"step": n}) + "\n" for n in range(1, 3001)))
+    read = [report.step for report in read_metrics(path).steps]
+    assert 50 <= len(read) <= 100
+    gaps = [after - before for before, after in pairwise([0, *read, 3001])]
+    assert max(gaps) <= 2 * 3000 / len(read)
