@@ -15,7 +15,7 @@ from charnn.config import (
     TrainConfig,
     ValidationConfig,
 )
-from charnn.errors import CharnnError, SettingError
+from charnn.errors import CharnnError, SettingError, text_named_by
 from charnn.files import AnyPath, named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
@@ -189,7 +189,8 @@ def resume(
         whole_number("keep", keep, 0),
     )
     following = _following(on_report, progress)
-    with join_world(device) as (world, where):
+    call = f'`charnn.resume({str(folder)!r}, "TEXT")`'
+    with text_named_by(call), join_world(device) as (world, where):
         return _finish(resume_run(request, where, world), *following)
 
 

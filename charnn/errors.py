@@ -5,8 +5,9 @@ A message names a setting in backticks as a Python argument, such as `seq_len` o
 `hidden_size=128`; the command line prints it as the option of that name.
 """
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 class CharnnError(Exception):
@@ -40,6 +41,23 @@ class UnreadableTextError(TextError):
 
 class MissingTextError(TextError, FileNotFoundError):
     """A text that is not there."""
+
+
+class MovedTextError(TextError):
+    """The text of a run that is not where the run says, or is another one now."""
+
+    def __init__(self, problem: str, advice: str = "name the text") -> None:
+        self.problem, self.advice = problem, advice
+        super().__init__(f"{problem}; {advice}")
+
+
+@contextlib.contextmanager
+def text_named_by(call: str) -> Iterator[None]:
+    """Let a `MovedTextError` in the block say with which `call` to name the text."""
+    try:
+        yield
+    except MovedTextError as error:
+        raise MovedTextError(error.problem, f"{error.advice}: {call}") from error
 
 
 class VocabularyError(CharnnError):

@@ -10,7 +10,7 @@ from charnn.arguments import choice
 from charnn.checkpoint import Checkpoint
 from charnn.config import SampleConfig
 from charnn.device import pick_device
-from charnn.errors import SettingError
+from charnn.errors import SettingError, text_named_by
 from charnn.insight.gradients import Reach, measure_reach
 from charnn.insight.properties import PROPERTIES, Property
 from charnn.insight.trace import Trace, trace_text
@@ -247,7 +247,8 @@ class LanguageModel:
             ['space']
         """
         self._refuse_clamps("find_units")
-        read = text_to_search(self.checkpoint, self._run_folder(text), text)
+        with text_named_by('`text="…"`'):
+            read = text_to_search(self.checkpoint, self._run_folder(text), text)
         tracked = PROPERTIES if properties is None else properties
         return find_units(self.network, self.tokenizer, read, tracked, best)
 
@@ -268,7 +269,8 @@ class LanguageModel:
         """
         self._refuse_clamps("gradients")
         if text is None:
-            read = evaluation_text(self.checkpoint, self._run_folder(text)).text
+            with text_named_by('`text="…"`'):
+                read = evaluation_text(self.checkpoint, self._run_folder(text)).text
         else:
             read = self._read(text)
         return measure_reach(self.network, read, distance, positions)

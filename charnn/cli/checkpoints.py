@@ -1,5 +1,6 @@
 """Which checkpoint a command is about: a run's name, a run folder, a file, or the newest run."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from charnn.runs.find import (
     require_checkpoint,
     shown,
 )
-from charnn.runs.folder import RUNS, best_checkpoint, exists
+from charnn.runs.folder import BEST, RUNS, best_checkpoint, exists
 
 if TYPE_CHECKING:
     from charnn.checkpoint import Checkpoint
@@ -75,6 +76,11 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     if note:
         LOGGER.warning(note)
     return loaded
+
+
+def run_argument(path: Path) -> str:
+    """Return the argument that names a checkpoint in a command, quoted for a shell."""
+    return shlex.quote(str(path.parent if path.name == BEST else path))
 
 
 def names_checkpoint(argument: str) -> bool:

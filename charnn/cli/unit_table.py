@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charnn.cli.checkpoints import run_argument
 from charnn.cli.terminal import LOGGER, show, status
+from charnn.errors import text_named_by
 from charnn.words import plural
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def show_found(
     from charnn.insight.properties import PROPERTIES, pattern
     from charnn.insight.units import MAX_CHARACTERS, find_units, text_to_search
 
-    searched = text_to_search(loaded, path.parent, text)
+    with text_named_by(f"`charnn inspect {run_argument(path)} --find --file TEXT`"):
+        searched = text_to_search(loaded, path.parent, text)
     if text is None:
         status(f"reading {plural(len(searched), 'character')} of the run's validation part")
     elif len(text) > MAX_CHARACTERS:

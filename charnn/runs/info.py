@@ -14,7 +14,14 @@ import torch
 
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
-from charnn.errors import CharnnError, SettingError, TextError, UnreadableTextError, short
+from charnn.errors import (
+    CharnnError,
+    MovedTextError,
+    SettingError,
+    TextError,
+    UnreadableTextError,
+    short,
+)
 from charnn.files import explained, write_json
 from charnn.runs.folder import RUN_INFO, json_object, read_run_info, set_aside
 from charnn.runs.machine import machine_to_json, this_machine
@@ -159,14 +166,15 @@ def texts_of_run(
     used = [*([] if texts else named), *([] if val else named_val)]
     kind = "validation text (`val`)" if texts else "text"
     if STDIN_NAME in used:
-        raise TextError(f"{folder}: was trained on standard input; name the {kind}")
+        raise MovedTextError(f"{folder}: was trained on standard input", f"name the {kind}")
     if not texts and not named:
-        raise TextError(f"{folder}: no {RUN_INFO} says where its corpus is; name the text")
+        raise MovedTextError(f"{folder}: no {RUN_INFO} says where its corpus is")
     harmless = all(name == DEMO_NAME for name in used)
     if not harmless and not is_signed(info.get("signature"), named, named_val):
-        raise TextError(
+        raise MovedTextError(
             f"{folder}: made elsewhere, by somebody else or by an older charnn, so "
-            f"{short(used[0])} is not opened unless you name it; check the path and name the {kind}"
+            f"{short(used[0])} is not opened unless you name it",
+            f"check the path and name the {kind}",
         )
     if used and not harmless:
         log.info(f"reading {short(', '.join(used))}")
@@ -195,11 +203,11 @@ def reopen_corpus(
         problem: object = error
         if isinstance(error, UnreadableTextError):  # the settings are those of the run
             problem = f"{error.problem}; restore it as it was"
-        raise TextError(f"the corpus of {folder} cannot be used: {problem}") from error
+        raise MovedTextError(f"the corpus of {folder} cannot be used: {problem}") from error
     if corpus.sha256 != trained.corpus.sha256:
         where = listed(corpus.sources)
-        raise TextError(
+        raise MovedTextError(
             f"{where}: not the text that {folder} was trained on (sha256 {corpus.sha256[:12]}…, "
-            f"the checkpoint says {trained.corpus.sha256[:12]}…); name the right text"
+            f"the checkpoint says {trained.corpus.sha256[:12]}…)"
         )
     return corpus

@@ -1,6 +1,8 @@
 """The command line and Python find the same run by a name; a new run has a folder of its own."""
 
 import os
+import re
+import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -176,3 +178,54 @@ def test_a_run_that_fails_removes_the_folders_that_it_made(
         with pytest.raises(SettingError):
             charnn.train("text.txt", steps=1, out=out, precision="fp16", device="cpu")
         assert contents(tmp_path) == before
+
+
+@pytest.fixture
+def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a run whose text has moved to moved.txt."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(words(3000))
+    charnn.train("text.txt", out="my run", steps=2, seed=1, hidden_size=6, num_layers=1)
+    Path("text.txt").rename("moved.txt")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--out", "my run", "--resume", "--steps", "3"),
+        ("eval", "my run"),
+        ("gradients", "my run", "--distance", "5", "--positions", "2"),
+        ("inspect", "my run", "--find", "space"),
+        ("gradients", "--compare", "my run"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_the_command_for_a_text_that_has_moved_is_given_and_works(
+    moved: Path, arguments: tuple[str, ...]
+) -> None:
+    line = one_line_error(*arguments)
+    advice = re.search(r"name the text: `charnn (.*)`$", line)
+    assert advice, line
+    given = shlex.split(advice[1])
+    assert given[0] == arguments[0]
+    if "--compare" in given:  # which trains for a minute
+        assert given == ["gradients", "--compare", "TEXT"]
+        return
+    if "--find" in given:
+        given.insert(given.index("--find") + 1, "space")
+    given += [word for word in arguments[2:] if word not in given and given[0] != "train"]
+    done = command(*(word.replace("TEXT", "moved.txt") for word in given))
+    assert done.exit_code == 0, done.stderr
+
+
+def test_the_call_for_a_text_that_has_moved_is_given_and_works(moved: Path) -> None:
+    model = charnn.load("my run")
+    for method in (model.find_units, model.gradients):
+        with pytest.raises(CharnnError, match='name the text: `text="…"`'):
+            method()
+    with pytest.raises(CharnnError) as caught:
+        charnn.resume("my run", steps=3)
+    call = re.search(r"name the text: `(.*)`$", str(caught.value))
+    assert call, caught.value
+    assert eval(call[1].replace("TEXT", "moved.txt"), {"charnn": charnn}).exists()

@@ -4,11 +4,12 @@ import json
 
 import click
 
-from charnn.cli.checkpoints import open_checkpoint, split_checkpoint
+from charnn.cli.checkpoints import open_checkpoint, run_argument, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, encoding_options, json_option, quiet_option
 from charnn.cli.terminal import LOGGER
 from charnn.cli.types import Checkpoint, Whole
+from charnn.errors import text_named_by
 from charnn.words import loss, plural
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
@@ -70,7 +71,10 @@ def command(
     loaded = open_checkpoint(path)
     if loaded.text.lines and context.get_parameter_source("protocol") is COMMANDLINE:
         raise click.UsageError("--protocol is for running text; records are each read on their own")
-    chosen = evaluation_text(loaded, path.parent, texts, encoding, encoding_errors, skip_unknown)
+    with text_named_by(f"`charnn eval {run_argument(path)} TEXT`"):
+        chosen = evaluation_text(
+            loaded, path.parent, texts, encoding, encoding_errors, skip_unknown
+        )
     text, corpus = chosen.text, chosen.corpus
     for note in chosen.notes:
         LOGGER.warning(note)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charnn.cli.checkpoints import names_checkpoint, open_checkpoint, split_checkpoint
+from charnn.cli.checkpoints import names_checkpoint, open_checkpoint, run_argument, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import (
     device_option,
@@ -21,7 +21,7 @@ from charnn.cli.options import (
 from charnn.cli.terminal import LOGGER, is_quiet, show, status
 from charnn.cli.types import MOST, Checkpoint, OutPath, Real, Whole
 from charnn.config import TextConfig, TrainConfig
-from charnn.errors import UnreadableTextError
+from charnn.errors import UnreadableTextError, text_named_by
 from charnn.runs.find import find_runs
 from charnn.runs.folder import METRICS
 from charnn.words import plural
@@ -109,10 +109,11 @@ def _measure(arguments: tuple[str, ...], picture: Path | None, options: dict[str
     from charnn.runs.metrics import read_metrics
 
     loaded = open_checkpoint(path)
-    chosen = evaluation_text(
-        loaded, path.parent, texts, options["encoding"], options["encoding_errors"],
-        options["skip_unknown"],
-    )  # fmt: skip
+    with text_named_by(f"`charnn gradients {run_argument(path)} TEXT`"):
+        chosen = evaluation_text(
+            loaded, path.parent, texts, options["encoding"], options["encoding_errors"],
+            options["skip_unknown"],
+        )  # fmt: skip
     for note in chosen.notes:
         LOGGER.warning(note)
     network = loaded.network(pick_device(options["device"]))
@@ -221,7 +222,8 @@ def _corpus(arguments: tuple[str, ...], options: dict[str, Any]) -> "Corpus":
         if given:
             raise click.UsageError(f"{flag(next(iter(given)))} is for texts; a run knows its own")
         path, _ = split_checkpoint(arguments)
-        return reopen_corpus(path.parent, open_checkpoint(path))
+        with text_named_by("`charnn gradients --compare TEXT`"):
+            return reopen_corpus(path.parent, open_checkpoint(path))
     try:
         corpus = open_corpus(arguments, TextConfig(**given))
     except UnreadableTextError as error:  # there is no --tokenizer

@@ -22,9 +22,9 @@ from charnn.config import (
     TrainConfig,
     ValidationConfig,
 )
-from charnn.errors import SettingError
+from charnn.errors import SettingError, text_named_by
 from charnn.runs.find import find_run, find_runs, runs_of
-from charnn.runs.folder import exists, is_run, is_state
+from charnn.runs.folder import exists, is_run, is_state, read_run_info
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +189,11 @@ def _train(options: dict[str, Any], device: "torch.device", world: "World") -> i
     if options["resume"]:
         from charnn.runs.resume import resume_run
 
-        running = resume_run(_resume_request(options), device, world)
+        resumed = _resume_request(options)
+        running = resume_run(resumed, device, world)
+        place = f"--out {shlex.quote(str(resumed.folder))} --resume"
+        val = "--val FILE " if read_run_info(resumed.folder).get("val") else ""
+        advice = f"`charnn train TEXT {val}{place}`"
     else:
         from charnn.runs.start import dry_run, start_run
 
@@ -197,13 +201,13 @@ def _train(options: dict[str, Any], device: "torch.device", world: "World") -> i
         if options["dry_run"]:
             _show_dry_run(dry_run(request, device, world), request, device)
             return 0
-        running = start_run(request, device, world)
+        running, advice = start_run(request, device, world), ""
 
     from charnn.cli.progress import follow
     from charnn.cli.signals import EXIT
 
     EXIT.started("stopped before training began")  # from here on there is a folder to remove
-    with running as run:
+    with text_named_by(advice), running as run:
         return follow(run)
 
 
