@@ -157,6 +157,7 @@ class Run:
         if context.world.is_main:
             run.saver.saved_step = last.progress.step
             known = None if last.run is None else last.run.validations
+            run.saver.last_has_best = last.run is not None and last.run.unsaved_best is not None
             lines = () if last.run is None else last.run.unsynced_metrics
             context.check_folder()
             run.metrics.reopen(last.progress, known, lines)
@@ -218,7 +219,7 @@ class Run:
     @property
     def _unwritten(self) -> bool:
         """True if `last` holds what belongs to other files."""
-        return self.saver.unsaved_best is not None or bool(self.metrics.unsynced)
+        return self.saver.last_has_best or bool(self.metrics.unsynced)
 
     def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:

@@ -38,6 +38,7 @@ class Saver:
         self.saved_step = -1  # of `last` in the file
         self.best: Figures | None = None  # those in the file; None: there is no file
         self.unsaved_best: Checkpoint | None = None
+        self.last_has_best = False  # `last` contains a best model that could not be written
         self._every = every
         self._check_folder = check_folder
         self._keep = keep
@@ -82,6 +83,7 @@ class Saver:
                 except CharnnError as error:
                     failure, last = error, _with_best(last, self.unsaved_best)
             seconds = self._save(LAST, last)
+            self.last_has_best = failure is not None
             self.saved_step = last.figures.step
             self._quickest = min(self._quickest or seconds, seconds)
             if self._keep:
