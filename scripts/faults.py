@@ -2,10 +2,10 @@
 
 Trains a tiny model in this process. While it starts, trains, saves and resumes, each call that
 opens, reads, writes, syncs, links, renames, truncates or removes a file of the run fails with a
-probability: before or after it has done its work, or after half of it. Some of the runs are also
-stopped at a random moment. After up to three such attempts the disk works again, and the run must
-end with the bytes of the undisturbed run at the first try. A run that ends without an error while
-calls fail must have these bytes at once.
+probability: before or after it has done its work, or after half of it. Some of the runs are made
+longer meanwhile, and some are also stopped at a random moment. After up to three such attempts the
+disk works again, and the run must end with the bytes of the undisturbed run at the first try. A run
+that ends without an error while calls fail must have these bytes at once.
 
     python scripts/faults.py --runs 200
 """
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import errno
 import io
+import json
 import logging
 import os
 import random
@@ -28,6 +29,7 @@ from torture import RESUMED, compare, files, next_step, words
 
 import charnn
 from charnn.errors import CharnnError
+from charnn.runs.folder import RUN_INFO
 
 PROBABILITIES = (0.01, 0.05, 0.2, 0.5)
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
@@ -39,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     "hidden_size": 4, "num_layers": 1, "embedding_size": 3, "batch_size": 2, "seq_len": 5,
     "dropout": 0.2, "learning_rate": 0.3, "val_every": 3, "seed": 1,
 }  # fmt: skip
-STEPS = 12  # the learning rate is so high that some validations are not the best
+STEPS, LONGER = 12, 18  # the learning rate is so high that some validations are not the best
 ATTEMPTS = 3  # while calls fail
 
 
@@ -190,48 +192,56 @@ class Trials:
     """Trains runs in the folder `work` while system calls fail, and counts the outcomes."""
 
     work: Path
-    steps: int = STEPS
     rows: dict[float, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.text = self.work / "text.txt"
         self.text.write_text(words(400), encoding="utf-8")
-        self.train(self.work / "reference")
-        self.expected = files(self.work / "reference")
+        self.expected = {}
+        for steps in (STEPS, LONGER):
+            self.train(self.work / "reference", steps)
+            self.expected[steps] = all_files(self.work / "reference")
 
     def train(
-        self, out: Path, on_report: Callable[[object], None] | None = None, disk: Any = None
+        self,
+        out: Path,
+        steps: int,
+        on_report: Callable[[object], None] | None = None,
+        disk: Any = None,
     ) -> None:
         """Start the run, or resume it, and train to its end; on a failing `disk` or not."""
         resume = next_step(out) == RESUMED
         common: dict[str, Any] = {"save_every": 0, "device": "cpu", "on_report": on_report}
         with disk or contextlib.nullcontext():
             if resume:
-                charnn.resume(out, **common)
+                charnn.resume(out, steps=steps if steps == LONGER else None, **common)
             else:
-                charnn.train(self.text, out=out, steps=self.steps, **common, **SETTINGS)
+                charnn.train(self.text, out=out, steps=steps, **common, **SETTINGS)
 
     def run(self, probability: float, seed: int) -> str:
         """Try one run; return what went wrong, or ''."""
         row, rng = self.rows.setdefault(probability, Row()), random.Random(seed)
         out, problem = self.work / f"run-{seed}", ""
         row.runs += 1
+        steps = rng.choice([STEPS, STEPS, STEPS, LONGER])
         try:
+            if steps == LONGER:
+                self.train(out, STEPS)
             for _ in range(rng.randint(1, ATTEMPTS)):
-                self._attempt(out, FailingDisk(out, probability, rng), row)
-            self.train(out)
-            self._compare(out)
+                self._attempt(out, steps, FailingDisk(out, probability, rng), row)
+            self.train(out, steps)
+            self._compare(out, self.expected[steps])
         except Exception as error:  # whatever it is, it belongs in the table
             problem = f"{type(error).__name__}: {error}"
         row.identical += not problem
         row.lost += bool(problem)
         return problem
 
-    def _attempt(self, out: Path, disk: FailingDisk, row: Row) -> None:
+    def _attempt(self, out: Path, steps: int, disk: FailingDisk, row: Row) -> None:
         """Train while calls fail from a random moment on; the run may be stopped at another."""
         rng, reports = disk.rng, iter(range(10**6))
-        begin = rng.choice([0, rng.randint(0, 2 * self.steps)])
-        stop = rng.choice([None, None, rng.randint(0, 2 * self.steps)])
+        begin = rng.choice([0, rng.randint(0, 2 * STEPS)])
+        stop = rng.choice([None, None, rng.randint(0, 2 * STEPS)])
 
         def on_report(_: object) -> None:
             number = next(reports)
@@ -241,21 +251,27 @@ class Trials:
 
         disk.active = begin == 0
         try:
-            self.train(out, on_report, disk)
+            self.train(out, steps, on_report, disk)
         except CharnnError:
             row.errors += 1
         except Stopped:
             row.stopped += 1
         else:
             row.completed += 1
-            self._compare(out, without={"set of files"})
+            expected = self.expected[steps]
+            self._compare(out, {n: expected[n] for n in expected if n != "set of files"})
         row.faults += disk.faults
 
-    def _compare(self, out: Path, without: frozenset[str] | set[str] = frozenset()) -> None:
+    def _compare(self, out: Path, expected: dict[str, bytes]) -> None:
         for path in out.glob("*.damaged*"):  # what could not be read
             path.unlink()
-        expected = {name: data for name, data in self.expected.items() if name not in without}
-        compare(files(out), expected)
+        compare(all_files(out), expected)
+
+
+def all_files(out: Path) -> dict[str, bytes]:
+    """Return the files of a finished run, with its run.json."""
+    info = json.loads((out / RUN_INFO).read_text(encoding="utf-8"))
+    return files(out) | {RUN_INFO: json.dumps(info | {"started": ""}, sort_keys=True).encode()}
 
 
 @contextlib.contextmanager

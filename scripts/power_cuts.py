@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults import SETTINGS, STEPS, quiet
+from faults import LONGER, SETTINGS, STEPS, quiet
 from torture import RESUMED, STARTED_OVER, LostError, compare, files, next_step, words
 
 import charnn
@@ -33,7 +33,6 @@ from charnn.runs.folder import last_checkpoint
 from charnn.runs.opening import load_or_previous
 from charnn.runs.saver import Saver
 
-LONGER = STEPS + 6
 RUN = Path("made/for/run")  # the run folder; its parents do not exist before
 BLOCK = 512  # bytes that a disk writes as a whole
 ROOT = 0

@@ -133,8 +133,13 @@ def _check_folder(folder: Path, in_use: bool) -> Iterator[_Found]:
     if in_use:
         return
     yield from _check_metrics(folder, last)
-    if problem := run_info_problem(folder):
-        path = folder / RUN_INFO
+    path = folder / RUN_INFO
+    try:
+        problem = run_info_problem(folder)
+    except CharnnError as error:  # it may be whole
+        yield Finding(path, _without(path, error)), None
+        problem = ""
+    if problem:
         if last is None or last.run is None:  # an older file knows too little
             yield Finding(path, f"{problem}; resume the run with its text to write it anew"), None
         else:

@@ -13,6 +13,7 @@ that were found damaged end in `.damaged`; nothing reads them.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -24,12 +25,20 @@ from pathlib import Path
 from typing import Any
 
 from charnn.errors import CharnnError
-from charnn.files import is_leftover, make_folder, open_regular, read_small, replacing
+from charnn.files import (
+    explained,
+    is_leftover,
+    make_folder,
+    open_regular,
+    read_small,
+    replacing,
+)
 from charnn.runs.lock import LOCK, is_lock_file
 
 BEST, LAST, METRICS, RUN_INFO = "best.safetensors", "last.safetensors", "metrics.jsonl", "run.json"
 PREVIOUS = "last.previous.safetensors"
 RUNS = Path("checkpoints")
+_UNREADABLE = (errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _STATE = re.compile(r"last\.(\d{6,19})\.safetensors")
 _ENDING = re.compile(r"(?<=.)(\.[A-Za-z]\w{0,4})?(\.gz|\.bz2|\.xz)?$")  # also that of a packed file
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f*?\[\]<>:"/\\|]')
@@ -219,14 +228,21 @@ def read_run_info(folder: Path) -> dict[str, Any]:
     return info if lists and all(isinstance(path, str) for p in places for path in p) else {}
 
 
-def json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path, *, replaced: bool = False) -> dict[str, Any]:
     """Return the JSON object in a small file; empty if it is missing or damaged.
 
-    Numbers that JSON cannot express are None.
+    Numbers that JSON cannot express are None. Where the file is to be replaced, an error of the
+    disk is raised, because the content may be whole.
     """
     try:
-        value = json.loads(read_small(path), parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError):
+        with explained(f"reading {path}", "check the disk"):
+            data = read_small(path)
+        value = json.loads(data, parse_float=_finite, parse_constant=_finite)
+    except CharnnError as error:
+        if replaced and getattr(error.__cause__, "errno", None) in _UNREADABLE:
+            raise
+        return {}
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) and _is_shallow(value) else {}
 

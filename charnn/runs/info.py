@@ -81,7 +81,7 @@ def write_run_info(folder: Path, info: RunInfo, corpus: Corpus) -> None:
 
 def update_run_info(folder: Path, **changes: Any) -> None:
     """Replace some fields of run.json."""
-    info = read_run_info(folder) | changes
+    info = json_object(folder / RUN_INFO, replaced=True) | changes
     with explained(f"writing {folder / RUN_INFO}", "check the run folder"):
         write_json(folder / RUN_INFO, info)
 
@@ -120,7 +120,7 @@ def mend_run_info(folder: Path, last: Checkpoint, **known: Any) -> None:
 
 def _salvaged(path: Path) -> dict[str, Any]:
     """Return the valid fields of a run.json."""
-    fields = json_object(path).items()
+    fields = json_object(path, replaced=True).items()
     return {k: v for k, v in fields if _is_valid(k, v)}
 
 

@@ -1,6 +1,7 @@
 """Any run.json, metrics.jsonl, text or option gives a result or an error of one line."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from charnn.checkpoint import load
 from charnn.config import TextConfig
 from charnn.errors import CharnnError
+from charnn.runs import folder
+from charnn.runs.info import run_info_problem, update_run_info
 from charnn.runs.metrics import MetricsLog, read_metrics
 from charnn.text.corpus import open_corpus
 from tests.attack.checks import no_traceback, tries
@@ -65,6 +68,21 @@ def test_a_hostile_run_json_is_read_around(
     (run / "run.json").write_bytes(data.draw(of(original)).data)
     used("info", run)
     used("train", "--resume", "--out", run, "--quiet")
+
+
+def test_a_run_json_that_cannot_be_read_is_not_replaced(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = (run / "run.json").read_bytes()
+    monkeypatch.setattr(folder, "read_small", broken)
+    for change in (run_info_problem, lambda path: update_run_info(path, command="")):
+        with pytest.raises(CharnnError, match=r"reading .*run\.json: Input/output error"):
+            change(run)
+    assert (run / "run.json").read_bytes() == before
+    assert not [*run.glob("*.damaged")]
 
 
 @tries(30)
