@@ -36,6 +36,7 @@ from charnn.text.tokenizer import (
 )
 from charnn.words import plural
 
+MARK = "\ufeff"  # the byte-order mark
 SAMPLE_CHARACTERS = 1 << 20  # characters at the beginning of a text that are checked for warnings
 
 
@@ -212,6 +213,8 @@ def _notes(parts: Sequence[TextStatistics], config: TextConfig) -> tuple[str, ..
         counts = parts[0].counts.copy()
         if config.encoding_errors == "replace":  # then U+FFFD says nothing about the text
             counts[ord(REPLACEMENT)] = 0
+        if config.keep_newlines:  # byte-order marks are kept on purpose
+            counts[ord(MARK)] = 0
         notes.extend(text_warnings(counts, parts[0].sample))
     return tuple(notes)
 
@@ -227,10 +230,9 @@ def _make_tokenizer(parts: Sequence[TextStatistics], config: TextConfig) -> Toke
         )
     tokenizer = from_counts(counts, config.min_count)
     if not tokenizer.characters:
-        raise TextError(
-            f"no character of the text occurs {config.min_count:,} times; use "
-            f"`min_count={counts.max()}` or less"
-        )
+        most = int(counts.max())
+        advice = "leave out `min_count`" if most == 1 else f"use `min_count={most}` or less"
+        raise TextError(f"no character of the text occurs {config.min_count:,} times; {advice}")
     if tokenizer.vocabulary_size < 2:
         raise TextError(
             f"the text consists of one symbol only ({tokenizer.characters!r}), so there is nothing "

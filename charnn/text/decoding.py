@@ -15,14 +15,17 @@ from collections.abc import Iterable, Iterator
 
 from charnn.config import TextConfig
 from charnn.errors import TextError, UnreadableTextError
-from charnn.text.sources import CHUNK_BYTES, SNIFFED, Source, find_sources
+from charnn.text.sources import CHUNK_BYTES, Source, find_sources
 from charnn.words import plural
 
 Piece = bytes | str
 
+MAX_SMALL = 1 << 24  # characters of a prime, which is read into memory
 LARGE = 100_000_000  # bytes of an unpacked file whose size is noted
 _NO_TEXT = {"Cn", "Co", "Cs"}  # categories of characters that no text has many of
-_CANDIDATES = ("utf-8", "utf-16", "cp1252", "latin-1")
+_SINGLE_BYTE = ("cp1252", "latin-1")
+_CANDIDATES = ("utf-8", "utf-16", *_SINGLE_BYTE)
+_SEPARATORS = frozenset(" \n\u3000\u3002")
 _bad = threading.local()  # counts the bytes that the error handlers have met
 
 
@@ -45,17 +48,22 @@ def read_text(name: str, config: TextConfig, characters: int | None = None) -> s
     the first `characters`.
 
     Bytes that are not UTF-8 become surrogates, which `ByteTokenizer.encode` turns back into bytes.
+
+    Raises:
+        TextError: the text cannot be read, or is too large without `characters`.
     """
-    text = ""
+    most, text = MAX_SMALL if characters is None else characters, ""
     try:
-        for piece in pieces(find_sources([name], config, set()), config, set()):
+        for piece in pieces(find_sources([name], config, set(), 8 * most + 8), config, set()):
             if isinstance(piece, bytes):
                 piece = piece.decode("utf-8", "surrogateescape")
             text += piece
-            if characters is not None and len(text) > characters:
+            if len(text) > most:
                 break
     except UnreadableTextError as error:  # the settings are those of the model
         raise TextError(f"{error.problem}; convert it to {config.encoding}") from error
+    if characters is None and len(text) > most:
+        raise TextError(f"{name}: longer than {most:,} characters; name a shorter text")
     return text
 
 
@@ -123,7 +131,7 @@ def _decoded(
             problem = f"byte 0x{error.object[error.start]:02x} at offset {place}"
         raise UnreadableTextError(
             f"{source.name}: not {config.encoding}: {problem}",
-            _remedies(source, config.encoding, encoding_errors='`encoding_errors="replace"`'),
+            _remedies(source, config.encoding),
         ) from error
     if bad:
         done = "replaced by U+FFFD" if errors == "replace" else "left out"
@@ -150,38 +158,58 @@ codecs.register_error("charnn.replace", _replace)
 codecs.register_error("charnn.skip", _skip)
 
 
-def _remedies(source: Source, tried: str, **others: str) -> dict[str, str]:
-    """Return the settings to try where an encoding has failed: another one only if it can read all
-    of the text."""
+def _remedies(source: Source, tried: str) -> dict[str, str]:
+    """Return the settings to try where an encoding has failed: only those that give plain text."""
     known = codecs.lookup(tried).name
     untried = (name for name in _candidates(source) if codecs.lookup(name).name != known)
     readable = next((name for name in untried if _reads(source, name)), "")
     encoding = {"encoding": f'`encoding="{readable}"`'} if readable else {}
-    return encoding | others | {"tokenizer": '`tokenizer="byte"`'}
+    replaced = _reads(source, tried, "replace")
+    errors = {"encoding_errors": '`encoding_errors="replace"`'} if replaced else {}
+    return encoding | errors | {"tokenizer": '`tokenizer="byte"`'}
 
 
 def _candidates(source: Source) -> Iterator[str]:
     """Yield the encodings that a text may have: in UTF-16 and UTF-32 it has NUL bytes, mostly in
-    the places of the high bytes, and without them nearly any text would pass as Chinese."""
+    the places of the high bytes, and without them nearly any text would pass as Chinese.
+
+    Any text can be read as one byte per character; one that is UTF-8 for the most part is not.
+    """
+    candidates: Iterable[str] = _CANDIDATES
     with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), source.open() as file:
-        start = file.read(SNIFFED)
+        start = file.read(CHUNK_BYTES)
+        if _is_utf8_mostly(start):
+            candidates = [name for name in candidates if name not in _SINGLE_BYTE]
         if b"\0" in start:
             ends = ("le", "be") if start[1::2].count(0) > start[::2].count(0) else ("be", "le")
             yield from (f"utf-{bits}-{end}" for bits in (32, 16) for end in ends)
-    yield from _CANDIDATES
+    yield from candidates
 
 
-def _reads(source: Source, encoding: str) -> bool:
-    """Return whether an encoding gives plain text: no errors, NUL or unassigned characters."""
-    decoder, seen = codecs.getincrementaldecoder(encoding)(), 0
+def _is_utf8_mostly(start: bytes) -> bool:
+    text = start.decode("utf-8", "replace")
+    wrong = text.count("\ufffd")
+    return sum(character > "\x7f" for character in text) > 2 * wrong
+
+
+def _reads(source: Source, encoding: str, errors: str = "strict") -> bool:
+    """Return whether an encoding gives plain text: no errors, NUL or unassigned characters.
+
+    Chance gives characters of UTF-16 and UTF-32 too, but no text, which has spaces or line ends.
+    """
+    decoder, seen = codecs.getincrementaldecoder(encoding)(errors), 0
+    is_wide = encoding.startswith(("utf-16", "utf-32"))
     try:
         with source.open() as file:
             while chunk := file.read(CHUNK_BYTES):
                 text = decoder.decode(chunk)
-                if seen == 0 and any(unicodedata.category(c) in _NO_TEXT for c in text[:10_000]):
-                    return False
                 if "\0" in text:
                     return False
+                if seen == 0 and errors == "strict":
+                    if any(unicodedata.category(c) in _NO_TEXT for c in text[:10_000]):
+                        return False
+                    if is_wide and _SEPARATORS.isdisjoint(text):
+                        return False
                 seen += len(chunk)
             decoder.decode(b"", final=True)
     except (UnicodeError, OSError, EOFError, zlib.error, lzma.LZMAError):

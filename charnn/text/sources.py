@@ -8,6 +8,7 @@ import gzip
 import importlib
 import io
 import itertools
+import logging
 import lzma
 import os
 import shutil
@@ -15,7 +16,8 @@ import stat
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,14 +26,15 @@ from charnn.config import TextConfig
 from charnn.errors import CharnnError, MissingTextError, TextError
 from charnn.files import cache_folder, explained, named_path
 from charnn.text.unpack import Unpacker
-from charnn.words import plural
+from charnn.words import listed, plural
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2 << 20  # so that all copies of a chunk take well below 100 MB
 DEMO_NAME = "the built-in demo text"
 STDIN_NAME = "standard input"
 IN_MEMORY = 1 << 20  # bytes of a pipe that need no file
 FREE_BYTES = 1 << 30  # that a pipe must leave on the disk
-LISTED = 3  # names in a note
 SNIFFED = 4096  # bytes that tell what a file is
 _OPENERS: dict[str, Callable[[Path], object]] = {
     ".gz": gzip.open,
@@ -39,10 +42,12 @@ _OPENERS: dict[str, Callable[[Path], object]] = {
     ".xz": lambda path: Unpacker(path, lzma.LZMADecompressor, padding=b"\0"),
 }
 _DOCUMENTS = {
-    b"%PDF": "a PDF document", b"PK\3\4": "a zip archive, as .docx, .odt and .epub files are",
-    b"{\\rtf": "an RTF document", b"\xd0\xcf\x11\xe0": "a document of an office program",
-    b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture",
+    b"%PDF": "PDF document", b"PK\3\4": ".docx, .odt, .epub or other zip archive",
+    b"{\\rtf": "RTF document", b"\xd0\xcf\x11\xe0": ".doc, .xls or .ppt file",
 }  # fmt: skip
+_CACHES = ("__pycache__", "node_modules")
+_CACHE_MARKS = ("CACHEDIR.TAG", "pyvenv.cfg")  # files that a cache or a virtual environment has
+_RUN_FILES = {"run.json", "metrics.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -65,26 +70,29 @@ def built_in_text() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def find_sources(arguments: Sequence[str], config: TextConfig, changes: set[str]) -> list[Source]:
+def find_sources(
+    arguments: Sequence[str], config: TextConfig, changes: set[str], pipe_bytes: int | None = None
+) -> list[Source]:
     """Return the sources that the arguments name, in order, or the demo text without arguments.
 
-    A note of what was left out of folders is added to `changes`.
+    A note of what was left out of folders is added to `changes`. Of a pipe, only the first
+    `pipe_bytes` are read, into memory, if that is given.
     """
     if not arguments:
         return [Source(DEMO_NAME, lambda: io.BytesIO(built_in_text().encode()))]
     walk = _Walk(config.encoding, binary=config.tokenizer == "byte")
-    found = [source for argument in arguments for source in _find(argument, walk)]
+    found = [source for argument in arguments for source in _find(argument, walk, pipe_bytes)]
     changes.update(walk.notes())
     return found
 
 
-def _find(argument: str, walk: "_Walk") -> list[Source]:
+def _find(argument: str, walk: "_Walk", pipe_bytes: int | None) -> list[Source]:
     if argument == "-":
-        return [_standard_input()]
+        return [_standard_input(pipe_bytes)]
     path = named_path(argument)
     with explained(f"looking for {argument}", "name a readable file or folder"):
         if path.exists() and not path.is_dir() and not path.is_file():
-            return [_pipe(path)]
+            return [_pipe(path, pipe_bytes)]
         return [Source(str(file), _opener(file), file) for file in _files(path, walk)]
 
 
@@ -99,9 +107,9 @@ def _files(path: Path, walk: "_Walk") -> list[Path]:
         )
     if path.is_file():
         if not walk.binary and (kind := _document(path)):
-            raise TextError(f"{path}: {kind}; save it as plain text (.txt) first")
+            raise TextError(f"{path}: a {kind}; save it as plain text (.txt) first")
         return [path]
-    matches = (walk.files(match) if match.is_dir() else [match] for match in _matches(path))
+    matches = (walk.files(match) if match.is_dir() else [match] for match in _matches(path, walk))
     files = [file for found in matches for file in found if file.is_file()]
     if not files:
         raise MissingTextError(f"{path}: no such file or folder; {_near_miss(path)}")
@@ -119,9 +127,10 @@ def _near_miss(path: Path) -> str:
     return f"did you mean {path.with_name(close[0])}?" if close else "check the name"
 
 
-def _matches(pattern: Path) -> list[Path]:
+def _matches(pattern: Path, walk: "_Walk") -> list[Path]:
     """Return the paths that a glob matches, sorted, hidden ones only if the glob names them.
 
+    A glob names its files like a shell does, but one with `**` is a walk, which leaves some out.
     The glob module is not used because its `**` follows links, without end if they form a circle.
     """
     parts = pattern.relative_to(pattern.anchor).parts
@@ -137,7 +146,8 @@ def _matches(pattern: Path) -> list[Path]:
     return [
         match
         for match in matches
-        if hidden or not any(part.startswith(".") for part in match.relative_to(root).parts)
+        if (hidden or not any(part.startswith(".") for part in match.relative_to(root).parts))
+        and not ("**" in parts and walk.leaves_out(match, root))
     ]
 
 
@@ -147,7 +157,8 @@ class _Walk:
 
     encoding: str
     binary: bool  # take files that are not plain text too
-    left_out: dict[str, list[Path]] = field(default_factory=dict)  # by kind
+    left_out: dict[str, dict[Path, None]] = field(default_factory=dict)  # by kind, in order
+    known: dict[Path, bool] = field(default_factory=dict)  # folders of globs: left out or not
 
     def files(self, folder: Path) -> Iterator[Path]:
         """Yield the files below `folder`, sorted, without hidden ones and links to folders.
@@ -156,7 +167,7 @@ class _Walk:
         """
         for parent, folders, names in os.walk(folder, onerror=_reraise):
             here = Path(parent)
-            if any(name.endswith(".safetensors") for name in names):
+            if _is_run(names):
                 folders.clear()
                 self._leave_out("run folder", here)
                 continue
@@ -167,39 +178,58 @@ class _Walk:
                 if not self._is_hidden(path) and path.is_file() and not self._is_binary(path):
                     yield path
 
+    def leaves_out(self, path: Path, root: Path) -> bool:
+        """Return True if a walk from `root` would not come to this file or folder below it."""
+        steps = [root / part for part in reversed(path.relative_to(root).parents)]
+        for folder in [*steps, path] if path.is_dir() else steps:
+            if folder not in self.known:
+                run = _is_run(entry.name for entry in folder.iterdir()) and self._leave_out(
+                    "run folder", folder
+                )
+                self.known[folder] = run or (folder != root and self._is_cache(folder))
+            if self.known[folder]:
+                return True
+        return path.is_file() and self._is_binary(path)
+
     def notes(self) -> list[str]:
         """Return one line that says what was left out, or nothing."""
         parts = []
         for kind, paths in sorted(self.left_out.items()):
-            listed = ", ".join(map(str, paths[:LISTED]))
-            more = ", …" if len(paths) > LISTED else ""
-            parts.append(f"{plural(len(paths), kind)} ({listed}{more})")
-        return [f"left out of the folder: {', '.join(parts)}"] if parts else []
+            parts.append(f"{plural(len(paths), kind)} ({listed(list(map(str, paths)))})")
+        if any(kind in self.left_out for kind in _DOCUMENTS.values()):
+            parts[-1] += "; save documents as plain text (.txt) to read them"
+        return [f"left out: {', '.join(parts)}"] if parts else []
 
     def _leave_out(self, kind: str, path: Path) -> bool:
-        self.left_out.setdefault(kind, []).append(path)
+        self.left_out.setdefault(kind, {})[path] = None
         return True
 
     def _is_cache(self, path: Path) -> bool:
-        cache = path.name in ("__pycache__", "node_modules") or (path / "CACHEDIR.TAG").exists()
+        cache = path.name in _CACHES or any((path / mark).exists() for mark in _CACHE_MARKS)
         return cache and self._leave_out("cache", path)
 
     def _is_hidden(self, path: Path) -> bool:
         return path.name.startswith(".") and self._leave_out("hidden name", path)
 
     def _is_binary(self, path: Path) -> bool:
-        if self.binary or path.suffix.lower() in _OPENERS:
+        if self.binary:
             return False
         if kind := _document(path):
-            return self._leave_out(f"file that is {kind}", path)
+            return self._leave_out(kind, path)
         return _has_nul(path, self.encoding) and self._leave_out("binary file", path)
+
+
+def _is_run(names: Iterable[str]) -> bool:
+    """Return True if a folder with files of these names is a run's."""
+    found = set(names)
+    return found >= _RUN_FILES or any(name.endswith(".safetensors") for name in found)
 
 
 def _start(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with _opener(path)() as file:
             return file.read(SNIFFED)
-    except OSError:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return b""  # reading the text will say why
 
 
@@ -229,13 +259,13 @@ def _opener(path: Path) -> Callable[[], BinaryIO]:
     return lambda: cast(BinaryIO, opener(path) if opener else path.open("rb"))
 
 
-def _standard_input() -> Source:
+def _standard_input(most: int | None) -> Source:
     if sys.stdin is None or sys.stdin.isatty():
         raise TextError("standard input is a terminal; pipe a text into it or name a file")
     with contextlib.suppress(io.UnsupportedOperation):  # a stream without a file
         if stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode):
             raise TextError("standard input is a device; pipe a text into it or name a file")
-    return _spooled(sys.stdin.buffer)
+    return _spooled(sys.stdin.buffer, most)
 
 
 def is_pipe(argument: str) -> bool:
@@ -245,19 +275,20 @@ def is_pipe(argument: str) -> bool:
     return False
 
 
-def _pipe(path: Path) -> Source:
+def _pipe(path: Path, most: int | None) -> Source:
     """Read a named pipe, or the shell's `<(command)`, which is one, as standard input is read."""
     if not stat.S_ISFIFO(path.stat().st_mode):
         raise TextError(f"{path}: a device or a socket, not a text; name a file")
+    log.info(f"reading the pipe {path}")  # which waits until something is written to it
     with path.open("rb") as file:
-        return _spooled(file)
+        return _spooled(file, most)
 
 
-def _spooled(file: BinaryIO) -> Source:
+def _spooled(file: BinaryIO, most: int | None) -> Source:
     """Copy what can be read once, because a corpus is read twice: to memory, or if it is large to
     an unnamed temporary file."""
-    start = file.read(IN_MEMORY)
-    if len(start) < IN_MEMORY:
+    start = file.read(IN_MEMORY if most is None else most)
+    if most is not None or len(start) < IN_MEMORY:
         return Source(STDIN_NAME, lambda: io.BytesIO(start))
     with explained(f"copying {STDIN_NAME}", "set CHARNN_CACHE to a folder with free space"):
         spool = tempfile.TemporaryFile(dir=_spool_folder())  # noqa: SIM115 - lives as long as the source

@@ -72,14 +72,15 @@ def _is_prose(line: str) -> bool:
 
 # A character of UTF-8 beyond ASCII is two or three bytes, whose values are the characters below if
 # they were decoded as Latin-1 or cp1252. Some of those follow a letter in a correct text too, such
-# as a closing quote or another letter, and prove nothing.
+# as a closing quote or another letter, and prove nothing. Two bytes that begin with one of \xdc to
+# \xdf, which are Ü, Ý, Þ and ß, would be Syriac, Thaana or N'Ko.
 _CONTINUATION = {chr(c) for c in range(0x80, 0xC0)} | set(
     bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
 )
 _ORDINARY = set("”’»›“‘«‹„‚…–—\xa0\xad·•™®†‡²³¹°´ŠšŽžŒœŸ")  # noqa: RUF001 - on purpose
 _ANY, _PROOF = (re.escape("".join(sorted(s))) for s in (_CONTINUATION, _CONTINUATION - _ORDINARY))
 _MOJIBAKE, _PROVEN = (
-    re.compile(rf"(?<!\d)[\xc2-\xdf][{two}]|[\xe0-\xef](?:[{_PROOF}][{_ANY}]|[{_ANY}][{_PROOF}])")
+    re.compile(rf"(?<!\d)[\xc2-\xdb][{two}]|[\xe0-\xef](?:[{_PROOF}][{_ANY}]|[{_ANY}][{_PROOF}])")
     for two in (_ANY, _PROOF)
 )
 
