@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,21 @@ def test_eval_prints_the_listed_fields(run_folder: Path, byte_run: Path) -> None
     assert rows("eval", run_folder, "--json")[0].keys() == plain
     more = listed("Of a byte model also") | listed("With `--int8` also")
     assert rows("eval", byte_run, "--json", "--int8")[0].keys() == plain | more
+
+
+def test_runs_prints_the_listed_fields(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(charnn("runs", "--json").stdout) == []
+    shutil.copytree(run_folder, "checkpoints/whole")
+    Path("checkpoints/damaged").mkdir()
+    Path("checkpoints/damaged/best.safetensors").write_text("{}")
+    damaged, whole = json.loads(charnn("runs", "--json").stdout)
+    assert damaged.keys() == whole.keys() == listed("charnn runs --json")
+    assert (whole["run"], whole["step"], whole["problem"]) == ("checkpoints/whole", 4, None)
+    assert damaged["problem"]
+    assert damaged["cell"] is None
 
 
 def test_info_prints_the_listed_fields(run_folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from charnn.cli.columns import screen_columns
 from charnn.cli.synonyms import our_name
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -56,8 +57,21 @@ def option(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:
     return click.option(*names, cls=Option, notes="; ".join(filter(None, notes)), **settings)
 
 
+class _Formatter(click.HelpFormatter):
+    """Lines as wide as the terminal, 80 columns at most; click's are at least 50 columns wide."""
+
+    def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
+        super().__init__(width=width or screen_columns() - 2)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class Command(click.Command):
     """A command whose help has groups and a short form, and that knows other tools' options."""
+
+    context_class = _Context
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,7 +102,7 @@ class Command(click.Command):
                 groups.setdefault(param.group, []).append(param.row(full))
         groups.setdefault(next(reversed(groups), "Options"), []).extend(_HELP)
         width = max(len(term) for rows in groups.values() for term, _ in rows)
-        width = min(width, TERM_WIDTH)
+        width = min(width, TERM_WIDTH, formatter.width // 3)
         for group, rows in groups.items():
             with formatter.section(group):  # padded, so that the groups share one column
                 formatter.write_dl([(f"{term:<{width}}", text) for term, text in rows], width)
@@ -101,6 +115,8 @@ class Command(click.Command):
             ours = our_name(error.option_name, options, " ".join(self.collect_usage_pieces(ctx)))
             if not ours:
                 raise
+            takes = [param for param in self.params if ours in param.opts and param.metavar]
+            ours = f"{ours} {takes[0].metavar}" if takes else ours
             what = "use" if ours.startswith("--") else "it is an argument, without an option:"
             message = f"no such option: {error.option_name}; {what} {ours}"
             raise click.UsageError(message, ctx) from error

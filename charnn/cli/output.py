@@ -10,8 +10,9 @@ from typing import BinaryIO, TypeVar
 
 import click
 
+from charnn.cli.bar import progress_bar
 from charnn.cli.signals import EXIT
-from charnn.cli.terminal import STDERR, is_quiet, status, visible
+from charnn.cli.terminal import status, visible
 from charnn.errors import SettingError
 from charnn.files import explained, replacing
 from charnn.words import plural
@@ -159,11 +160,8 @@ def counted(
 ) -> Iterator[Item]:
     """Yield the items, each of a `size`, with a progress bar on stderr unless the terminal shows
     the items."""
-    from tqdm import tqdm
-
     out.total, out.noun = total or 0, noun
-    hidden = is_quiet() or out.terminal or not sys.stderr.isatty()
-    with tqdm(total=total, unit=noun, disable=hidden, file=STDERR, dynamic_ncols=True) as bar:
+    with progress_bar(total, noun, hidden=out.terminal) as bar:
         for item in items:
             EXIT.check()
             yield item

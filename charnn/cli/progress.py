@@ -3,13 +3,13 @@
 import math
 import shlex
 import signal
-import sys
 import time
 from typing import Any
 
 from tqdm import tqdm
 
 from charnn.checkpoint import load
+from charnn.cli.bar import progress_bar
 from charnn.cli.signals import StopOnSignal
 from charnn.cli.terminal import STDERR, escaped, is_quiet, show_path, status
 from charnn.config import SampleConfig
@@ -35,7 +35,10 @@ def follow(run: Run) -> int:
     """
     window = run.batches.symbols_per_window
     unit = run.corpus.tokenizer.unit
-    with StopOnSignal(run) as stop, _bar(run, window) as bar:
+    with (
+        StopOnSignal(run) as stop,
+        progress_bar(run.train.steps * window, unit, initial=run.state.step * window) as bar,
+    ):
         pace = Pace(run.state.step)
         for report in run.reports():
             match report:
@@ -123,19 +126,6 @@ class Pace:
     def seconds_per_step(self) -> float:
         """Mean time of a step, with validations and saves."""
         return (time.monotonic() - self._start) / max(1, self._step - self._first)
-
-
-def _bar(run: Run, window: float) -> "tqdm[Any]":
-    return tqdm(
-        total=run.train.steps * window,
-        initial=run.state.step * window,
-        unit=run.corpus.tokenizer.unit,
-        unit_scale=True,
-        disable=is_quiet() or not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        bar_format="{percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
-        file=STDERR,
-    )
 
 
 def _validation_line(report: Validation, run: Run, pace: Pace, window: float) -> str:

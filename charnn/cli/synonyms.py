@@ -27,7 +27,11 @@ _SYNONYMS = {
     "--clip": "grad-clip clip-grad gradient-clip clip-norm max-grad-norm",
     "--weight-decay": "wd decay",
     "--optimizer": "optim",
-    "--precision": "dtype amp fp32 bf16 fp16 mixed-precision",
+    "--precision auto": "amp mixed-precision",
+    "--precision fp32": "fp32 float32",
+    "--precision bf16": "bf16 bfloat16",
+    "--precision fp16": "fp16 float16 half",
+    "--precision": "dtype",
     "--epochs": "epoch num-epochs max-epochs n-epochs",
     "--steps": "iters iterations max-iters max-steps num-steps n-iters updates",
     "--minutes": "time max-time time-limit",
@@ -45,7 +49,6 @@ _SYNONYMS = {
     "--out": "output outdir out-dir output-dir save-dir save checkpoint-dir name",
     "--quiet": "silent",
     "--json": "as-json",
-    "--force": "overwrite",
     "CHECKPOINT": "checkpoint ckpt model load model-path checkpoint-path",
     "RUN": "run checkpoint ckpt model",
     "CORPUS": "corpus data dataset input text file train data-dir train-file",
@@ -64,6 +67,8 @@ def our_name(word: str, options: Collection[str], arguments: str) -> str:
     word = word.lstrip("-").lower().replace("_", "-")
     if f"--{word}" in options:
         return f"--{word}"
+    if word == "overwrite":  # no option replaces a run; --force of `charnn train` is about memory
+        return "--force" if "--force" in options and "--resume" not in options else "--out"
     for ours, theirs in _SYNONYMS.items():
         known = ours.split()[0] in options or (ours.isupper() and f"[{ours}]" in arguments)
         if known and word in theirs.split():

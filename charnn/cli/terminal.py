@@ -90,7 +90,8 @@ def use_color(stream: IO[str]) -> bool:
     """
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+    dumb = os.environ.get("TERM") == "dumb"
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and not dumb)
 
 
 class _SafeStderr:

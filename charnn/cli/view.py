@@ -1,17 +1,18 @@
 """Views of a trace in a terminal: a table with a row per character, or the text coloured by one
 unit."""
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from charnn.cli.columns import columns, padded, screen_columns
 from charnn.cli.terminal import escaped
 
 if TYPE_CHECKING:
     from charnn.insight.trace import Trace
     from charnn.text.tokenizer import Tokenizer
 
-COLUMNS = 80
 SYMBOLS = {" ": "␣", "\n": "↵", "\t": "⇥"}
 BARS = "▁▂▃▄▅▆▇█"
 MOST_CHANGED, TOP_NEXT = 2, 3  # units and next characters in a row, at most
@@ -24,11 +25,13 @@ def symbol_text(tokenizer: "Tokenizer", symbol: int) -> str:
     if tokenizer.kind == "byte" and not 0x20 <= symbol < 0x7F and symbol not in (9, 10):
         return f"\\x{symbol:02x}"
     character = tokenizer.decode([symbol])
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return f"\u25cc{character}"  # a dotted circle, so that it does not combine with a space
     return SYMBOLS.get(character) or escaped(character)
 
 
 def table(trace: "Trace", layer: int, tokenizer: "Tokenizer") -> list[str]:
-    """Return two heading lines and a row for each character, 80 columns wide."""
+    """Return headings and a row for each character, within the columns of the screen."""
     gates = trace.gates or ("hidden",)
     if trace.gates:
         heading = (
@@ -39,16 +42,18 @@ def table(trace: "Trace", layer: int, tokenizer: "Tokenizer") -> list[str]:
     means = [_means(trace, name, layer) for name in gates]
     changed = list(_most_changed(trace, layer))
     width = max(len(one) for row in changed for one in row) + 1
-    first = 5 + 7 * len(gates)
-    count = MOST_CHANGED if COLUMNS - first - MOST_CHANGED * width >= 15 else 1
+    first, across = 5 + 7 * len(gates), screen_columns()
+    count = MOST_CHANGED if across - first - MOST_CHANGED * width >= 15 else 1
+    count = count if across - first - count * width >= 8 else 0  # next come before changes
     titles = "".join(f"{name[:6]:<7}" for name in gates)
     title = f"{trace.state} units that changed most"
     room = count * width
-    rows = [heading, f"{'':5}{titles}{title[: room - 1]:<{room}}next, %"]
+    title = f"{title[: room - 1]:<{room}}" if count else ""
+    rows = [*textwrap.wrap(heading, across), f"{'':5}{titles}{title}next, %"[:across]]
     for step, symbol in enumerate(trace.symbols):
         start = padded(symbol_text(tokenizer, symbol), 5) + "".join(mean[step] for mean in means)
         start += "".join(f"{one:<{width}}" for one in changed[step][:count])
-        rows.append(start + _next(trace, step, tokenizer, COLUMNS - columns(start)))
+        rows.append(start + _next(trace, step, tokenizer, across - columns(start)))
     return rows
 
 
@@ -116,15 +121,19 @@ def plain(text: str, values: Iterable[float], name: str) -> list[str]:
     more, and a value below 0.05 has no digit.
     """
     lines: list[list[tuple[str, float]]] = [[]]
+    across = screen_columns()
     for character, value in zip(text, values, strict=True):
         shown = " " if character == " " else SYMBOLS.get(character) or escaped(character)
-        if sum(columns(before) for before, _ in lines[-1]) + columns(shown) > COLUMNS - 2:
+        if sum(columns(before) for before, _ in lines[-1]) + columns(shown) > across - 2:
             lines.append([])
         lines[-1].append((shown, value))
         if character == "\n":
             lines.append([])
     heading = f"{name} in tenths: positive values above the text, negative ones below"
-    return [heading, *(row for line in lines if line for row in _with_digits(line))]
+    return [
+        *textwrap.wrap(heading, across),
+        *(row for line in lines if line for row in _with_digits(line)),
+    ]
 
 
 def _with_digits(line: Sequence[tuple[str, float]]) -> Iterator[str]:
@@ -142,16 +151,3 @@ def _digits(line: Iterable[tuple[str, float]], sign: int) -> str:
         tenths = min(9, round(10 * sign * value))
         row += f"{tenths if tenths > 0 else '':<{columns(shown)}}"[: columns(shown)]
     return row
-
-
-def columns(text: str) -> int:
-    """Return the number of terminal columns of a text of visible characters."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def padded(text: str, width: int) -> str:
-    """Return a text filled up with spaces to `width` columns."""
-    return text + " " * (width - columns(text))

@@ -57,15 +57,17 @@ def read_curves(folder: Path, name: str) -> Curves:
     return Curves(name, metrics)
 
 
-def as_text(runs: Sequence[Curves]) -> list[str]:
+def as_text(runs: Sequence[Curves], width: int = 64) -> list[str]:
     """Return a text chart of the losses of each run, as lines; all charts have the same axes.
+
+    `width` is that of a chart in characters, without labels.
 
     The training loss is a line, validations are marked `o`.
     """
     x, y = axis_ranges(runs)
     lines: list[str] = []
     for run in runs:
-        chart = Chart(x, y)
+        chart = Chart(x, y, width=width)
         chart.line(run.training)
         chart.marks(run.metrics.validations)
         lines += [*([""] if lines else []), run.name, *chart.lines()]

@@ -2,12 +2,12 @@
 
 import json
 import secrets
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from charnn.cli.bar import progress_bar
 from charnn.cli.checkpoints import names_checkpoint, open_checkpoint, run_argument, split_checkpoint
 from charnn.cli.help import Command, option
 from charnn.cli.options import (
@@ -18,7 +18,7 @@ from charnn.cli.options import (
     quiet_option,
     settings,
 )
-from charnn.cli.terminal import LOGGER, is_quiet, show, status
+from charnn.cli.terminal import LOGGER, show, status
 from charnn.cli.types import MOST, Checkpoint, OutPath, Real, Whole
 from charnn.config import TextConfig, TrainConfig
 from charnn.errors import UnreadableTextError, text_named_by
@@ -186,8 +186,6 @@ def _run_trial(
     cell: str, corpus: "Corpus", device: "torch.device", options: dict[str, Any]
 ) -> "Trial":
     """Train and measure a model with one kind of cell, with a progress bar."""
-    from tqdm import tqdm
-
     from charnn.insight.compare import Trial, plan_trial, run_trial
     from charnn.training.loop import StepReport
 
@@ -195,8 +193,7 @@ def _run_trial(
     plan = plan_trial(cell, corpus, minutes, options["seed"], device)
     status(f"plan: {plan.why}")
     reports = run_trial(corpus, plan, device, options["distance"], options["positions"])
-    hidden = is_quiet() or not sys.stderr.isatty()
-    with tqdm(total=plan.train.steps, desc=cell, disable=hidden, leave=False) as bar:
+    with progress_bar(plan.train.steps, "step") as bar:
         for report in reports:
             if isinstance(report, Trial):
                 trial = report

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from charnn.cli.checkpoints import newest_run
+from charnn.cli.columns import screen_columns
 from charnn.cli.help import Command, option
 from charnn.cli.options import quiet_option
 from charnn.cli.terminal import escaped, show, show_path, status
@@ -54,7 +55,7 @@ def command(runs: tuple[Path, ...], out: Path | None, force: bool, as_text: bool
         show_path(picture)
         return
     status("nats/char by step; line: training (running mean), o: validation")
-    for line in curves.as_text(found):
+    for line in curves.as_text(found, min(64, screen_columns() - 10)):
         show(line)
 
 

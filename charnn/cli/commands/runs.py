@@ -1,22 +1,33 @@
 """`charnn runs`: list the runs under ./checkpoints."""
 
+import json
+import sys
+import textwrap
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
+from charnn.cli.columns import columns, padded, screen_columns
 from charnn.cli.help import Command
-from charnn.cli.options import quiet_option
-from charnn.cli.terminal import show, status
+from charnn.cli.options import json_option, quiet_option
+from charnn.cli.terminal import escaped, show, status
 from charnn.errors import CharnnError
 from charnn.files import explained
 from charnn.runs.find import find_runs
 from charnn.runs.folder import LAST, RUNS, best_checkpoint
 
+FACTS = (
+    "checkpoint", "saved", "cell", "num_layers", "hidden_size", "step", "steps", "unit",
+    "nats_per_unit", "bytes_per_char", "problem",
+)  # fmt: skip
+
 
 @click.command("runs", cls=Command)
+@json_option
 @quiet_option
-def command() -> None:
+def command(as_json: bool) -> None:
     """List the runs under ./checkpoints, newest first.
 
     Each line shows when the run was last saved, its model, how far it has come and its
@@ -26,18 +37,51 @@ def command() -> None:
     Example:
       charnn runs
     """
-    runs = find_runs()
+    runs = [_facts(folder) for folder in find_runs()]
+    if as_json:
+        click.echo(json.dumps(runs))
+        return
     if not runs:
         status(f"no runs under ./{RUNS}; start with `charnn train TEXT`")
         return
+    names, facts = [escaped(run["run"]) for run in runs], [_line(run) for run in runs]
+    width, across = max(map(columns, names)), screen_columns()
+    fits = not sys.stdout.isatty() or width + 2 + max(map(columns, facts)) <= across
+    for name, line in zip(names, facts, strict=True):
+        if fits:
+            show(f"{padded(name, width)}  {line}")
+            continue
+        show(name)
+        for part in textwrap.wrap(" ".join(line.split()), across - 2):
+            show(f"  {part}")
 
-    width = max(len(str(folder)) for folder in runs)
-    for folder in runs:
-        try:
-            line = _line(folder)
-        except CharnnError as error:
-            line = _problem(folder, error)
-        show(f"{folder!s:<{width}}  {line}")
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return what is known of a run; see docs/formats.md."""
+    from charnn import checkpoint
+
+    facts: dict[str, Any] = {"run": str(folder)} | dict.fromkeys(FACTS)
+    try:
+        path = best_checkpoint(folder)
+        with explained(f"looking at {path}", "is it being deleted?"):
+            saved = path.stat().st_mtime
+        best = checkpoint.load(path, weights=False)
+        last = folder / LAST
+        newest = checkpoint.load(last, weights=False) if last.exists() else best
+    except CharnnError as error:
+        return facts | {"problem": _problem(folder, error)}
+    return facts | {
+        "checkpoint": str(path),
+        "saved": saved,
+        "cell": best.model.cell,
+        "num_layers": best.model.num_layers,
+        "hidden_size": best.model.hidden_size,
+        "step": newest.figures.step,
+        "steps": newest.train.steps,
+        "unit": best.tokenizer.unit,
+        "nats_per_unit": best.figures.nats_per_char,
+        "bytes_per_char": best.corpus.bytes_per_char,
+    }
 
 
 def _problem(folder: Path, error: CharnnError) -> str:
@@ -54,20 +98,14 @@ def _date(seconds: float) -> str:
         return "without a date  "
 
 
-def _line(folder: Path) -> str:
+def _line(run: dict[str, Any]) -> str:
     """Return when the run was saved, its model, how far it has come and how good it is."""
-    from charnn import checkpoint
-
-    path = best_checkpoint(folder)
-    with explained(f"looking at {path}", "is it being deleted?"):
-        changed = _date(path.stat().st_mtime)
-    best = checkpoint.load(path, weights=False)
-    last = folder / LAST
-    newest = checkpoint.load(last, weights=False) if last.exists() else best
-    model, nats = best.model, best.figures.nats_per_char
-    size = f"{model.num_layers} x {model.hidden_size} {model.cell}"
-    steps = f"{newest.figures.step:,}/{newest.train.steps:,}"
-    figure = "not validated" if nats is None else f"{nats:.4f} nats/{best.tokenizer.unit}"
-    if nats is not None and (per_char := best.corpus.bytes_per_char) is not None:
+    if run["problem"] is not None:
+        return str(run["problem"])
+    size = f"{run['num_layers']} x {run['hidden_size']} {run['cell']}"
+    steps = f"{run['step']:,}/{run['steps']:,}"
+    nats, per_char = run["nats_per_unit"], run["bytes_per_char"]
+    figure = "not validated" if nats is None else f"{nats:.4f} nats/{run['unit']}"
+    if nats is not None and per_char is not None:
         figure += f" ({nats * per_char:.4f} nats/char)"
-    return f"{changed}  {size:<13}  step {steps:>17}  {figure}"
+    return f"{_date(run['saved'])}  {size:<13}  step {steps:>17}  {figure}"
