@@ -135,7 +135,7 @@ SETTINGS: list[Row] = [
     ("--out text.txt", 1, ["text.txt", "exists", "--out"]),
     ("--out text.txt/run", 1, ["text.txt/run", "Not a directory", "--out"]),
     ("--no-such-option", 2, ["--no-such-option"]),
-    ("--lr 1", 2, ["no such option: --lr; use --learning-rate;"]),
+    ("--lr 1", 2, ["no such option: --lr; use --learning-rate X;"]),
 ]
 
 BUDGET: list[Row] = [

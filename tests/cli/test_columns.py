@@ -43,6 +43,15 @@ def test_tables_and_charts_fit_the_screen(
         assert max(map(columns, result.stdout.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_help_fits_the_screen(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name in COMMANDS:
+        lines = charnn(name, "--help").stdout.splitlines()
+        typed = [line for line in lines if re.match(r" *charnn |Usage: ", line)]
+        assert all(columns(line) <= width for line in lines if line not in typed), name
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("columns")
@@ -79,10 +88,6 @@ def test_a_terminal_of_any_width_is_not_overrun(width: int, runs: Path) -> None:
     shown = on_screen(width, runs, "runs")
     assert max(map(columns, shown.splitlines())) <= width
     assert len(re.findall("checkpoints/", shown)) == 3
-    for name in COMMANDS:
-        lines = on_screen(width, runs, name, "--help").splitlines()
-        typed = [line for line in lines if re.match(r" *charnn |Usage: ", line)]
-        assert all(columns(line) <= width for line in lines if line not in typed), name
 
 
 @pytest.mark.medium
