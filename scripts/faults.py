@@ -304,9 +304,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work, quiet():
         trials = Trials(Path(work))
         for number in range(options.runs):
-            probability = PROBABILITIES[number % len(PROBABILITIES)]
-            if problem := trials.run(probability, options.seed + number):
-                print(f"seed {options.seed + number}, p {probability}: {problem}", file=sys.stderr)
+            seed = options.seed + number
+            probability = PROBABILITIES[seed % len(PROBABILITIES)]
+            if problem := trials.run(probability, seed):
+                print(f"seed {seed}, p {probability}: {problem}", file=sys.stderr)
     print_table(trials.rows)
     sys.exit(any(row.lost for row in trials.rows.values()))
 
