@@ -219,7 +219,8 @@ class Run:
     @property
     def _unwritten(self) -> bool:
         """True if `last` holds what belongs to other files."""
-        return self.saver.last_has_best or bool(self.metrics.unsynced)
+        best_is_missing = self.saver.unsaved_best is not None
+        return best_is_missing or self.saver.last_has_best or bool(self.metrics.unsynced)
 
     def _reports(self) -> Iterator[Report]:
         if self.state.step == 0:
