@@ -142,6 +142,7 @@ class TextConfig(Settings):
         "Replace characters that occur fewer times than this with one unknown symbol.",
         default=1,
         low=1,
+        high=10**12,
     )
     keep_newlines: bool = setting(
         "Keep byte-order marks, CRLF and CR instead of removing the mark and converting to LF.",

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
-from charnn.runs.run import Run, RunContext
+from charnn.runs.context import RunContext
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop

@@ -16,7 +16,8 @@ from charnn.checkpoint import FORMAT, Checkpoint
 from charnn.config import ValidationConfig
 from charnn.errors import CheckpointError
 from charnn.language_model import LanguageModel
-from charnn.runs.run import Run, RunContext
+from charnn.runs.context import RunContext
+from charnn.runs.run import Run
 from charnn.text.corpus import open_corpus
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps

@@ -13,6 +13,8 @@ from charnn.errors import CheckpointError, DamagedError, MissingCheckpointError
 from charnn.facts import Figures, Validations
 from charnn.files import explained
 from charnn.runs.folder import set_aside
+from charnn.runs.metrics import MetricsLog
+from charnn.runs.saver import Saver
 
 log = logging.getLogger(__name__)
 
@@ -74,3 +76,23 @@ def best_within(last: Checkpoint, known: Validations) -> Checkpoint | None:
         last, figures=figures, weights=weights, progress=None, training_tensors={}, run=None,
         best_weights={},
     )  # fmt: skip
+
+
+def reopen_best(path: Path, last: Checkpoint, saver: Saver, metrics: MetricsLog) -> None:
+    """Tell the saver of a resumed run how good `best` is, and let it save a better model that
+    `last` contains; let the last validation be repeated if there is neither."""
+    known = metrics.validations()
+    best, within = open_best(path, last), best_within(last, known)
+    saver.best = None if best is None else best.figures
+    if not is_best_lost(saver.best, known):
+        return
+    if within is not None and saver.is_better(within.figures.val_nats_per_char):
+        saver.unsaved_best = within
+        return
+    there = "there is none" if best is None else f"this one is of step {best.figures.step:,}"
+    log.warning(
+        f"{path}: the best model of the run, of step {known.best_step:,}, is lost; {there}, "
+        "until a validation is better"
+    )
+    if best is None:
+        metrics.repeat_validation(last.figures.step)

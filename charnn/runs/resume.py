@@ -14,6 +14,7 @@ from charnn.checkpoint import Checkpoint, load
 from charnn.config import TrainConfig, ValidationConfig
 from charnn.errors import DamagedError, SettingError
 from charnn.files import explained, link_or_copy
+from charnn.runs.context import RunContext
 from charnn.runs.folder import (
     LAST,
     PREVIOUS,
@@ -35,7 +36,7 @@ from charnn.runs.info import (
 from charnn.runs.lock import lock_run
 from charnn.runs.machine import differences, machine_before, this_machine, threads_before
 from charnn.runs.opening import load_or_previous
-from charnn.runs.run import Run, RunContext
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus
 from charnn.text.records import mean_record_length
 from charnn.torch_modes import default_torch_modes

@@ -1,7 +1,6 @@
 """A run in its folder: training with validations, the best and the last checkpoint, metrics."""
 
 import contextlib
-import functools
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,34 +12,31 @@ from torch import Tensor
 
 from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
-from charnn.config import TextConfig, TrainConfig, ValidationConfig
+from charnn.config import TrainConfig, ValidationConfig
 from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
-from charnn.facts import CorpusFacts, Figures, RunFacts
+from charnn.facts import Figures, RunFacts
 from charnn.files import explained
-from charnn.model.evaluate import Score, evaluate
-from charnn.model.network import CharNetwork
-from charnn.runs.best import best_within, is_best_lost, open_best
+from charnn.runs.best import reopen_best
+from charnn.runs.context import RunContext
+from charnn.runs.examiner import Examiner, StoppedError
 from charnn.runs.folder import BEST, METRICS
 from charnn.runs.info import note_steps
-from charnn.runs.lock import FolderLock
 from charnn.runs.machine import this_machine
 from charnn.runs.metrics import MetricsLog
+from charnn.runs.packer import Packer
 from charnn.runs.reports import Replanned, Report, Validation
 from charnn.runs.saver import Saver
 from charnn.text.batches import Batches, RecordBatches, batches_of
-from charnn.text.bloom import BloomFilter
 from charnn.text.corpus import Corpus
-from charnn.text.records import Records, mean_record_length
 from charnn.torch_modes import in_default_torch_modes
-from charnn.training.distributed import SINGLE_PROCESS, World
+from charnn.training.distributed import World
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.optimizer import replan
 from charnn.training.pace import Pace, TimeLimit
 from charnn.training.plan import Plan
 from charnn.training.state import TrainState
-from charnn.training.validations import MAX_VALIDATION_SYMBOLS, affords_full, symbols_per_step
 
 log = logging.getLogger(__name__)
 
@@ -52,29 +48,6 @@ class _Decision(NamedTuple):
     end: bool
     save: bool
     adjust: bool  # look at the pace
-
-
-class _StoppedError(Exception):
-    """A validation was abandoned because the run is stopping."""
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where a run writes, what it reads, and where it is computed."""
-
-    folder: Path
-    corpus: Corpus
-    text: TextConfig
-    device: torch.device
-    world: World = SINGLE_PROCESS
-    save_every: float | None = None  # seconds between saves; None: chosen
-    keep: int = 0  # the newest states that are kept beside `last`
-    lock: FolderLock | None = None  # of the folder; None if the caller knows that it is alone
-
-    def check_folder(self) -> None:
-        """Raise `CharnnError` if the folder is no longer the one that was locked."""
-        if self.lock is not None:
-            self.lock.check()
 
 
 @dataclass
@@ -95,6 +68,10 @@ class Run:
     limit: TimeLimit | None = None  # when it should end
     stopping: bool = field(default=False, init=False)  # set it to end after this step, saved
     pace: Pace | None = field(default=None, init=False)  # of a run with a limit
+
+    def __post_init__(self) -> None:
+        self._packer = Packer(self.context.corpus, self.context.text)
+        self._examiner = Examiner(self.context, lambda: self.stopping)
 
     @property
     def folder(self) -> Path:
@@ -161,26 +138,8 @@ class Run:
             lines = () if last.run is None else last.run.unsynced_metrics
             context.check_folder()
             run.metrics.reopen(last.progress, known, lines)
-            run._reopen_best(last)
+            reopen_best(folder / BEST, last, run.saver, run.metrics)
         return run
-
-    def _reopen_best(self, last: Checkpoint) -> None:
-        """Note how good `best` is, and let a better model be saved that `last` contains."""
-        path, known, saver = self.folder / BEST, self.metrics.validations(), self.saver
-        best, within = open_best(path, last), best_within(last, known)
-        saver.best = None if best is None else best.figures
-        if not is_best_lost(saver.best, known):
-            return
-        if within is not None and saver.is_better(within.figures.val_nats_per_char):
-            saver.unsaved_best = within
-            return
-        there = "there is none" if best is None else f"this one is of step {best.figures.step:,}"
-        log.warning(
-            f"{path}: the best model of the run, of step {known.best_step:,}, is lost; {there}, "
-            "until a validation is better"
-        )
-        if best is None:
-            self.metrics.repeat_validation(self.state.step)
 
     @property
     def finished(self) -> bool:
@@ -270,13 +229,13 @@ class Run:
         if adjustment.threads != self.threads:
             self.threads = adjustment.threads
             torch.set_num_threads(self.threads)
-        before, self.train = self.train, replan(self.train, step, adjustment.steps)
-        if self.train.steps == before.steps:
-            self.train = before
+        before = self.train.steps
+        if adjustment.steps == before:
             return False
+        self.train = replan(self.train, step, adjustment.steps)
         if self.world.is_main and (self.context.lock is None or self.context.lock.is_intact()):
             note_steps(self.folder, self.train.steps)
-        yield Replanned(step, before.steps, self.train.steps)
+        yield Replanned(step, before, self.train.steps)
         return True
 
     def _log(self, report: StepReport | Rollback | TrainingWarning, every: int) -> None:
@@ -315,7 +274,7 @@ class Run:
             return
         machine = this_machine(self.context.device, self.threads, self.world.size)
         last = replace(
-            self._checkpoint(self._figures()),
+            self._packed(),
             progress=self.state.progress(),
             training_tensors=tensors,
             run=RunFacts(self.validation, self.metrics.validations(), machine),
@@ -356,91 +315,39 @@ class Run:
     def _validate(self) -> Iterator[Validation | TrainingWarning]:
         if not self.world.is_main:
             return
-        score = None
-        if len(self.corpus.validation) > 1:
-            try:
-                score = self._evaluate(self.state.network, self.validation.val_characters)
-            except _StoppedError:
-                return
+        try:
+            score = self._examiner.score(self.state.network, self.validation.val_characters)
+        except StoppedError:
+            return
         nats = None if score is None else score.nats_per_char
         best = self.saver.is_better(nats)
         if best:
             try:
-                self.saver.save_best(self._checkpoint(self._figures(nats)))
+                self.saver.save_best(self._packed(nats))
             except CharnnError as error:
                 yield _will_retry(error)
         self.metrics.validation(self.state.step, nats)
         yield Validation(self.state.step, score, best, self.state.network)
-
-    def _measure_best(self) -> Iterator[TrainingWarning]:
-        """Measure the best model on the whole validation part, and note the result in `best`.
-
-        Validations read only a part of a long text, and the best of many is the luckiest.
-        """
-        text, train = self.corpus.validation, self.train
-        trained = train.steps * symbols_per_step(train, mean_record_length(self.corpus.train))
-        try:
-            best = checkpoint.load(self.folder / BEST)
-            figures = best.figures
-            if figures.val_nats_per_char is None or figures.full_val_nats_per_char is not None:
-                return
-            if not affords_full(trained, len(text)):
-                return
-            if len(text) > MAX_VALIDATION_SYMBOLS:  # it takes a while
-                log.info(f"measuring the best model on all {len(text):,} symbols of its text")
-            score = self._evaluate(best.network(self.context.device), len(text))
-            measured = replace(figures, full_val_nats_per_char=score.nats_per_char)
-            self.saver.save_best(replace(best, figures=measured))
-        except _StoppedError:
-            return
-        except CharnnError as error:
-            yield TrainingWarning(f"the best model is not measured on all of its text: {error}")
-
-    def _evaluate(self, network: CharNetwork, symbols: int) -> Score:
-        """Return the network's score on so many symbols of the validation part, spread evenly."""
-        text, between = self.corpus.validation, self._raise_if_stopping
-        return evaluate(network, text, "lanes", between=between, symbols=symbols)
-
-    def _raise_if_stopping(self) -> None:
-        if self.stopping:
-            raise _StoppedError
 
     def _figures(self, nats: float | None = None) -> Figures:
         """Return those of the present model, whose validation gave `nats`."""
         full = nats if self.validation.val_characters >= len(self.corpus.validation) else None
         return Figures(self.state.step, self.state.network.parameter_count(), nats, full)
 
-    def _checkpoint(self, figures: Figures) -> Checkpoint:
-        corpus = self.corpus
-        learned, known = corpus.train, self._known
-        facts = CorpusFacts(
-            corpus.sha256,
-            len(corpus.indices),
-            corpus.split,
-            learned.count if isinstance(learned, Records) else None,
-            None if known is None else known.count,
-            corpus.record_rules,
-            corpus.bytes_per_char,
-        )
-        return Checkpoint(
-            self.state.network.config,
-            self.context.text,
-            self.train,
-            corpus.tokenizer,
-            facts,
-            figures,
-            self.state.network.state_dict(),
-            known=known,
-        )
+    def _packed(self, nats: float | None = None) -> Checkpoint:
+        """Return the checkpoint of the present model, whose validation gave `nats`."""
+        return self._packer.pack(self.state.network, self.train, self._figures(nats))
 
-    @functools.cached_property
-    def _known(self) -> BloomFilter | None:
-        """All records that the run was given, if its text is one of records: those to train on
-        and those to validate, none of which is new to the user."""
-        given = self.corpus.whole
-        if not isinstance(given, Records):
-            return None
-        return BloomFilter.from_records(given, self.corpus.tokenizer.codes())
+    def _measure_best(self) -> Iterator[TrainingWarning]:
+        """Measure the best model on the whole validation part, and note the result in `best`."""
+        try:
+            best = self._examiner.on_whole_text(checkpoint.load(self.folder / BEST), self.train)
+            if best is not None:
+                self.saver.save_best(best)
+        except StoppedError:
+            return
+        except CharnnError as error:
+            yield TrainingWarning(f"the best model is not measured on all of its text: {error}")
 
 
 def _with_lines(last: Checkpoint, lines: Iterable[str]) -> Checkpoint:

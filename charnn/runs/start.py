@@ -13,6 +13,7 @@ from charnn.checkpoint import Checkpoint
 from charnn.config import TextConfig
 from charnn.errors import SettingError, TextError, UnreadableTextError
 from charnn.files import explained
+from charnn.runs.context import RunContext
 from charnn.runs.folder import (
     METRICS,
     RUN_INFO,
@@ -24,7 +25,7 @@ from charnn.runs.folder import (
 from charnn.runs.info import RunInfo, write_run_info
 from charnn.runs.lock import LOCK, FolderLock, lock_run
 from charnn.runs.opening import open_model
-from charnn.runs.run import Run, RunContext
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.text.records import Records
 from charnn.torch_modes import default_torch_modes

@@ -22,9 +22,10 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
+from charnn.runs.context import RunContext
 from charnn.runs.info import RunInfo, write_run_info
 from charnn.runs.resume import ResumeRequest, resume_run
-from charnn.runs.run import Run, RunContext
+from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler
 from charnn.text.corpus import open_corpus
 from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps

@@ -10,8 +10,9 @@ import torch
 
 from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
+from charnn.runs.context import RunContext
 from charnn.runs.reports import Replanned, Report
-from charnn.runs.run import Run, RunContext
+from charnn.runs.run import Run
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training.loop import StepReport
 from charnn.training.pace import Adjustment, Pace, TimeLimit

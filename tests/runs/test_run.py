@@ -17,9 +17,10 @@ from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError, CheckpointError
 from charnn.model.evaluate import evaluate
 from charnn.runs import saver
+from charnn.runs.context import RunContext
 from charnn.runs.folder import METRICS
 from charnn.runs.reports import Validation
-from charnn.runs.run import Run, RunContext
+from charnn.runs.run import Run
 from charnn.runs.saver import Saver
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop

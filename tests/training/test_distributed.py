@@ -15,7 +15,8 @@ import torch
 from charnn import checkpoint
 from charnn.config import ModelConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import SettingError, TextError
-from charnn.runs.run import Run, RunContext
+from charnn.runs.context import RunContext
+from charnn.runs.run import Run
 from charnn.runs.start import check_same_text
 from charnn.text.corpus import open_corpus
 from charnn.training.distributed import SINGLE_PROCESS, World, local_device
