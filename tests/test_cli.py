@@ -207,7 +207,8 @@ def test_an_interrupted_run_is_saved_and_can_be_continued(
 
     resumed = process("train", "--out", out, "--resume")
     assert resumed.stderr is not None
-    assert f"from step {stopped:,}" in resumed.stderr.readline()
+    first_lines = [resumed.stderr.readline() for _ in range(2)]  # where the text is, then the run
+    assert f"from step {stopped:,}" in first_lines[1]
     resumed.send_signal(signal.SIGINT)
     resumed.communicate(timeout=60)
     assert resumed.returncode == 130
