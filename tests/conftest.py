@@ -79,11 +79,27 @@ def charnn(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin)
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    """Kill what a failed test has left running."""
+    yield
+    for one in _started:
+        if one.poll() is None:
+            one.kill()
+            one.communicate()
+    _started.clear()
+
+
 def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
     """Start the command line in a new process."""
     command = [sys.executable, "-m", "charnn", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
+    started = subprocess.Popen(command, **pipes, env=ENVIRONMENT, **options)  # type: ignore[call-overload]
+    _started.append(started)
+    return started
 
 
 @pytest.fixture(scope="session")
