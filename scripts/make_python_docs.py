@@ -44,8 +44,10 @@ import multiprocessing
 
 import charnn
 
+
 def write(seed):
     return charnn.load("checkpoints/corpus").sample("st", length=20, seed=seed)
+
 
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(2) as pool:
