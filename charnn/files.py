@@ -271,17 +271,24 @@ def _user_cache() -> Path:
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
     if sys.platform == "darwin":
         return home / "Library/Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return _xdg_folder("XDG_CACHE_HOME") or home / ".cache"
 
 
 def state_folder() -> Path:
     """Return the user's own folder for what cannot be recomputed. It may not exist yet."""
-    if given := os.environ.get("XDG_STATE_HOME"):
-        return Path(given) / "charnn"
+    if given := _xdg_folder("XDG_STATE_HOME"):
+        return given / "charnn"
     home = _home("to keep a key in; set XDG_STATE_HOME to a folder")
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "charnn-state"
     return home / ".local/state/charnn"
+
+
+def _xdg_folder(variable: str) -> Path | None:
+    """Return the folder that a variable names. A relative one is ignored, as its specification
+    says, because it would be another folder for each current one."""
+    folder = Path(os.environ.get(variable, ""))
+    return folder if folder.is_absolute() else None
 
 
 def _home(purpose: str) -> Path:

@@ -26,6 +26,7 @@ from charnn.files import (
     remove_leftovers,
     replace_proven,
     replacing,
+    state_folder,
     write_json,
 )
 from charnn.runs.folder import LAST, PREVIOUS
@@ -134,9 +135,12 @@ def test_charnn_cache_comes_before_the_users_cache_folder(
     assert cache_folder() == tmp_path / "given/below"
     monkeypatch.delenv("CHARNN_CACHE")
     assert cache_folder() == tmp_path / "xdg/charnn"
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert cache_folder() == tmp_path / "home/.cache/charnn"
-    assert cache_folder().is_dir()
+    for nowhere in ("", "relative", "~/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", nowhere)
+        monkeypatch.setenv("XDG_STATE_HOME", nowhere)
+        assert cache_folder() == tmp_path / "home/.cache/charnn"
+        assert cache_folder().is_dir()
+        assert state_folder() == tmp_path / "home/.local/state/charnn"
 
 
 def test_a_cache_folder_that_cannot_be_created_is_named(

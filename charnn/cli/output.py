@@ -94,7 +94,9 @@ def output(
 
 
 def check_output(path: Path | None, force: bool) -> None:
-    """Raise `SettingError` if `output` would refuse the file."""
+    """Raise `SettingError` if `output` would refuse the file, or if its name is a checkpoint's."""
+    if path is not None and path.suffix == ".safetensors":
+        raise SettingError(f"{path}: the name of a checkpoint, not of a text; choose another --out")
     if path is not None and not force and os.path.lexists(path) and not _is_pipe(path):
         raise _exists(path)
 

@@ -81,7 +81,7 @@ def check(path: Path, repair: bool = False) -> list[Finding]:
         []
     """
     if not path.is_dir():
-        return [finding for finding, _ in _check_file(path)]
+        return list(_check_file(path, repair))
     if not is_run_folder(path):
         raise CharnnError(f"{path}: not a run folder; name one that holds a {LAST}")
     with explained(f"checking {path}", "check the permissions of the folder"):
@@ -111,13 +111,14 @@ def _mended(found: Finding, mend: Callable[[], object] | None) -> Finding:
     return replace(found, repaired=True)
 
 
-def _check_file(path: Path) -> Iterator[_Found]:
+def _check_file(path: Path, repair: bool) -> Iterator[Finding]:
     try:
         load(path)
     except MissingCheckpointError:
         raise
     except CheckpointError as error:
-        yield Finding(path, _without(path, error)), None
+        advice = "; only a whole run can be repaired, so name its folder" if repair else ""
+        yield Finding(path, _without(path, error) + advice)
 
 
 def _check_folder(folder: Path, in_use: bool) -> Iterator[_Found]:

@@ -89,8 +89,14 @@ def kept_state(folder: Path, step: int) -> Path:
 
 def kept_states(folder: Path) -> list[Path]:
     """Return the states that were kept, the one that was written first first."""
-    states = [path for path in folder.iterdir() if _STATE.fullmatch(path.name)]
-    return sorted(states, key=lambda path: (modified(path), int(path.name.split(".")[1])))
+    named = (path for path in folder.iterdir() if _STATE.fullmatch(path.name))
+    states = [path for path in named if not path.is_dir()]
+    return sorted(states, key=lambda path: (modified(path), kept_step(path)))
+
+
+def kept_step(state: Path) -> int:
+    """Return the step after which a kept state is named."""
+    return int(state.name.split(".")[1])
 
 
 def is_state(path: Path) -> bool:
@@ -100,8 +106,8 @@ def is_state(path: Path) -> bool:
 
 def run_and_state(path: Path) -> tuple[Path, Path | None]:
     """Return the run folder that a path names, and the kept state in it that it names, if any."""
-    if _STATE.fullmatch(path.name) and path.is_file():
-        return path.parent, path
+    if is_state(path) and path.is_file():
+        return path.parent, path if _STATE.fullmatch(path.name) else None
     return path, None
 
 
@@ -171,6 +177,8 @@ def last_checkpoint(folder: Path) -> Path:
         return folder / LAST
     if folder.is_dir() and is_unstarted(folder):
         raise CharnnError(restart_advice(folder))
+    if folder.is_file():
+        raise CharnnError(f"{folder}: a file, not a run to resume; name its run folder")
     raise CharnnError(f"{folder}: no {LAST} to resume from; start a new run with another `out`")
 
 

@@ -84,9 +84,7 @@ def resume_run(
     if state is None:
         last_checkpoint(folder)  # raises before a lock file is made in somebody's folder
     with lock_run(folder) if world.is_main else contextlib.nullcontext() as lock:
-        if state is not None and world.is_main:
-            _go_back(folder, state)
-        last = world.broadcast(lambda: _open_last(folder))
+        last = world.broadcast(lambda: load(state) if state else _open_last(folder))
         texts, val = world.broadcast(lambda: texts_of_run(folder, request.corpus, request.val))
         reopen = functools.partial(reopen_corpus, folder, last, texts, val)
         corpus = world.local_main_first(reopen)
@@ -132,6 +130,9 @@ def _make_run(request: ResumeRequest, context: RunContext, plan: Plan, last: Che
             available_per_process(context.device),
         )
         check_memory(plan.model, share, available, context.device.type == "cpu")
+    folder, state = run_and_state(request.folder)
+    if state is not None and context.world.is_main:  # now that the request has proven possible
+        _go_back(folder, state)
     with memory_explained(plan.model, plan.train):
         run = Run.resume(context, plan, last)
     if extended and run.finished:
@@ -162,10 +163,9 @@ def _update_info(request: ResumeRequest, run: Run, plan: Plan) -> None:
 
 def _go_back(folder: Path, state: Path) -> None:
     """Let `last` be a state that was kept before; the newest one is kept too, under its step."""
-    load(state)  # raises if it is damaged
     with explained(f"going back to {state}", "check the run folder and the free space"):
         try:
-            newest = kept_state(folder, load(folder / LAST, weights=False).figures.step)
+            newest = kept_state(folder, load(folder / LAST).figures.step)
             if not newest.exists():
                 link_or_copy(folder / LAST, newest)
             log.info(f"going back; the newest state is kept as {newest.name}")
@@ -173,6 +173,7 @@ def _go_back(folder: Path, state: Path) -> None:
             if (folder / LAST).exists():
                 set_aside(folder / LAST)
         link_or_copy(state, folder / LAST)
+        (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def _open_last(folder: Path) -> Checkpoint:

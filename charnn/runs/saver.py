@@ -10,7 +10,7 @@ from charnn.checkpoint import Checkpoint, check_weights, save
 from charnn.errors import CharnnError, SettingError
 from charnn.facts import Figures
 from charnn.files import explained, link_or_copy
-from charnn.runs.folder import BEST, LAST, PREVIOUS, kept_state, kept_states
+from charnn.runs.folder import BEST, LAST, PREVIOUS, kept_state, kept_states, kept_step
 
 SAVE_SECONDS = 60.0  # between two saves by default: the most work that can be lost
 SAVE_SHARE = 1 / 200  # of the time may be spent on saving; otherwise saves become rarer
@@ -94,11 +94,15 @@ class Saver:
             raise failure
 
     def _keep_state(self, step: int) -> None:
-        """Give `last` a second name, after its step, and remove the oldest such states."""
+        """Give `last` a second name, after its step, and remove the oldest such states.
+
+        Those of later steps, from before the run went back, stay until it has passed them.
+        """
         kept = kept_state(self.folder, step)
         with explained(f"keeping {kept}", "check its folder and the free space"):
             link_or_copy(self.folder / LAST, kept)
-            for path in kept_states(self.folder)[: -self._keep]:
+            past = [path for path in kept_states(self.folder) if kept_step(path) <= step]
+            for path in sorted(past, key=kept_step)[: -self._keep]:  # whatever the clock says
                 path.unlink()
 
     def _save(self, name: str, checkpoint: Checkpoint) -> float:

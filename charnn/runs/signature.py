@@ -9,12 +9,17 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 
 from charnn.errors import CharnnError
 from charnn.files import read_small, replacing, state_folder
+from charnn.runs.folder import set_aside
+
+log = logging.getLogger(__name__)
 
 _KEY_BYTES = 32
 
@@ -53,9 +58,25 @@ def _new_key() -> bytes | None:
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "key"
+        if path.is_file() and len(read_small(path)) != _KEY_BYTES:
+            log.warning(f"{path}: damaged; it is kept as {set_aside(path).name}, with a new one")
         if not os.path.lexists(path):
-            with replacing(path) as file:
+            new = path.with_name(f"key.{secrets.token_hex(4)}")
+            with replacing(new) as file:
                 if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), 0o600)
                 file.write(secrets.token_bytes(_KEY_BYTES))
+            _name_key(new, path)
     return _key()
+
+
+def _name_key(new: Path, path: Path) -> None:
+    """Let `path` be the new key, unless another process has named its own so meanwhile: it may have
+    signed with it already."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    except OSError:  # no hard links on this file system
+        os.replace(new, path)
+    new.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import resource
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from charnn import api, checkpoint
 from charnn.cli.commands import runs
 from charnn.errors import CharnnError, CheckpointError
+from charnn.runs import signature
 from charnn.training.loop import StepReport
 from tests.attack.checks import contents, no_traceback, one_line_error
 from tests.attack.hostile import joined, packed, parts
@@ -268,6 +270,38 @@ def test_a_damaged_or_missing_key_means_that_the_text_is_named(
     (tmp_path / "state/charnn").mkdir(parents=True)
     (tmp_path / "state/charnn/key").write_bytes(content)
     assert "name the text" in one_line_error("eval", run)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+def test_a_damaged_key_is_kept_aside_and_replaced_by_the_next_training(
+    content: bytes, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    key = tmp_path / "state/charnn/key"
+    key.parent.mkdir(parents=True)
+    key.write_bytes(content)
+    out = tmp_path / "new"
+    started = no_traceback("train", text_file, "--steps", "1", *TINY, "--out", out)
+    assert f"{key}: damaged; it is kept as key.damaged" in started.stderr
+    assert key.with_name("key.damaged").read_bytes() == content
+    assert no_traceback("eval", out).exit_code == 0
+
+
+def test_of_two_keys_that_are_made_at_once_only_one_is_ever_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    make, signatures = secrets.token_bytes, []
+
+    def while_another_process_makes_its_own(size: int) -> bytes:
+        monkeypatch.setattr(secrets, "token_bytes", make)
+        signatures.append(signature.sign(["text"], []))
+        return make(size)
+
+    monkeypatch.setattr(secrets, "token_bytes", while_another_process_makes_its_own)
+    signatures.append(signature.sign(["text"], []))
+    assert all(signature.is_signed(made, ["text"], []) for made in signatures)
+    assert [path.name for path in (tmp_path / "charnn").iterdir()] == ["key"]
 
 
 def test_training_does_not_need_a_key(

@@ -56,8 +56,21 @@ def test_a_dash_is_stdout(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = ("sample", run_folder, "--length", "9", "--seed", "1")
-    assert charnn(*options, "--out", "-").stdout == charnn(*options).stdout != ""
+    for name in ("-", "/dev/stdout", "/dev/fd/1"):
+        assert charnn(*options, "--out", name).stdout == charnn(*options).stdout != ""
+        assert "--force needs" in one_line_error(*options, "--out", name, "--force", code=2)
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_text_is_not_written_under_the_name_of_a_model(
+    run_folder: Path, force: tuple[str, ...]
+) -> None:
+    before = contents(run_folder)
+    for name in ("best.safetensors", "new.safetensors"):
+        error = one_line_error("sample", run_folder, "--out", run_folder / name, *force)
+        assert "the name of a checkpoint" in error
+    assert contents(run_folder) == before
 
 
 def test_a_file_is_replaced_with_force_only(run_folder: Path, tmp_path: Path) -> None:

@@ -312,3 +312,4 @@ def test_a_damaged_file_is_found_and_named(run: Path) -> None:
     assert isinstance(finding, Finding)
     assert "checksum" in finding.problem
     assert command("check", run / BEST).exit_code == 1
+    assert "; only a whole run can be repaired" in command("check", run / BEST, "--repair").stdout

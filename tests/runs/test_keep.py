@@ -27,6 +27,7 @@ from charnn.runs.folder import (
 )
 from charnn.runs.saver import Saver
 from charnn.text.corpus import open_corpus
+from charnn.training.loop import StepReport
 from tests.conftest import charnn as command
 from tests.conftest import warned
 from tests.runs.test_run import start_run
@@ -79,6 +80,64 @@ def test_the_newest_state_is_kept_when_a_run_goes_back(text_file: Path, tmp_path
     assert (run / "last.000006.safetensors").read_bytes() == newest
 
 
+def test_states_from_before_the_run_went_back_stay_until_it_has_passed_them(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+
+    def stop(report: object) -> None:
+        if isinstance(report, StepReport) and report.step == 5:
+            raise KeyboardInterrupt
+
+    again: dict[str, Any] = {"keep": 1, "save_every": 1e-9}
+    with pytest.raises(KeyboardInterrupt):
+        charnn.resume(run / "last.000004.safetensors", on_report=stop, **again)
+    assert [path.name[:11] for path in kept_states(run)] == ["last.000006", "last.000005"]
+    charnn.resume(run, **again)
+    assert [path.name[:11] for path in kept_states(run)] == ["last.000006"]
+
+
+def test_the_newest_saves_are_kept_although_the_clock_is_set_back(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+    for path in kept_states(run):
+        os.utime(path, (2e9, 2e9))
+    charnn.resume(run, steps=8, keep=2, save_every=1e-9)
+    assert {path.name[:11] for path in kept_states(run)} == {"last.000007", "last.000008"}
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "3"], ["other.txt"], ["--val", "text"]])
+def test_a_request_that_cannot_be_met_does_not_go_back(
+    text_file: Path, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(text_file, tmp_path / "run", 3)
+    monkeypatch.chdir(tmp_path)
+    Path("other.txt").write_text("another text\n" * 99)
+    before = contents(run)
+    result = command("train", "--resume", "--out", run / "last.000004.safetensors", *arguments)
+    assert result.exit_code
+    assert contents(run) == before
+    assert checkpoint.load(run / LAST).figures.step == 6
+
+
+def test_last_named_itself_stands_for_its_run(text_file: Path, tmp_path: Path) -> None:
+    run = train(text_file, tmp_path / "run", 1)
+    for place in (["--out", run / LAST], [run / LAST]):
+        result = command("train", "--resume", *place)
+        assert "finished already, after 6 steps" in result.stderr
+    error = command("train", "--resume", "--out", run / BEST).stderr
+    assert error.endswith("a file, not a run to resume; name its run folder\n")
+
+
+def test_a_folder_called_like_a_state_is_none(text_file: Path, tmp_path: Path) -> None:
+    run = train(text_file, tmp_path / "run", 1)
+    (run / "last.000003.safetensors").mkdir()
+    charnn.resume(run, steps=7, keep=1, save_every=1e-9)
+    assert [path.name for path in kept_states(run)] == ["last.000007.safetensors"]
+    assert check(run) == []
+
+
 @pytest.mark.parametrize("lost", ["deleted", "damaged"])
 def test_a_run_without_last_is_resumed_from_the_newest_state_that_is_whole(
     text_file: Path, tmp_path: Path, lost: str
@@ -125,6 +184,20 @@ def test_a_negative_number_of_states_is_refused_before_anything_is_written(
     with pytest.raises(SettingError, match="`keep` must be at least 0, not -1"):
         train(text_file, tmp_path / "run", -1)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_last_is_not_kept_as_a_state_when_a_run_goes_back(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = train(text_file, tmp_path / "run", 2)
+    (run / "last.000006.safetensors").unlink()
+    data = bytearray((run / LAST).read_bytes())
+    data[-1] ^= 1
+    (run / LAST).write_bytes(data)
+    charnn.resume(run / "last.000005.safetensors")
+    assert [path.name[:11] for path in kept_states(run)] == ["last.000005"]
+    assert (run / f"{LAST}.damaged").read_bytes() == data
+    assert check(run) == []
 
 
 def test_a_state_that_is_damaged_is_not_gone_back_to(text_file: Path, tmp_path: Path) -> None:

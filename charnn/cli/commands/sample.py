@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 DRAWING = ("temperature", "top_k", "top_p", "seed")
 RARE_DRAWING = ("min_p", "typical", "repetition_penalty", "repetition_window", "no_repeat")
 NO_EFFECT_ON_THE_LIKELIEST = ("seed", "top_k", "top_p", "min_p", "typical", "best_of")
+# Names of stdout, to be written to and not replaced by a file.
+STDOUT = tuple(map(Path, ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 # Options that would silently be ignored beside another.
 IGNORED = {
     "beam": (*DRAWING, *RARE_DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
@@ -249,7 +251,7 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
         raise click.UsageError("--stop '' would end every text before it begins")
     if options["logprobs"] is not None and options["kind"] != "jsonl":
         raise click.UsageError("--logprobs needs --format jsonl")
-    if options["out"] == Path("-"):
+    if options["out"] in STDOUT:
         options["out"] = None
     if options["force"] and options["out"] is None:
         raise click.UsageError("--force needs --out FILE")
