@@ -17,6 +17,7 @@ FEWER, LATE = 0.9, 0.02
 MORE, EARLY = 1.2, 0.05
 SLOW = 2.0  # times the quickest steps so far: try another number of threads
 VERY_SLOW = 3.0  # worth a warning
+STALL = 3.0  # times what is usual: the process was stopped for a while, for example by Ctrl-Z
 RETRY_SECONDS = 60.0  # between two tries, doubled after each that was in vain
 
 Clock = Callable[[], float]
@@ -52,6 +53,7 @@ class Pace:
         self._paused = self._longest_pause = 0.0
         self._seconds = self._steps = 0.0  # of the last few looks; the older ones count less
         self._quickest, self._warned = float("inf"), False
+        self._stalls, self._stalled_pauses = _Stalls(), _Stalls()
         self._switch = ThreadSwitch(limit.all_threads, clock)
 
     @contextlib.contextmanager
@@ -62,9 +64,10 @@ class Pace:
             yield
         finally:
             seconds = self._clock() - start
-            self._paused += seconds
-            self._longest_pause = max(self._longest_pause, seconds)
             self._since += seconds
+            if not self._stalled_pauses.add(seconds, max(self._every, self._longest_pause)):
+                self._paused += seconds
+                self._longest_pause = max(self._longest_pause, seconds)
 
     def due(self, step: int) -> bool:
         """Return whether it is time to look at the pace, after `step`."""
@@ -74,6 +77,8 @@ class Pace:
         """Return what a run of `steps` should do after `step`, when a look is due."""
         seconds, made = self._clock() - self._since, step - self._from
         self._from, self._since = step, self._since + seconds
+        if self._steps and self._stalls.add(seconds, self._every + self._seconds / self._steps):
+            return Adjustment(self._affordable(step, steps), threads)
         self._seconds, self._steps = self._seconds / 2 + seconds, self._steps / 2 + made
         each = seconds / made
         self._quickest = min(self._quickest, each)
@@ -102,6 +107,21 @@ class Pace:
         change, saved = affordable / planned, (planned - affordable) * each / self._time
         worth_it = (change < FEWER and saved > LATE) or (change > MORE and saved < -EARLY)
         return step + affordable if worth_it else steps
+
+
+class _Stalls:
+    """Tells a time that will not come again from times that have become longer: it is much longer
+    than usual, and none of about its length was there before."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+
+    def add(self, seconds: float, usual: float) -> bool:
+        """Return True if a time was a stall."""
+        stalled = seconds > STALL * usual and seconds > 2 * self._longest
+        if stalled:
+            self._longest = seconds
+        return stalled
 
 
 class ThreadSwitch:

@@ -41,9 +41,10 @@ def run(
     all_threads: int = 0,
     max_steps: int = 10**9,
     seconds: float = MINUTE,
-    validation: float = 0.0,
+    validation: float | Callable[[float], float] = 0.0,
 ) -> Outcome:
-    """Simulate a run whose steps take `step_seconds(time, threads)`."""
+    """Simulate a run whose steps take `step_seconds(time, threads)`; `validation` is the time of
+    one, or a function of the time too."""
     clock = Clock()
     pace = Pace(TimeLimit(seconds, max_steps, all_threads), 0, clock)
     train = TrainConfig(planned, 1, 1, learning_rate=1.0, seed=0)
@@ -55,7 +56,7 @@ def run(
         step += 1
         if step % max(1, planned // 20) == 0:
             with pace.pause():
-                clock.now += validation
+                clock.now += validation(clock.now) if callable(validation) else validation
         if pace.due(step):
             adjustment = pace.look(step, train.steps, threads)
             threads = adjustment.threads
@@ -64,6 +65,32 @@ def run(
                 train = replan(train, step, adjustment.steps)
     outcome.seconds, outcome.train = clock.now, train
     return outcome
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from([0.02, 0.3, 2.0]), st.floats(10, 25), st.floats(0.5, 0.8), st.booleans()
+)  # fmt: skip
+def test_a_run_that_was_stopped_for_a_while_uses_the_time_that_is_left(
+    each: float, when: float, share: float, while_validating: bool
+) -> None:
+    stop, stopped = share * (MINUTE - when), False
+
+    def seconds(usual: float, time: float, stops: bool) -> float:
+        nonlocal stopped
+        if stopped or not stops or time < when:
+            return usual
+        stopped = True
+        return usual + stop
+
+    found = run(
+        int(MINUTE / each / 1.1),
+        lambda t, _: seconds(each, t, not while_validating),
+        validation=lambda t: seconds(each, t, while_validating),
+    )
+    assert 0.85 * MINUTE < found.seconds < 1.1 * MINUTE + 3 * each
+    assert found.notes == []
+    assert found.rates[-1] == pytest.approx(0.02)
 
 
 @settings(max_examples=40)
