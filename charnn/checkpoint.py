@@ -139,7 +139,9 @@ def load(path: Path, *, weights: bool = True) -> Checkpoint:
         try:
             stored = TensorFile(file)
             if (text := stored.metadata.get(_KEY)) is None:
-                raise CheckpointError("a safetensors file, but not one that charnn wrote")
+                raise CheckpointError(
+                    "a safetensors file, but not one that charnn wrote; name a run folder"
+                )
             return _checked(stored, text, weights)
         except DamagedError as error:
             raise DamagedError(f"{path}: {short(error)}") from error
@@ -166,7 +168,8 @@ def _checked(file: TensorFile, text: str, weights: bool) -> Checkpoint:
         if not problem:
             return _read(file, about, weights)
     except CharnnError as error:
-        raise DamagedError(str(error)) from error
+        problem = short(error).partition("; ")[0]  # advice on settings does not mend a file
+        raise DamagedError(f"{problem}; use another checkpoint") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"the metadata is damaged ({type(error).__name__}); use another checkpoint"
         raise DamagedError(problem) from error
@@ -176,7 +179,7 @@ def _checked(file: TensorFile, text: str, weights: bool) -> Checkpoint:
 def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
     """Return the checkpoint in an open file whose metadata is `about`, checked field by field."""
     if not isinstance(about, dict):
-        raise CheckpointError("the metadata is not a JSON object; use another checkpoint")
+        raise CheckpointError("the metadata is not a JSON object")
     if about.keys() - {_RUN} != FIELDS or type(about["format"]) is not int:
         raise CheckpointError("the metadata does not have the fields of this format")
     model = ModelConfig.from_json(about["model"])
@@ -300,9 +303,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise `CheckpointError` if a tensor holds an infinity or a NaN."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{name} holds numbers that are not finite; use another checkpoint"
-            )
+            raise CheckpointError(f"{name} holds numbers that are not finite")
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
@@ -311,7 +312,7 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
         if not in_range(tensor):
             raise CheckpointError(
                 f"{name} holds numbers that are not finite or above {MAX_WEIGHT:g}, so the model "
-                "predicts nothing; use another checkpoint, or train with a smaller `learning_rate`"
+                "predicts nothing: the learning rate of its training was too high"
             )
 
 

@@ -278,7 +278,7 @@ def state_folder() -> Path:
     """Return the user's own folder for what cannot be recomputed. It may not exist yet."""
     if given := _xdg_folder("XDG_STATE_HOME"):
         return given / "charnn"
-    home = _home("to keep a key in; set XDG_STATE_HOME to a folder")
+    home = _home("to keep a key in")
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "charnn-state"
     return home / ".local/state/charnn"

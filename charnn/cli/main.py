@@ -36,10 +36,9 @@ COMMANDS = {
 }
 
 COMPLETE = "_CHARNN_COMPLETE"  # the environment variable by which a completion script asks
-# Errors that torch and Python raise for it do not say what would help.
-_OUT_OF_MEMORY = (
-    "not enough memory for these sizes; try a smaller `hidden_size`, `batch_size` or `seq_len`"
-)
+# Errors that torch and Python raise for it do not say what would help. Any command may meet them,
+# so that this names no option; training has a message of its own.
+_OUT_OF_MEMORY = "not enough memory; use a smaller model, a shorter text or fewer texts at once"
 
 
 class Commands(Command, click.Group):

@@ -14,8 +14,10 @@ from charnn.text.corpus import Corpus
 from charnn.text.records import indices_of
 from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
 from charnn.training.plan import Budget, Plan, PlanRequest, plan_run
+from charnn.training.recipe import default_batching
 from charnn.training.state import TrainState
 from charnn.training.validations import MAX_VALIDATION_SYMBOLS
+from charnn.words import plural
 
 # Everything but the cell is the same, and nothing is set that is known to favour one of them.
 SETTINGS = {
@@ -53,6 +55,9 @@ def plan_trial(cell: str, corpus: Corpus, minutes: float, seed: int, device: tor
     refuse_records(corpus.whole)
     if len(corpus.validation) == 0:
         raise TextError("the text has no validation part to measure on; give another text")
+    if len(corpus.train) <= default_batching(len(corpus.train), "fp32").window:
+        characters = plural(len(corpus.train), "character")
+        raise TextError(f"{characters} are too few to train on; give a longer text")
     request = PlanRequest(Budget(minutes), SETTINGS | {"cell": cell}, seed)
     return plan_run(request, corpus, device)
 

@@ -58,7 +58,9 @@ def require_checkpoint(name: AnyPath, advice: str = "") -> Path:
     if found := find_checkpoint(name):
         return found
     if exists(Path(name)):
-        raise CheckpointError(f"{shown(name)}: neither a run folder nor a checkpoint of charnn")
+        raise CheckpointError(
+            f"{shown(name)}: neither a run folder nor a checkpoint of charnn; name one of these"
+        )
     raise MissingCheckpointError(_not_found("checkpoint", name, advice))
 
 

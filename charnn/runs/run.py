@@ -122,7 +122,10 @@ class Run:
         """Make the run whose `last` checkpoint this is, exactly where it stopped."""
         folder = context.folder
         if last.progress is None:
-            raise CheckpointError(f"{folder}: holds a model, but no training state to resume from")
+            raise CheckpointError(
+                f"{folder}: holds a model, but no training state to resume from; start a new run "
+                "with `init_from`"
+            )
         run = cls.start(context, plan)
         try:
             run.state.restore(last.weights, last.progress, last.training_tensors)

@@ -213,6 +213,7 @@ def _notes(parts: Sequence[TextStatistics], config: TextConfig) -> tuple[str, ..
         counts = parts[0].counts.copy()
         if config.encoding_errors == "replace":  # then U+FFFD says nothing about the text
             counts[ord(REPLACEMENT)] = 0
+        counts[counts < config.min_count] = 0  # which are not in the vocabulary
         if config.keep_newlines:  # byte-order marks are kept on purpose
             counts[ord(MARK)] = 0
         notes.extend(text_warnings(counts, parts[0].sample))

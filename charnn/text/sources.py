@@ -292,14 +292,14 @@ def _spooled(file: BinaryIO, most: int | None) -> Source:
         return Source(STDIN_NAME, lambda: io.BytesIO(start))
     with explained(f"copying {STDIN_NAME}", "set CHARNN_CACHE to a folder with free space"):
         spool = tempfile.TemporaryFile(dir=_spool_folder())  # noqa: SIM115 - lives as long as the source
-        spool.write(start)
-        while chunk := file.read(CHUNK_BYTES):
-            spool.write(chunk)
-            if shutil.disk_usage(_spool_folder() or tempfile.gettempdir()).free < FREE_BYTES:
-                raise TextError(
-                    f"{STDIN_NAME}: {spool.tell() / 1e9:.1f} GB so far, and the disk is almost "
-                    "full; does it end? Otherwise set CHARNN_CACHE to a folder with free space"
-                )
+        try:
+            spool.write(start)
+            while chunk := file.read(CHUNK_BYTES):
+                spool.write(chunk)
+                _check_free_space(spool.tell())
+        except BaseException:
+            spool.close()
+            raise
 
     def reopen() -> BinaryIO:
         spool.seek(0)  # the duplicate shares this position
@@ -307,6 +307,15 @@ def _spooled(file: BinaryIO, most: int | None) -> Source:
 
     weakref.finalize(reopen, spool.close)
     return Source(STDIN_NAME, reopen)
+
+
+def _check_free_space(copied: int) -> None:
+    """Raise `TextError` if a copy of standard input has almost filled the disk."""
+    if shutil.disk_usage(_spool_folder() or tempfile.gettempdir()).free < FREE_BYTES:
+        raise TextError(
+            f"{STDIN_NAME}: {copied / 1e9:.1f} GB so far, and the disk is almost full; does it "
+            "end? Otherwise set CHARNN_CACHE to a folder with free space"
+        )
 
 
 def _spool_folder() -> Path | None:

@@ -173,8 +173,9 @@ def _rollback_report(
     """Return the report of a rollback, or raise `TrainingError` if there were too many before."""
     if rollbacks >= config.max_rollbacks:
         tried = f" (after {plural(rollbacks, 'rollback')})" if rollbacks else ""
+        rate = config.learning_rate * 0.5**rollbacks  # with which the step has failed
         raise TrainingError(
             f"step {step:,}: {problem}{tried}; the last good checkpoint is kept; start a new run "
-            f"with `learning_rate={config.learning_rate / 2:.1g}` or a smaller `clip`"
+            f"with `learning_rate={rate / 2:.1g}` or a smaller `clip`"
         )
     return Rollback(step, state.step, problem, config.learning_rate * 0.5**state.rollbacks)

@@ -62,7 +62,7 @@ def test_larger_weights_are_refused_in_one_line(
     path = saved(trained, "lstm", tmp_path, 1e38)
     name, *options = command
     error = one_line_error(name, path, *options)
-    for said in (str(path), "1e+15", "use another checkpoint", "--learning-rate"):
+    for said in (str(path), "1e+15", "use another checkpoint", "learning rate"):
         assert said in error
     with pytest.raises(CharnnError, match="use another checkpoint"):
         charnn.load(path)
