@@ -7,6 +7,7 @@ its damaged lines is copied first. Each step leaves a folder that can be checked
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,8 @@ def _check_folder(folder: Path, in_use: bool) -> Iterator[_Found]:
         try:
             load(path)
         except CheckpointError as error:
+            if in_use and not os.path.lexists(path):  # the run keeps newer ones now
+                continue
             mend = f"rename it to {path.name}.damaged"
             yield Finding(path, _without(path, error), mend), functools.partial(set_aside, path)
     yield from _check_best(folder, last)

@@ -97,6 +97,8 @@ def _chunks(source: Source, changes: set[str]) -> Iterator[bytes]:
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             problem = f"cannot be read ({error.strerror}); check the file"
+        elif source.misnamed:
+            problem = "not packed in the way that its name says; rename it"
         else:  # gzip and bz2 raise an OSError without errno for data that they cannot unpack
             problem = f"the compressed file is truncated or damaged ({error}); download it again"
         raise TextError(f"{source.name}: {problem}") from error
@@ -253,7 +255,7 @@ _NEWLINES = "converted CRLF and CR line ends to LF; `keep_newlines=True` keeps t
 def check_encoding(encoding: str) -> None:
     """Raise `TextError` unless Python can decode text from `encoding`."""
     try:
-        b"text".decode(encoding, "ignore")
+        b"text".decode(encoding, "charnn.replace")
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
         raise TextError(

@@ -45,6 +45,11 @@ _DOCUMENTS = {
     b"%PDF": "PDF document", b"PK\3\4": ".docx, .odt, .epub or other zip archive",
     b"{\\rtf": "RTF document", b"\xd0\xcf\x11\xe0": ".doc, .xls or .ppt file",
 }  # fmt: skip
+_PACKED = {
+    b"\x1f\x8b": "gzip file", b"BZh91AY&SY": "bzip2 file", b"\xfd7zXZ\0": "xz file",
+    b"\x28\xb5\x2f\xfd": "zstd file", b"\x1f\x9d": ".Z file",
+}  # fmt: skip
+_PACKED_AS = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0"}
 _CACHES = ("__pycache__", "node_modules")
 _CACHE_MARKS = ("CACHEDIR.TAG", "pyvenv.cfg")  # files that a cache or a virtual environment has
 _RUN_FILES = {"run.json", "metrics.jsonl"}
@@ -62,6 +67,15 @@ class Source:
     def compressed(self) -> bool:
         """True if reading it unpacks it."""
         return self.path is not None and self.path.suffix.lower() in _OPENERS
+
+    @property
+    def misnamed(self) -> bool:
+        """True if only its name is that of a compressed file, or of one of another kind."""
+        if self.path is None or not self.compressed:
+            return False
+        magic = _PACKED_AS[self.path.suffix.lower()]
+        with self.path.open("rb") as file:
+            return file.read(len(magic)) != magic
 
 
 def built_in_text() -> str:
@@ -107,7 +121,9 @@ def _files(path: Path, walk: "_Walk") -> list[Path]:
         )
     if path.is_file():
         if not walk.binary and (kind := _document(path)):
-            raise TextError(f"{path}: a {kind}; save it as plain text (.txt) first")
+            packed = kind in _PACKED.values()
+            advice = "unpack it" if packed else "save it as plain text (.txt)"
+            raise TextError(f"{path}: a {kind}; {advice} first")
         return [path]
     matches = (walk.files(match) if match.is_dir() else [match] for match in _matches(path, walk))
     files = [file for found in matches for file in found if file.is_file()]
@@ -234,9 +250,10 @@ def _start(path: Path) -> bytes:
 
 
 def _document(path: Path) -> str:
-    """Return the kind of a file that holds no plain text, or ""."""
-    start = _start(path)
-    return next((kind for magic, kind in _DOCUMENTS.items() if start.startswith(magic)), "")
+    """Return the kind of a file that holds no plain text, or "". One with the ending of packed
+    files is looked into, so that it is of such a kind only if it was packed twice."""
+    start, kinds = _start(path), _DOCUMENTS | _PACKED
+    return next((kind for magic, kind in kinds.items() if start.startswith(magic)), "")
 
 
 def _has_nul(path: Path, encoding: str) -> bool:

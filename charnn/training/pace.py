@@ -77,8 +77,11 @@ class Pace:
         """Return what a run of `steps` should do after `step`, when a look is due."""
         seconds, made = self._clock() - self._since, step - self._from
         self._from, self._since = step, self._since + seconds
-        if self._steps and self._stalls.add(seconds, self._every + self._seconds / self._steps):
-            return Adjustment(self._affordable(step, steps), threads)
+        planned = self._time / (steps - self._first)
+        usual = self._seconds / self._steps if self._steps else planned
+        if self._stalls.add(seconds, self._every + usual):
+            affordable = self._affordable(step, steps) if self._steps else steps
+            return Adjustment(affordable, threads)
         self._seconds, self._steps = self._seconds / 2 + seconds, self._steps / 2 + made
         each = seconds / made
         self._quickest = min(self._quickest, each)

@@ -7,7 +7,9 @@ import lzma
 import os
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from charnn.text.decoding import read_text
 from tests.conftest import charnn, words
 
 TEXT = words(400)
+PACKERS = {bytes: "txt", gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}
 ACCENTS = "Die Bäume blühen früh, naïve Café-Gäste grüßen. " * 9
 
 
@@ -44,6 +47,43 @@ def test_a_damaged_compressed_file_is_never_half_a_text(
     path.write_bytes(first + broken[damage])
     with pytest.raises(TextError, match="truncated or damaged"):
         corpus(path)
+
+
+@pytest.mark.parametrize("name", ["text.gz", "text.bz2", "text.xz"])
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_file_that_is_named_like_another_kind_is_to_be_renamed(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    path, right = tmp_path / name, tmp_path / f"text.{PACKERS[pack]}"
+    path.write_bytes(pack(TEXT.encode()))
+    settings: dict[str, Any]
+    for settings in ({}, {"tokenizer": "byte"}) if path != right else ():
+        with pytest.raises(TextError, match="not packed in the way that its name says; rename it"):
+            corpus(path, **settings)
+    assert corpus(path.rename(right)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("text.txt", gzip.compress(TEXT.encode()), "gzip"),
+        ("text.tgz", gzip.compress(TEXT.encode()), "gzip"),
+        ("text.txt", bz2.compress(TEXT.encode()), "bzip2"),
+        ("text.txt", lzma.compress(TEXT.encode()), "xz"),
+        ("text.gz.gz", gzip.compress(gzip.compress(TEXT.encode())), "gzip"),
+        ("text.zst", b"\x28\xb5\x2f\xfd" + TEXT.encode(), "zstd"),
+    ],
+)
+def test_packed_data_is_not_advised_to_be_read_as_a_text(
+    tmp_path: Path, name: str, data: bytes, kind: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / name
+    path.write_bytes(data)
+    with pytest.raises(TextError, match=f"{name}: a {kind} file; unpack it first$"):
+        corpus(path)
+    with pytest.raises(TextError, match=f"no text files .*1 {kind} file"):
+        corpus(path.parent)
 
 
 def test_zeros_may_follow_a_stream_of_xz(tmp_path: Path) -> None:

@@ -276,6 +276,16 @@ def test_a_running_run_is_not_repaired_and_only_its_checkpoints_are_checked(run:
             check(run, repair=True)
 
 
+def test_a_state_that_the_run_removes_while_it_is_checked_is_not_missing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = run / "last.000002.safetensors"
+    monkeypatch.setattr("charnn.runs.check.kept_states", lambda _: [kept])
+    assert "no such file" in check(run)[0].problem  # which nobody may have removed
+    with lock_run(run):
+        assert check(run) == []
+
+
 def test_the_command_prints_a_line_for_each_finding_and_exits_with_1(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def run(
 
 @settings(max_examples=40)
 @given(
-    st.sampled_from([0.02, 0.3, 2.0]), st.floats(10, 25), st.floats(0.5, 0.8), st.booleans()
+    st.sampled_from([0.02, 0.3, 2.0]), st.floats(0, 25), st.floats(0.5, 0.8), st.booleans()
 )  # fmt: skip
 def test_a_run_that_was_stopped_for_a_while_uses_the_time_that_is_left(
     each: float, when: float, share: float, while_validating: bool
