@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from charnn.runs.reports import Replanned, Validation
     from charnn.sampling.clamp import Clamp
     from charnn.sampling.sample import Sample
-    from charnn.training.loop import Rollback, StepReport, TrainingWarning
+    from charnn.training.reports import Rollback, StepReport, TrainingWarning
 
 _MODULES = {
     "LanguageModel": "charnn.language_model",
@@ -30,9 +30,9 @@ _MODULES = {
     "Sample": "charnn.sampling.sample",
     "Replanned": "charnn.runs.reports",
     "Validation": "charnn.runs.reports",
-    "StepReport": "charnn.training.loop",
-    "Rollback": "charnn.training.loop",
-    "TrainingWarning": "charnn.training.loop",
+    "StepReport": "charnn.training.reports",
+    "Rollback": "charnn.training.reports",
+    "TrainingWarning": "charnn.training.reports",
     "PROPERTIES": "charnn.insight.properties",
     "curves": "charnn.api",
     "load": "charnn.api",

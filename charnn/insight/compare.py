@@ -12,9 +12,10 @@ from charnn.model.evaluate import evaluate
 from charnn.text.batches import batches_of
 from charnn.text.corpus import Corpus
 from charnn.text.records import indices_of
-from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
+from charnn.training.loop import train_steps
 from charnn.training.plan import Budget, Plan, PlanRequest, plan_run
 from charnn.training.recipe import default_batching
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.training.state import TrainState
 from charnn.training.validations import MAX_VALIDATION_SYMBOLS
 from charnn.words import plural

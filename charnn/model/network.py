@@ -1,22 +1,20 @@
 """Embedding -> recurrent layers -> linear head; state in, state out."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charnn.config import ModelConfig
+from charnn.model.weights import STATES, Arrays
 
 # Shapes: B batch, T time, E embedding, H hidden, L layers, V vocabulary,
 # G gates of a cell (LSTM 4, GRU 3, RNN 1), S tensors in a cell's state (LSTM 2: h, c; others 1: h).
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-# With weights up to this, no sum in a network of any size overflows in float32: h lies between -1
-# and 1, and only the embedding and the first layer's input weights are multiplied by each other.
-MAX_WEIGHT = 1e15
-STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 _MODULES: dict[str, Callable[[int, int], nn.RNNBase]] = {
     "lstm": nn.LSTM,
     "gru": nn.GRU,
@@ -27,22 +25,6 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "gru": torch.gru,
     "rnn": torch.rnn_tanh,
 }
-
-
-def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each weight of a network without building it."""
-    E, H, V = config.embedding_size, config.hidden_size, config.vocabulary_size
-    G = GATES[config.cell]
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
-    for number in range(config.num_layers):
-        layer = f"layers.{number}"
-        shapes |= {
-            f"{layer}.weight_ih_l0": (G * H, H if number else E),
-            f"{layer}.weight_hh_l0": (G * H, H),
-            f"{layer}.bias_ih_l0": (G * H,),
-            f"{layer}.bias_hh_l0": (G * H,),
-        }
-    return shapes | {"head.weight": (V, H), "head.bias": (V,)}
 
 
 class CharNetwork(nn.Module):
@@ -148,10 +130,27 @@ class CharNetwork(nn.Module):
         """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @classmethod
+    def of_arrays(cls, config: ModelConfig, arrays: Arrays) -> "CharNetwork":
+        """Return a network with copies of these weights, on the CPU."""
+        with torch.random.fork_rng(devices=()):  # the constructor draws weights
+            network = cls(config)
+        network.load_state_dict(tensors_of(arrays))
+        return network
 
-def in_range(weight: Tensor) -> bool:
-    """Return True if all numbers are finite and no larger than `MAX_WEIGHT`."""
-    return bool(weight.abs().max() <= MAX_WEIGHT)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the weights by name; they share the memory of those on the CPU."""
+        return arrays_of(self.state_dict())
+
+
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Return tensors as NumPy arrays, which share the memory of those on the CPU."""
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
+    """Return arrays as tensors, which share their memory."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def layer_weights(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:

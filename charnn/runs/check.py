@@ -17,6 +17,7 @@ import torch
 from charnn.checkpoint import Checkpoint, load
 from charnn.errors import CharnnError, CheckpointError, DamagedError, MissingCheckpointError
 from charnn.files import explained, is_leftover, link_or_copy
+from charnn.model.network import tensors_of
 from charnn.runs.best import best_problem, best_within, is_best_lost
 from charnn.runs.folder import (
     BEST,
@@ -198,12 +199,12 @@ def _remove_previous(path: Path) -> None:
 def _state_problem(last: Checkpoint) -> str:
     """Return why a run cannot be resumed from a whole checkpoint, or ""."""
     recurrent = last.training_tensors.get("recurrent")
-    if last.progress is None or recurrent is None or recurrent.dim() < 2:
+    if last.progress is None or recurrent is None or recurrent.ndim < 2:
         return "holds a model, but no training state to resume from"
     try:
         cpu = torch.device("cpu")
         state = TrainState.start(last.model, last.train, recurrent.shape[1], cpu)
-        state.restore(last.weights, last.progress, last.training_tensors)
+        state.restore(tensors_of(last.weights), last.progress, tensors_of(last.training_tensors))
     except CheckpointError as error:
         return str(error)
     return ""

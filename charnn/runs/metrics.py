@@ -23,7 +23,7 @@ from charnn.errors import CharnnError
 from charnn.facts import Progress, Validations
 from charnn.files import explained, open_regular, replacing, sync_folder
 from charnn.runs.folder import copy_aside
-from charnn.training.loop import Rollback, StepReport
+from charnn.training.reports import Rollback, StepReport
 
 log = logging.getLogger(__name__)
 

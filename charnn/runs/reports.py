@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from charnn.model.evaluate import Score
 from charnn.model.network import CharNetwork
-from charnn.training.loop import Rollback, StepReport, TrainingWarning
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from charnn.device import thread_count
 from charnn.errors import CharnnError, CheckpointError, SettingError
 from charnn.facts import Figures, RunFacts
 from charnn.files import explained
+from charnn.model.network import arrays_of, tensors_of
 from charnn.runs.best import reopen_best
 from charnn.runs.context import RunContext
 from charnn.runs.examiner import Examiner, StoppedError
@@ -31,11 +32,12 @@ from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.corpus import Corpus
 from charnn.torch_modes import in_default_torch_modes
 from charnn.training.distributed import World
-from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
+from charnn.training.loop import train_steps
 from charnn.training.memory import memory_explained
 from charnn.training.optimizer import replan
 from charnn.training.pace import Pace, TimeLimit
 from charnn.training.plan import Plan
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -128,7 +130,9 @@ class Run:
             )
         run = cls.start(context, plan)
         try:
-            run.state.restore(last.weights, last.progress, last.training_tensors)
+            run.state.restore(
+                tensors_of(last.weights), last.progress, tensors_of(last.training_tensors)
+            )
         except CheckpointError as error:
             raise CheckpointError(f"{folder}: {error}; start a new run") from error
         for position in (run.state.position, run.state.snapshot.position):
@@ -279,7 +283,7 @@ class Run:
         last = replace(
             self._packed(),
             progress=self.state.progress(),
-            training_tensors=tensors,
+            training_tensors=arrays_of(tensors),
             run=RunFacts(self.validation, self.metrics.validations(), machine),
         )
         problem = None

@@ -65,7 +65,7 @@ class Saver:
             self._save(BEST, best)
         except CharnnError:
             if best is not self.unsaved_best:
-                weights = {name: tensor.detach().clone() for name, tensor in best.weights.items()}
+                weights = {name: array.copy() for name, array in best.weights.items()}
                 self.unsaved_best = replace(best, weights=weights)
             raise
         self.best, self.unsaved_best = best.figures, None

@@ -13,6 +13,7 @@ from charnn.checkpoint import Checkpoint
 from charnn.config import TextConfig
 from charnn.errors import SettingError, TextError, UnreadableTextError
 from charnn.files import explained
+from charnn.model.network import tensors_of
 from charnn.runs.context import RunContext
 from charnn.runs.folder import (
     METRICS,
@@ -166,7 +167,9 @@ def _make_run(
     """Return the run, with run.json written."""
     weights = None
     if init_from is not None:
-        weights = adapt_weights(init_from.weights, init_from.tokenizer, context.corpus.tokenizer)
+        weights = adapt_weights(
+            tensors_of(init_from.weights), init_from.tokenizer, context.corpus.tokenizer
+        )
     with (
         explained(f"writing to the run folder {context.folder}", "choose another `out`"),
         memory_explained(plan.model, plan.train),

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charnn.model.network import STATES, CharNetwork, layer_weights
+from charnn.model.network import CharNetwork, layer_weights
+from charnn.model.weights import STATES
 from charnn.sampling.cell_steps import CELL_STEPS, Array, LayerBuffers
 from charnn.sampling.clamp import Clamp, layer_clamps
 from charnn.sampling.engine import Symbols, Workspace, selected_columns

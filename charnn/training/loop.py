@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
@@ -11,6 +10,7 @@ from charnn.config import TrainConfig
 from charnn.errors import TrainingError
 from charnn.text.batches import Batches, RecordBatches
 from charnn.training.optimizer import LossScale, learning_rate
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.training.state import TrainState
 from charnn.training.update import GraphedUpdate, StepStats, Update, UpdateFunction, can_capture
 from charnn.words import plural
@@ -20,42 +20,6 @@ from charnn.words import plural
 MAX_STEPS_PER_SYNC = 20
 MAX_SYNC_SECONDS = 0.2
 SNAPSHOT_EVERY = 100  # steps; copying the state this often, or repeating so few steps, costs little
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """The numbers of one update."""
-
-    step: int  # updates made, including this one
-    loss: float  # nats per character of its window, before the update
-    learning_rate: float
-    gradient_norm: float  # before clipping
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """A step whose result was not finite, and the snapshot to which training returned."""
-
-    step: int
-    to: int  # the snapshot's step
-    problem: str
-    learning_rate: float  # the highest of the schedule from here on
-
-    def __str__(self) -> str:
-        return (
-            f"step {self.step:,}: {self.problem}; back to step {self.to:,} with the learning "
-            f"rate halved to at most {self.learning_rate:.2g}"
-        )
-
-
-@dataclass(frozen=True)
-class TrainingWarning:
-    """A failure that training survives."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        return self.problem
 
 
 def train_steps(

@@ -15,7 +15,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import SettingError, is_out_of_memory
-from charnn.model.network import GATES
+from charnn.model.weights import GATES
 from charnn.training.distributed import local_world_size
 
 # Numbers kept per parameter: weight, gradient, two moments, and a snapshot of all but the gradient.

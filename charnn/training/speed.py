@@ -16,8 +16,9 @@ from charnn.model.evaluate import evaluate, lanes_layout
 from charnn.text.batches import batches_of
 from charnn.text.records import Text, indices_of
 from charnn.torch_modes import default_torch_modes
-from charnn.training.loop import StepReport, train_steps
+from charnn.training.loop import train_steps
 from charnn.training.memory import memory_explained
+from charnn.training.reports import StepReport
 from charnn.training.state import TrainState
 
 WARM_UP_STEPS = 5

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from charnn.config import ModelConfig, TrainConfig
 from charnn.errors import CheckpointError
 from charnn.facts import Progress
-from charnn.model.network import CharNetwork, in_range
+from charnn.model.network import CharNetwork
+from charnn.model.weights import in_range
 from charnn.text.batches import Position
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import keep_freed_memory

@@ -17,6 +17,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
 from charnn.checkpoint import FIELDS, _crc32
+from charnn.model.network import arrays_of
 from charnn.tensor_file import MAX_HEADER
 
 Table = list[tuple[str, str]]  # names and JSON texts in order; a name may come twice
@@ -113,7 +114,8 @@ def holding(text: str) -> str:
 def with_crc(about: Table, tensors: dict[str, Tensor]) -> str:
     """Return the JSON text of `about` with a matching checksum, if one can be computed."""
     with contextlib.suppress(Exception):
-        crc = _crc32(json.loads(joined([pair for pair in about if pair[0] != "crc32"])), tensors)
+        others = json.loads(joined([pair for pair in about if pair[0] != "crc32"]))
+        crc = _crc32(others, arrays_of(tensors))
         about = [(name, str(crc) if name == "crc32" else text) for name, text in about]
     return joined(about)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -28,8 +29,9 @@ from charnn.runs.resume import ResumeRequest, resume_run
 from charnn.runs.run import Run
 from charnn.sampling.sampler import Sampler
 from charnn.text.corpus import open_corpus
-from charnn.training.loop import SNAPSHOT_EVERY, StepReport, train_steps
+from charnn.training.loop import SNAPSHOT_EVERY, train_steps
 from charnn.training.plan import Plan
+from charnn.training.reports import StepReport
 from tests.attack.hostile import ATTACKS, Hostile, with_fields, with_tensors
 from tests.conftest import words
 
@@ -85,7 +87,7 @@ def equal(a: Checkpoint, b: Checkpoint) -> bool:
         all(getattr(a, name) == getattr(b, name) for name in plain)
         and a.tokenizer.to_json() == b.tokenizer.to_json()
         and all(x.keys() == y.keys() for x, y in tensors)
-        and all(torch.equal(x[name], y[name]) for x, y in tensors for name in x)
+        and all(np.array_equal(x[name], y[name]) for x, y in tensors for name in x)
     )
 
 

@@ -13,7 +13,8 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig
 from charnn.errors import CharnnError, SettingError
-from charnn.model.network import MAX_WEIGHT, CharNetwork
+from charnn.model.network import CharNetwork, arrays_of
+from charnn.model.weights import MAX_WEIGHT
 from charnn.sampling.products import HalfProduct
 from tests.attack.checks import no_traceback, one_line_error
 
@@ -33,7 +34,7 @@ def saved(trained: Checkpoint, cell: str, folder: Path, size: float) -> Path:
     def large(weight: Tensor) -> Tensor:
         return torch.where(torch.rand_like(weight) < 0.5, -size, size)
 
-    weights = {name: large(t) for name, t in CharNetwork(model).state_dict().items()}
+    weights = arrays_of({name: large(t) for name, t in CharNetwork(model).state_dict().items()})
     path = folder / "large.safetensors"
     checkpoint.save(path, replace(trained, model=model, weights=weights, progress=None))
     return path

@@ -23,7 +23,7 @@ from charnn import api, checkpoint
 from charnn.cli.commands import runs
 from charnn.errors import CharnnError, CheckpointError
 from charnn.runs import signature
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 from tests.attack.checks import contents, no_traceback, one_line_error
 from tests.attack.hostile import joined, packed, parts
 from tests.conftest import ENVIRONMENT, TINY

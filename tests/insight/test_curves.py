@@ -10,7 +10,7 @@ from charnn.errors import TextError
 from charnn.insight.curves import Curves, as_text, read_curves
 from charnn.runs.folder import METRICS
 from charnn.runs.metrics import Metrics
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 from tests.conftest import charnn
 
 

@@ -18,10 +18,11 @@ from charnn.errors import CharnnError, TextError
 from charnn.insight import gradients
 from charnn.insight.gradients import Clipping, Reach, as_text, gradient_norms, measure_reach
 from charnn.model.evaluate import evaluate
-from charnn.model.network import STATES, CharNetwork, layer_weights
+from charnn.model.network import CharNetwork, layer_weights
+from charnn.model.weights import STATES
 from charnn.runs.metrics import Metrics
 from charnn.text.tokenizer import Indices
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 from tests.conftest import TINY, charnn, words
 
 EVERY = pytest.mark.parametrize("cell", STATES)

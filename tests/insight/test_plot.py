@@ -27,7 +27,7 @@ from charnn.insight.trace import Trace, trace
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.runs.metrics import Metrics
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 
 
 def draw(path: Path, title: str = "steep") -> bytes:

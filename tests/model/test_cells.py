@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from charnn.config import ModelConfig
 from charnn.model.cells import CELLS, Cell, LSTMCell, cells_of, module_of, network_cells, read
-from charnn.model.network import STATES, CharNetwork
+from charnn.model.network import CharNetwork
+from charnn.model.weights import STATES
 
 EVERY = pytest.mark.parametrize("cell", CELLS)
 SIZES = pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from charnn.config import ModelConfig
-from charnn.model.network import CharNetwork, layer_weights, predicting, weight_shapes
+from charnn.model.network import CharNetwork, layer_weights, predicting
+from charnn.model.weights import weight_shapes
 
 CELLS = ("lstm", "gru", "rnn")
 TABLE = ModelConfig(vocabulary_size=4, hidden_size=6, num_layers=2, embedding_size=5)

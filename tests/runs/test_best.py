@@ -17,8 +17,8 @@ from charnn.runs.folder import BEST, LAST, METRICS
 from charnn.runs.reports import Report, Validation
 from charnn.runs.run import Run
 from charnn.text.corpus import Corpus, open_corpus
-from charnn.training.loop import TrainingWarning
 from charnn.training.plan import Plan
+from charnn.training.reports import TrainingWarning
 from tests.conftest import warned
 from tests.runs.test_run import EVERY_STEP, TRAIN, finish, resume, start_run, stop_at
 

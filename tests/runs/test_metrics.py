@@ -14,7 +14,7 @@ from charnn.errors import CharnnError
 from charnn.facts import Progress
 from charnn.runs import metrics
 from charnn.runs.metrics import MetricsLog, read_metrics
-from charnn.training.loop import Rollback, StepReport
+from charnn.training.reports import Rollback, StepReport
 
 
 def report(step: int, loss: float = 2.0) -> StepReport:

@@ -14,9 +14,9 @@ from charnn.runs.context import RunContext
 from charnn.runs.reports import Replanned, Report
 from charnn.runs.run import Run
 from charnn.text.corpus import Corpus, open_corpus
-from charnn.training.loop import StepReport
 from charnn.training.pace import Adjustment, Pace, TimeLimit
 from charnn.training.plan import Plan
+from charnn.training.reports import StepReport
 
 TRAIN = TrainConfig(steps=12, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -24,8 +25,8 @@ from charnn.runs.run import Run
 from charnn.runs.saver import Saver
 from charnn.text.corpus import Corpus, open_corpus
 from charnn.training import loop
-from charnn.training.loop import StepReport, TrainingWarning
 from charnn.training.plan import Plan
+from charnn.training.reports import StepReport, TrainingWarning
 from tests.conftest import exploding, several_steps_per_sync
 
 TRAIN = TrainConfig(steps=6, batch_size=3, seq_len=7, learning_rate=0.01, seed=4)
@@ -145,7 +146,7 @@ def test_the_validation_interval_does_not_change_the_weights(
         )
         finish(run)
         weights.append(checkpoint.load(tmp_path / str(every) / FILES[1]).weights)
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_best_is_the_model_with_the_lowest_validation_loss(tmp_path: Path, corpus: Corpus) -> None:

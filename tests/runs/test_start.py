@@ -19,6 +19,7 @@ import charnn
 from charnn import checkpoint
 from charnn.device import fast_bfloat16, has_bfloat16_lstm
 from charnn.errors import CharnnError
+from charnn.model.network import tensors_of
 from charnn.runs.lock import lock_run
 from charnn.text.tokenizer import CharTokenizer
 from charnn.training import loop, plan, recipe
@@ -397,9 +398,9 @@ def test_init_from_adapts_the_weights_of_another_run_to_the_new_vocabulary(
     ours, theirs = (checkpoint.load(f / FILES[0]) for f in (tmp_path / "run", run_folder))
     assert ours.model.hidden_size == theirs.model.hidden_size
     assert ours.tokenizer.to_json() == CharTokenizer("\n Eainst").to_json()
-    expected = adapt_weights(theirs.weights, theirs.tokenizer, ours.tokenizer)
+    expected = adapt_weights(tensors_of(theirs.weights), theirs.tokenizer, ours.tokenizer)
     for name, weight in ours.weights.items():
-        torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(weight), expected[name], atol=1e-6, rtol=0)
     dropped, added = result.stderr.splitlines()[:2]  # before anything else
     assert dropped.startswith("note: dropped: these characters of the old model do not occur in")
     assert dropped.endswith(": 'e'")

@@ -12,7 +12,8 @@ from torch import Tensor
 from charnn.config import ModelConfig, TrainConfig
 from charnn.text.batches import Batches, RecordBatches, batches_of
 from charnn.text.records import Records
-from charnn.training.loop import Rollback, StepReport, TrainingWarning, train_steps
+from charnn.training.loop import train_steps
+from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.training.state import TrainState
 from charnn.training.update import StepStats, Update
 

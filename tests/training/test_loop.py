@@ -11,8 +11,9 @@ import torch
 
 from charnn.errors import TrainingError
 from charnn.training import loop
-from charnn.training.loop import Rollback, StepReport, train_steps
+from charnn.training.loop import train_steps
 from charnn.training.optimizer import learning_rate
+from charnn.training.reports import Rollback, StepReport
 from tests.conftest import exploding, several_steps_per_sync
 from tests.fake_cuda_graph import fake_cuda_graphs
 from tests.training.small_run import (

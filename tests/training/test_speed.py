@@ -10,7 +10,7 @@ import torch
 
 from charnn.config import ModelConfig, TrainConfig
 from charnn.training import speed as module
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 from charnn.training.speed import Speed, SpeedTest
 from charnn.training.state import TrainState
 

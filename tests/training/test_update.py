@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from charnn.text.batches import Position
 from charnn.training import loop
-from charnn.training.loop import StepReport, train_steps
+from charnn.training.loop import train_steps
 from charnn.training.optimizer import LossScale, learning_rate
+from charnn.training.reports import StepReport
 from charnn.training.state import TrainState
 from charnn.training.update import StepStats, Update
 from tests.fake_cuda_graph import fake_cuda_graphs

@@ -187,7 +187,7 @@ def _run_trial(
 ) -> "Trial":
     """Train and measure a model with one kind of cell, with a progress bar."""
     from charnn.insight.compare import Trial, plan_trial, run_trial
-    from charnn.training.loop import StepReport
+    from charnn.training.reports import StepReport
 
     minutes = options["minutes"] or COMPARE_MINUTES
     plan = plan_trial(cell, corpus, minutes, options["seed"], device)
