@@ -34,7 +34,7 @@ from charnn.errors import (
 )
 from charnn.facts import CorpusFacts, Figures, Progress, RunFacts
 from charnn.files import explained, open_regular, replace_proven, replacing
-from charnn.model.weights import MAX_WEIGHT, Arrays, in_range, weight_shapes
+from charnn.model.weights import MAX_WEIGHT, Arrays, Weights, in_range, weight_shapes
 from charnn.tensor_file import DTYPES, TensorFile
 from charnn.text.bloom import BloomFilter
 from charnn.text.tokenizer import Tokenizer, from_json
@@ -83,7 +83,7 @@ class Checkpoint:
         from charnn.torch_modes import default_torch_modes
 
         with default_torch_modes():
-            return CharNetwork.of_arrays(self.model, self.weights).to(device).eval()
+            return CharNetwork.of_weights(Weights(self.model, self.weights)).to(device).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:

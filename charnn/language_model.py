@@ -16,11 +16,13 @@ from charnn.insight.properties import PROPERTIES, Property
 from charnn.insight.trace import Trace, trace_text
 from charnn.insight.units import UnitSearch, find_units, text_to_search
 from charnn.model.evaluate import Score, evaluate
+from charnn.model.weights import Weights
 from charnn.runs.evaluation_text import evaluation_text
 from charnn.sampling.clamp import Clamp
+from charnn.sampling.engines import PRECISIONS
 from charnn.sampling.folded_engine import SteppedNetwork
 from charnn.sampling.generation import Generation
-from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, Product, check_half
+from charnn.sampling.products import check_precision
 from charnn.sampling.record_filter import RecordCounts, RecordFilter, known_records
 from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
@@ -31,9 +33,6 @@ from charnn.text.records import Text, indices_of, records_of
 from charnn.torch_modes import default_torch_modes
 
 Stop = str | bytes | Sequence[str | bytes]
-PRODUCTS: dict[str, type[Product]] = {
-    "fp32": FullProduct, "int8": Int8Product, "fp16": HalfProduct,
-}  # fmt: skip
 
 
 class RecordSamples(Generation[Sample]):
@@ -57,18 +56,17 @@ class LanguageModel:
         clamps: Sequence[Clamp] = (),
         folder: Path | None = None,
     ) -> None:
-        product = PRODUCTS[choice("precision", precision, tuple(PRODUCTS))]
+        choice("precision", precision, PRECISIONS)
         self.checkpoint = checkpoint
         self.tokenizer = checkpoint.tokenizer
         where = pick_device(device)
-        if product is HalfProduct:
-            check_half(where)
+        check_precision(precision, where)
         self.network = checkpoint.network(where)
         self.folder = folder
         self._device, self._precision, self._clamps = device, precision, tuple(clamps)
         self._sampler = Sampler(
-            self.network, self.tokenizer, product=product,
-            records=checkpoint.text.lines, clamps=clamps,
+            Weights(checkpoint.model, checkpoint.weights), self.tokenizer, device=str(where),
+            precision=precision, records=checkpoint.text.lines, clamps=clamps,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ def main() -> None:
     wanted = RecordFilter(options.n, unique=True, novel=True, is_known=known_records(trained))
     start = time.perf_counter()
     with single_stream_threads():
-        sampler = Sampler(loaded.network, loaded.tokenizer, records=True)
+        sampler = Sampler(loaded.network.weights(), loaded.tokenizer, records=True)
         kept = sum(1 for _ in sampler.records(SampleConfig(seed=1), wanted))
     seconds, counts = time.perf_counter() - start, wanted.counts
     passed = (counts.complete, counts.unique, counts.novel)

@@ -22,10 +22,8 @@ from torch import nn
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch
-from charnn.sampling.folded_engine import FoldedEngine
+from charnn.sampling.engines import Engines
 from charnn.sampling.graphed_batch import GraphedBatch
-from charnn.sampling.pick_engine import pick_engine
-from charnn.sampling.products import FullProduct, HalfProduct, Int8Product
 
 SIZES = ((1, 128), (1, 384), (1, 512), (2, 512), (2, 1024))
 VOCABULARY = 65
@@ -101,7 +99,7 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     read = 4 * (weights + 4 * H)
     config = SampleConfig()
     single, batch = (Batch.of_network(network, config, [0], range(n)).symbols() for n in (1, ROWS))
-    engine = FoldedEngine(network, Int8Product)
+    engine = Engines(network.weights(), precision="int8").one()
     int8 = Batch.of_network(network, config, [0], [0], engine).symbols()
     plain = plain_loop(PlainModel(layers, hidden).eval())
     rounds = []
@@ -124,10 +122,10 @@ def print_device_table(device: torch.device) -> None:
         network.to(device)
         for rows in DEVICE_ROWS:
             rates = []
-            for kind, product in (
-                (Batch, FullProduct), (GraphedBatch, FullProduct), (GraphedBatch, HalfProduct)
+            for kind, precision in (
+                (Batch, "fp32"), (GraphedBatch, "fp32"), (GraphedBatch, "fp16")
             ):  # fmt: skip
-                engine = pick_engine(network, rows, product)
+                engine = Engines(network.weights(), str(device), precision).many()
                 batch = kind.of_network(network, SampleConfig(), [0], range(rows), engine)
                 symbols = batch.symbols()
                 next(symbols)  # the first step captures the graph or warms up

@@ -10,8 +10,7 @@ import torch
 from charnn import api
 from charnn.config import ModelConfig, SampleConfig, TrainConfig
 from charnn.model.network import CharNetwork, predicting
-from charnn.sampling.pick_engine import pick_engine
-from charnn.sampling.products import FullProduct, HalfProduct, Product
+from charnn.sampling.engines import many_engine
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.text.batches import Batches
@@ -80,7 +79,7 @@ def test_network_and_step_engine_agree_across_devices(cell: str) -> None:
         network.cuda()
         logits, _ = network(indices.cuda(), network.zero_state(3))
     torch.testing.assert_close(logits.cpu(), expected, atol=1e-10, rtol=0)
-    engine = pick_engine(network, 3)
+    engine = many_engine(network.weights(), "cuda")
     workspace = engine.start(network.zero_state(3))
     stepped = torch.stack([engine.step(symbols, workspace).clone() for symbols in indices.cuda()])
     torch.testing.assert_close(stepped.cpu(), expected, atol=1e-10, rtol=0)
@@ -121,15 +120,17 @@ def _long(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("rows", [1, 6])
-@pytest.mark.parametrize("product", [FullProduct, HalfProduct])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_replayed_steps_generate_the_texts_of_eager_steps(
-    product: type[Product], rows: int, caplog: pytest.LogCaptureFixture
+    precision: str, rows: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(1)
     network = CharNetwork(ModelConfig(7, 128, 2, 9)).cuda()
     config, texts = SampleConfig(length=300, seed=1, top_p=0.9), []
     for use_graphs in (True, False):
-        sampler = Sampler(network, CharTokenizer("\nabcdef"), product=product)
+        sampler = Sampler(
+            network.weights(), CharTokenizer("\nabcdef"), device="cuda", precision=precision
+        )
         sampler._use_graphs = use_graphs
         samples = sampler.samples(config, 9, "ab", StopCriteria(("fc",)), rows=rows)
         texts.append([sample.text for sample in samples])
@@ -145,7 +146,7 @@ def test_many_texts_are_the_same_on_every_device(cell: str) -> None:
     network, tokenizer = CharNetwork(config).double(), CharTokenizer("\nabcdef")
     texts = []
     for device in ("cpu", "cuda"):
-        sampler = Sampler(network.to(device), tokenizer)
+        sampler = Sampler(network.weights(), tokenizer, device=device)
         samples = sampler.samples(
             SampleConfig(length=50, seed=1, top_p=0.9), 20, "ab", StopCriteria(("c",)), rows=6
         )

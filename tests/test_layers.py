@@ -18,6 +18,7 @@ for room, rooms in (
     ("config", ("errors", "words")),
     ("arguments", ("config",)),
     ("device", ("arguments",)),
+    ("device_name", ("device",)),
     ("torch_modes", ("device",)),
     ("cuda_graph", ()),
     ("text", ("files", "arguments")),
@@ -27,7 +28,7 @@ for room, rooms in (
     ("checkpoint", ("model", "facts", "tensor_file", "torch_modes", "version")),
     ("training", ("checkpoint", "cuda_graph")),
     ("runs", ("training",)),
-    ("sampling", ("checkpoint", "cuda_graph")),  # knows nothing of training or runs
+    ("sampling", ("checkpoint", "cuda_graph", "device_name")),  # knows nothing of training or runs
     ("insight", ("runs", "sampling")),
     ("settings", ()),
     ("language_model", ("insight", "settings")),

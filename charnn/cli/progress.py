@@ -19,7 +19,7 @@ from charnn.model.evaluate import Score
 from charnn.runs.folder import BEST
 from charnn.runs.reports import Replanned, Validation
 from charnn.runs.run import Run
-from charnn.sampling.sampler import Sampler, stream
+from charnn.sampling.sampler import Sampler
 from charnn.text.sources import STDIN_NAME
 from charnn.training.reports import Rollback, StepReport, TrainingWarning
 from charnn.words import loss, plural
@@ -159,9 +159,12 @@ def _figure(figures: Figures, run: Run) -> str:
 def _sample_line(report: Validation, run: Run) -> str:
     """Return a short sample of the current network, on one line."""
     config = SampleConfig(length=SAMPLE_LENGTH, seed=run.train.seed)
+    writer = Sampler(
+        report.network.weights(), run.corpus.tokenizer, device=str(run.context.device),
+        records=run.corpus.is_records,
+    )  # fmt: skip
     if run.corpus.is_records:
-        writer = Sampler(report.network, run.corpus.tokenizer, records=True)
         text = " | ".join(sample.text for sample in writer.samples(config, SAMPLE_RECORDS))
         return f"  | {''.join(c if c.isprintable() else ' ' for c in text[:SAMPLE_LENGTH])}"
-    text = "".join(stream(report.network, run.corpus.tokenizer, config))
+    text = "".join(writer.stream(config))
     return "  | " + "".join(c if c.isprintable() else " " for c in text)

@@ -23,7 +23,7 @@ from charnn.insight.properties import PROPERTIES, Property, Values
 from charnn.model.cells import CELLS
 from charnn.model.network import CharNetwork
 from charnn.runs.evaluation_text import evaluation_text
-from charnn.sampling.pick_engine import pick_engine
+from charnn.sampling.engines import many_engine
 from charnn.text.records import Records, Text, indices_of
 from charnn.text.tokenizer import Tokenizer
 from charnn.words import plural, shown
@@ -263,7 +263,7 @@ def _read_states(
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield the states [B, T, C] after the counted symbols, in blocks, each with the offset of its
     first symbol in the lanes."""
-    engine = pick_engine(network, lanes.count)
+    engine = many_engine(network.weights(), network.head.weight.device)
     workspace = engine.start(network.zero_state(lanes.count))
     columns = workspace.columns
     fresh = columns.clone()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charnn.config import ModelConfig
-from charnn.model.weights import STATES, Arrays
+from charnn.model.weights import STATES, Arrays, Weights
 
 # Shapes: B batch, T time, E embedding, H hidden, L layers, V vocabulary,
 # G gates of a cell (LSTM 4, GRU 3, RNN 1), S tensors in a cell's state (LSTM 2: h, c; others 1: h).
@@ -131,16 +131,16 @@ class CharNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @classmethod
-    def of_arrays(cls, config: ModelConfig, arrays: Arrays) -> "CharNetwork":
+    def of_weights(cls, weights: Weights) -> "CharNetwork":
         """Return a network with copies of these weights, on the CPU."""
         with torch.random.fork_rng(devices=()):  # the constructor draws weights
-            network = cls(config)
-        network.load_state_dict(tensors_of(arrays))
+            network = cls(weights.config)
+        network.load_state_dict(tensors_of(weights.arrays))
         return network
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the weights by name; they share the memory of those on the CPU."""
-        return arrays_of(self.state_dict())
+    def weights(self) -> Weights:
+        """Return the weights as arrays, which share the memory of those on the CPU."""
+        return Weights(self.config, arrays_of(self.state_dict()))
 
 
 def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """The weights of a network by name, as NumPy arrays: what needs no torch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +18,14 @@ STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 # With weights up to this, no sum in a network of any size overflows in float32: h lies between -1
 # and 1, and only the embedding and the first layer's input weights are multiplied by each other.
 MAX_WEIGHT = 1e15
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a network and its settings: all that an engine is made of."""
+
+    config: ModelConfig
+    arrays: Arrays
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

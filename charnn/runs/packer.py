@@ -23,7 +23,7 @@ class Packer:
         """Return the checkpoint of a network, whose weights it shares."""
         return Checkpoint(
             network.config, self.text, train, self.corpus.tokenizer, self._facts, figures,
-            network.arrays(), known=self._known,
+            network.weights().arrays, known=self._known,
         )  # fmt: skip
 
     @functools.cached_property

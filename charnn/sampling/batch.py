@@ -1,20 +1,20 @@
 """Texts that are generated together, one symbol of each at a time."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from charnn.config import SampleConfig
-from charnn.model.network import CharNetwork
+from charnn.sampling.arrays import Array, to_numpy
 from charnn.sampling.engine import StepEngine, Workspace
+from charnn.sampling.engines import Engines
 from charnn.sampling.filters import FilterChain
 from charnn.sampling.history import History
-from charnn.sampling.noise import Array, GumbelNoise
-from charnn.sampling.pick_engine import pick_engine
-from charnn.sampling.prime import read_prime
+from charnn.sampling.noise import GumbelNoise
+
+if TYPE_CHECKING:
+    from charnn.model.network import CharNetwork
 
 _MAX_TEMPERATURE = 1e30  # above, the noise would be infinite; the draw is uniform long before
 
@@ -37,7 +37,7 @@ class Batch:
         seeds: Sequence[int],
         prime: Sequence[int] = (),
     ) -> None:
-        """`primed` is a workspace of one text (`read_prime`), which is copied for each seed.
+        """`primed` is a workspace of one text (`Engines.read`), which is copied for each seed.
 
         `prime` are the symbols that filters may look back at.
         """
@@ -45,48 +45,47 @@ class Batch:
         self._engine = engine
         self._primed = primed
         self._use(engine.select(primed, [0] * len(seeds)))
-        V, device = self.logits.shape[1], self.logits.device
         temperature = min(chain.config.temperature, _MAX_TEMPERATURE)
-        self._noise = GumbelNoise(seeds, V, device, temperature)
-        self._history = History(chain.config, V, prime)
+        self._noise = GumbelNoise(seeds, self._readable, temperature)
+        self._history = History(chain.config, self.logits.shape[1], prime)
         for row in range(len(seeds)):
             self._history.restart(row)
 
     @classmethod
     def of_network(
         cls,
-        network: CharNetwork,
+        network: "CharNetwork",
         config: SampleConfig,
         prime: Sequence[int],
         seeds: Sequence[int],
         engine: StepEngine[Any] | None = None,
     ) -> "Batch":
         """Return a batch of a network, stepped by the fastest engine unless one is given."""
-        engine = engine or pick_engine(network, len(seeds))
-        return cls(engine, read_prime(network, engine, prime), FilterChain(config), seeds, prime)
+        engines = Engines(network.weights(), str(network.head.weight.device))
+        engine = engine or (engines.one() if len(seeds) == 1 else engines.many())
+        return cls(engine, engines.read(engine, prime), FilterChain(config), seeds, prime)
 
     def _use(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self.logits = workspace.logits  # [B, V], the model's own for the next symbols
-        on_cpu = self.logits.device.type == "cpu"
-        self._logits_array: Array | None = self.logits.numpy() if on_cpu else None
+        # On a CPU NumPy reads them, because it starts faster than torch.
+        self._readable: Array = self.logits
+        if isinstance(self.logits, np.ndarray) or self.logits.device.type == "cpu":
+            self._readable = to_numpy(self.logits)
 
     def draw(self) -> Array:
         """Return the next symbol of each row [B], without reading it."""
-        noise = self._noise.next()
-        if self._logits_array is not None and self.chain.is_empty:
-            return np.add(self._logits_array, noise).argmax(-1)
-        logits = self.chain(self.logits, self._history)
-        if self._logits_array is not None:  # NumPy starts faster, and its argmax is faster too
-            return np.add(logits.numpy(), noise).argmax(-1)
-        return torch.add(logits, noise).argmax(-1).cpu().numpy()
+        logits, noise = self._readable, self._noise.next()
+        if not self.chain.is_empty:
+            logits = self.chain(logits, self._history)
+        return to_numpy((logits + noise).argmax(-1))
 
-    def draw_steps(self) -> tuple[Array, Tensor]:
+    def draw_steps(self) -> tuple[Array, Array]:
         """Return the next symbols of each row [K, B] and the model's logits [K, B, V] for them.
 
         K is 1 here; a subclass may take several steps at once. Pass the last step to `advance`.
         """
-        return self.draw()[None], self.logits[None]
+        return self.draw()[None], self._readable[None]
 
     def advance(self, symbols: Array) -> None:
         """Let each row read the symbol that was drawn for it [B]."""

@@ -4,8 +4,8 @@ import math
 from functools import partial
 
 import numpy as np
-import torch
 
+from charnn.sampling.arrays import least, log_softmax, to_numpy
 from charnn.sampling.batch import Batch
 from charnn.sampling.sample import Sample, sample_of
 from charnn.sampling.stopping import StopCriteria, StopScanner
@@ -26,13 +26,13 @@ def search(
     beams: list[tuple[float, list[int]]] = [(0.0, [])]  # nats and symbols
     finished: list[Sample] = []
     for place in range(1, length + 1):
-        nats = -batch.logits.log_softmax(-1)
+        nats = -log_softmax(to_numpy(batch.logits))
         if tokenizer.unknown_index is not None:
             nats[:, tokenizer.unknown_index] = math.inf
-        total = nats + torch.tensor([[before] for before, _ in beams]).to(nats)
-        best = total.flatten().topk(min(width, int(total.isfinite().sum())), largest=False)
+        total = nats + np.array([[before] for before, _ in beams], nats.dtype)
+        best = least(total.ravel(), min(width, int(np.isfinite(total).sum())))
         parents, continued = [], []
-        for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        for value, number in zip(total.ravel()[best].tolist(), best.tolist(), strict=True):
             parent, symbol = divmod(number, total.shape[1])
             symbols = [*beams[parent][1], symbol]
             if (data := _stopped(pieces, symbols, new_scanner())) is not None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from charnn.sampling.arrays import Array
 from charnn.sampling.clamp import LayerClamps
-from charnn.sampling.products import Multiply
 
 # Shapes: B batch, H hidden, G gates of a cell, S tensors in a cell's state, N inputs of the next
 # layer: GH, or V for the head.
 
-Array = Any  # of NumPy or of torch
+Multiply = Callable[[], object]
 
 
 class LayerBuffers:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from charnn.config import ModelConfig
 from charnn.errors import SettingError
+from charnn.sampling.arrays import like
 from charnn.words import shown
 
 MAX_CELL_STATE = 1e30  # float32 holds it, and tanh is 1 from 20 on
@@ -67,8 +66,8 @@ class LayerClamps:
         """Overwrite the clamped units of a layer's state in place: torch's [H, B], or NumPy's [H]
         of a single text."""
         values: Any = self._values
-        if isinstance(state, Tensor):
-            values = torch.from_numpy(values).to(state)[:, None]
+        if not isinstance(state, np.ndarray):
+            values = like(values, state).to(state.dtype)[:, None]
         state[self._units] = values
 
 

@@ -7,16 +7,15 @@ a step changes lies in a workspace, which belongs to one batch of texts.
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from charnn.sampling.arrays import Array
 from charnn.sampling.clamp import Clamp
 
 # Shapes: B batch, H hidden, L layers, V vocabulary, S tensors in a cell's state, R rows of a
 # workspace.
 
-Symbols = Tensor | NDArray[Any]  # indices [B]
+Symbols = Array | NDArray[Any]  # indices [B]
 
 
 class Workspace:
@@ -25,9 +24,10 @@ class Workspace:
     `columns` [R, B] is all that lasts from one step to the next, a column per text. Columns do not
     depend on each other and may be overwritten by those of another workspace of the same engine.
     `logits` [B, V], of each text's next symbol, is a view of it, which the next step overwrites.
+    Both are arrays of NumPy or tensors, by the engine.
     """
 
-    def __init__(self, columns: Tensor, logits: Tensor) -> None:
+    def __init__(self, columns: Array, logits: Array) -> None:
         self.columns = columns
         self.logits = logits
 
@@ -43,15 +43,15 @@ class StepEngine(Protocol[W]):
 
     clamps: Sequence[Clamp]  # applied in every step; `start` takes a state as it is
 
-    def start(self, state: Tensor) -> W:
+    def start(self, state: Array) -> W:
         """Return the workspace of texts that were read up to `state` [S, B, L, H]."""
         ...
 
-    def step(self, symbols: Symbols, workspace: W) -> Tensor:
+    def step(self, symbols: Symbols, workspace: W) -> Array:
         """Read one symbol of each text [B]; return `workspace.logits` [B, V], now of the next."""
         ...
 
-    def state(self, workspace: W) -> Tensor:
+    def state(self, workspace: W) -> Array:
         """Return a copy of the recurrent state [S, B, L, H]."""
         ...
 
@@ -60,7 +60,6 @@ class StepEngine(Protocol[W]):
         ...
 
 
-def selected_columns(workspace: Workspace, rows: Sequence[int]) -> Tensor:
+def selected_columns(workspace: Workspace, rows: Sequence[int]) -> Array:
     """Return copies of the columns of these texts."""
-    columns = workspace.columns
-    return columns.index_select(1, columns.new_tensor(rows, dtype=torch.int64))
+    return workspace.columns[:, list(rows)]

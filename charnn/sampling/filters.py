@@ -1,80 +1,97 @@
 """Filters of what may be drawn: pure functions from logits [B, V] to logits [B, V].
 
+They take the arrays of NumPy or of torch.
+
 A filter makes symbols impossible (-inf) and leaves at least one possible. Filters by probability
 use the softmax of the logits they are given, so their order matters; it is that of `FilterChain`.
 """
 
-import torch
-from torch import Tensor
+import math
+
+import numpy as np
 
 from charnn.config import SampleConfig
+from charnn.sampling.arrays import Array, like, log_softmax, module_of, take_along
 from charnn.sampling.history import History
 
 # Shapes: B batch, V vocabulary.
 
 
-def top_k(logits: Tensor, k: int) -> Tensor:
+def top_k(logits: Array, k: int) -> Array:
     """Keep the `k` likeliest symbols, exactly `k` even where some are equally likely."""
-    k = min(k, logits.shape[-1])
-    kept = torch.sort(logits, dim=-1, descending=True, stable=True).indices[..., :k]
-    return torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))
+    _, ranks = _ranked(-logits)
+    return _masked(logits, ranks >= k)
 
 
-def top_p(logits: Tensor, mass: float) -> Tensor:
+def top_p(logits: Array, mass: float) -> Array:
     """Keep the fewest likeliest symbols whose probabilities sum to `mass` or more (Holtzman et al.
     2020)."""
     return _fewest(logits, -logits, mass)
 
 
-def min_p(logits: Tensor, share: float) -> Tensor:
+def min_p(logits: Array, share: float) -> Array:
     """Keep the symbols at least `share` times as likely as the likeliest (Nguyen et al. 2024)."""
-    odds = (logits - logits.amax(-1, keepdim=True)).exp()  # the likeliest has exactly 1
-    return logits.masked_fill(odds < share, -torch.inf)
+    xp = module_of(logits)
+    odds = xp.exp(logits - xp.amax(logits, axis=-1, keepdims=True))  # the likeliest has exactly 1
+    return _masked(logits, odds < share)
 
 
-def typical(logits: Tensor, mass: float) -> Tensor:
+def typical(logits: Array, mass: float) -> Array:
     """Keep the fewest symbols whose probabilities sum to `mass` or more, in order of how near their
     surprise is to the expected one (Meister et al. 2023)."""
-    nats = -logits.log_softmax(-1)
-    expected = (nats.exp().reciprocal() * nats).nan_to_num(0.0).sum(-1, keepdim=True)
-    return _fewest(logits, (nats - expected).abs(), mass)
+    xp, nats = module_of(logits), -log_softmax(logits)
+    finite = xp.where(nats == math.inf, 0.0, nats)
+    expected = (xp.exp(-nats) * finite).sum(axis=-1, keepdims=True)
+    return _fewest(logits, abs(nats - expected), mass)
 
 
-def _fewest(logits: Tensor, order: Tensor, mass: float) -> Tensor:
+def _fewest(logits: Array, order: Array, mass: float) -> Array:
     """Keep symbols in ascending `order` until their probabilities sum to `mass`."""
     if mass >= 1:
         return logits
-    ranked = torch.sort(order, dim=-1, stable=True).indices
-    probabilities = logits.softmax(-1).gather(-1, ranked)
-    before = probabilities.cumsum(-1) - probabilities  # the sum of those that come first
+    ranked, ranks = _ranked(order)
+    probabilities = take_along(module_of(logits).exp(log_softmax(logits)), ranked)
+    before = probabilities.cumsum(axis=-1) - probabilities  # the sum of those that come first
     before[..., 0] = -1.0
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ranked, before >= mass)
-    return logits.masked_fill(dropped, -torch.inf)
+    return _masked(logits, take_along(before, ranks) >= mass)
 
 
-def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def _ranked(order: Array) -> tuple[Array, Array]:
+    """Return the indices in ascending order, and the place of each index in it; what is equal keeps
+    its order."""
+    xp = module_of(order)
+    ranked = xp.argsort(order, axis=-1, stable=True)
+    return ranked, xp.argsort(ranked, axis=-1, stable=True)
+
+
+def _masked(logits: Array, marked: Array) -> Array:
+    """Make the marked symbols impossible."""
+    return module_of(logits).where(marked, -math.inf, logits)
+
+
+def penalised(logits: Array, seen: Array, penalty: float) -> Array:
     """Make the symbols marked in `seen` [B, V] `penalty` times less likely, relative to the rest.
 
     Keskar et al. 2019 scale the logit itself, which depends on where its arbitrary zero lies.
     """
-    return logits - torch.log(torch.tensor(penalty)).item() * seen
+    return module_of(logits).where(seen, logits - math.log(penalty), logits)
 
 
-def without(logits: Tensor, index: int) -> Tensor:
+def without(logits: Array, index: int) -> Array:
     """Make one symbol impossible."""
-    logits = logits.clone()
-    logits[..., index] = -torch.inf
+    logits = logits + 0.0  # a copy
+    logits[..., index] = -math.inf
     return logits
 
 
-def forbidden(logits: Tensor, marked: Tensor) -> tuple[Tensor, int]:
+def forbidden(logits: Array, marked: Array) -> tuple[Array, int]:
     """Make the symbols marked [B, V] impossible, except in rows where none would be left.
 
     Return the number of these rows too.
     """
-    allowed = logits.masked_fill(marked, -torch.inf)
-    empty = allowed.isneginf().all(-1, keepdim=True)
-    return torch.where(empty, logits, allowed), int(empty.sum())
+    allowed = _masked(logits, marked)
+    empty = (allowed == -math.inf).all(axis=-1, keepdims=True)
+    return module_of(logits).where(empty, logits, allowed), int(empty.sum())
 
 
 class FilterChain:
@@ -101,22 +118,24 @@ class FilterChain:
         others = unknown is not None or config.top_k is not None or bool(self._by_probability)
         self.is_empty = not (self.looks_back or others)
 
-    def __call__(self, logits: Tensor, history: History) -> Tensor:
+    def __call__(self, logits: Array, history: History) -> Array:
         """Return the logits [B, V] with impossible symbols at -inf; the temperature is not applied
         to the others."""
         c = self.config
         if self._unknown is not None:
             logits = without(logits, self._unknown)
         if c.repetition_penalty != 1:
-            logits = penalised(logits, history.recent().to(logits.device), c.repetition_penalty)
+            logits = penalised(logits, like(history.recent(), logits), c.repetition_penalty)
         if c.no_repeat is not None:
-            logits, relaxed = forbidden(logits, history.repeating().to(logits.device))
+            logits, relaxed = forbidden(logits, like(history.repeating(), logits))
             self.relaxed += relaxed
         if c.top_k is not None:
             logits = top_k(logits, c.top_k)
         if self._by_probability:
-            warm = (logits - logits.amax(-1, keepdim=True)) / c.temperature
+            best = module_of(logits).amax(logits, axis=-1, keepdims=True)
+            with np.errstate(over="ignore"):  # at a low temperature to -inf, which is right
+                warm = (logits - best) / c.temperature
             for filter_, value in self._by_probability:
                 warm = filter_(warm, value)
-            logits = logits.masked_fill(warm.isneginf(), -torch.inf)
+            logits = _masked(logits, warm == -math.inf)
         return logits

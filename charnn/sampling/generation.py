@@ -1,10 +1,10 @@
 """Generated texts as they come."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from charnn.sampling.filters import FilterChain
-from charnn.torch_modes import are_default, default_torch_modes
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -27,6 +27,10 @@ class Generation(Iterator[T]):
 
     def __next__(self) -> T:
         """Return the next text or piece."""
+        if "torch" not in sys.modules:
+            return next(self._items)
+        from charnn.torch_modes import are_default, default_torch_modes
+
         if are_default():  # a character of a small model takes hardly longer than the block below
             return next(self._items)
         with default_torch_modes():

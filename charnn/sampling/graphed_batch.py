@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from charnn.cuda_graph import capture
+from charnn.sampling.arrays import Array
 from charnn.sampling.batch import Batch
 from charnn.sampling.engine import StepEngine, Workspace
 from charnn.sampling.filters import FilterChain
-from charnn.sampling.noise import Array
 
 STEPS = 16  # per launch; a text that ends within them is computed to the end of them in vain
-MIN_LENGTH = 200  # symbols of a text from which on a graph pays (assumed, not measured)
 
 # Shapes: K = STEPS, B batch, V vocabulary.
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from charnn.config import SampleConfig
 
@@ -53,11 +53,11 @@ class History:
             for row, index in enumerate(indices):
                 self._append(row, index)
 
-    def recent(self) -> Tensor:
+    def recent(self) -> NDArray[np.bool_]:
         """Mark the symbols [B, V] among the last `repetition_window` of each row."""
         return self._mask([text[-self._window :] for text in self._texts])
 
-    def repeating(self) -> Tensor:
+    def repeating(self) -> NDArray[np.bool_]:
         """Mark the symbols [B, V] that would repeat the row's sequences of `no_repeat` symbols."""
         return self._mask([sequences.followers() for sequences in self._sequences])
 
@@ -72,8 +72,8 @@ class History:
         if len(text) > 2 * longest:  # an endless text must not take endless memory
             del text[:-longest]
 
-    def _mask(self, marked: list[list[int]]) -> Tensor:
-        mask = torch.zeros(len(marked), self._vocabulary_size, dtype=torch.bool)
+    def _mask(self, marked: list[list[int]]) -> NDArray[np.bool_]:
+        mask = np.zeros((len(marked), self._vocabulary_size), np.bool_)
         rows = [row for row, columns in enumerate(marked) for _ in columns]
         mask[rows, [column for columns in marked for column in columns]] = True
         return mask

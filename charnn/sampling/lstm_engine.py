@@ -6,12 +6,14 @@ other; the first layer's product adds to what the table gave for its symbols; an
 are torch's own. A text is a column: products with the texts in rows took an eighth longer (MKL).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from charnn.model.network import CharNetwork, layer_weights
+from charnn.model.weights import Weights, layer_arrays
 from charnn.sampling.clamp import Clamp, layer_clamps
 from charnn.sampling.engine import Symbols, Workspace, selected_columns
 
@@ -37,17 +39,28 @@ class LSTMWorkspace(Workspace):
 class LSTMEngine:
     """A `StepEngine` for many texts of an LSTM."""
 
-    def __init__(self, network: CharNetwork, clamps: Sequence[Clamp] = ()) -> None:
-        assert network.config.cell == "lstm"
+    def __init__(
+        self,
+        weights: Weights,
+        device: torch.device | str = "cpu",
+        clamps: Sequence[Clamp] = (),
+    ) -> None:
+        config = weights.config
+        assert config.cell == "lstm"
         self.clamps = clamps
-        self._layer_clamps = layer_clamps(clamps, network.config.num_layers)
-        with torch.no_grad():
-            layers = [_merged_weights(module) for module in network.layers]
-            (w_ih, w_hh, bias), *upper = layers
-            self._table = w_ih @ network.embedding.weight.t() + bias  # [4H, V]
-            self._first = w_hh.clone()
-            self._upper = [(torch.cat((w_ih, w_hh), 1), bias) for w_ih, w_hh, bias in upper]
-            self._head = network.head.weight.clone(), network.head.bias[:, None].clone()
+        self._layer_clamps = layer_clamps(clamps, config.num_layers)
+        (w_ih, w_hh, bias), *upper = (
+            [part.to(device) for part in _merged_weights(layer_arrays(weights.arrays, number))]
+            for number in range(config.num_layers)
+        )
+        embedding, head, head_bias = (
+            torch.from_numpy(weights.arrays[name]).to(device, copy=True)
+            for name in ("embedding.weight", "head.weight", "head.bias")
+        )
+        self._table = w_ih @ embedding.t() + bias  # [4H, V]
+        self._first = w_hh
+        self._upper = [(torch.cat((w_ih, w_hh), 1), bias) for w_ih, w_hh, bias in upper]
+        self._head = head, head_bias[:, None]
 
     def start(self, state: Tensor) -> LSTMWorkspace:
         """See `StepEngine.start`."""
@@ -67,7 +80,8 @@ class LSTMEngine:
             self._update(w, number)
         weight, bias = self._head
         torch.addmm(bias, weight, w.h[-1], out=w.logits_out)
-        return w.logits
+        logits: Tensor = w.logits
+        return logits
 
     def state(self, workspace: LSTMWorkspace) -> Tensor:
         """See `StepEngine.state`."""
@@ -94,10 +108,10 @@ class LSTMEngine:
         torch.mul(o, torch.tanh(c, out=g), out=workspace.h[layer])
 
 
-def _merged_weights(module: torch.nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Return w_ih [4H, E], w_hh [4H, H] and the sum of both biases [4H, 1] of a layer, with the
+def _merged_weights(layer: tuple[NDArray[Any], ...]) -> Iterator[Tensor]:
+    """Yield w_ih [4H, E], w_hh [4H, H] and the sum of both biases [4H, 1] of a layer, with the
     candidate g last."""
-    w_ih, w_hh, b_ih, b_hh = layer_weights(module)
-    parts = (part.chunk(4) for part in (w_ih, w_hh, (b_ih + b_hh)[:, None]))
-    w_ih, w_hh, bias = (torch.cat((i, f, o, g)) for i, f, g, o in parts)
-    return w_ih, w_hh, bias
+    w_ih, w_hh, b_ih, b_hh = map(torch.from_numpy, layer)
+    for part in (w_ih, w_hh, (b_ih + b_hh)[:, None]):
+        i, f, g, o = part.chunk(4)
+        yield torch.cat((i, f, o, g))

@@ -2,19 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from charnn.sampling.arrays import Array, like, module_of
 
 # Shapes: B batch, V vocabulary, K places.
 
 _MAX_PLACES, _NUMBERS = 256, 1 << 20  # drawn at once: places of a row, numbers in all about
 _MIN_PLACES = 8
-_CONCATENATE: dict[type, Any] = {np.ndarray: np.concatenate, Tensor: torch.cat}
-
-Array = Any  # NumPy's on a CPU, otherwise torch's
 
 
 class GumbelNoise:
@@ -27,13 +23,12 @@ class GumbelNoise:
     row's noise depends on its seed and on the place in its text only.
     """
 
-    def __init__(
-        self, seeds: Sequence[int], vocabulary_size: int, device: torch.device, temperature: float
-    ) -> None:
-        self._vocabulary_size, self._device = vocabulary_size, device
+    def __init__(self, seeds: Sequence[int], logits: Array, temperature: float) -> None:
+        """Draw noise for logits like these [B, V]: NumPy's arrays or tensors of a device."""
+        self._vocabulary_size, self._logits = logits.shape[-1], logits
         self._temperature = np.float32(temperature)
         self._generators = [_generator(seed) for seed in seeds]
-        self._block: Array = np.empty((len(seeds), 0, vocabulary_size))  # [B, K, V]
+        self._block: Array = np.empty((len(seeds), 0, self._vocabulary_size))  # [B, K, V]
         self._place = 0  # of the block, the next to be used
 
     def next(self) -> Array:
@@ -50,7 +45,7 @@ class GumbelNoise:
         if unused < count:
             more = self._draw(self._generators, max(count, self._places()))
             both = (self._block[:, self._place :], more)
-            self._block = more if unused == 0 else _CONCATENATE[type(more)](both, 1)
+            self._block = more if unused == 0 else module_of(more).concatenate(both, 1)
             self._place = 0
         self._place += count
         return self._block[:, self._place - count : self._place]
@@ -78,7 +73,7 @@ class GumbelNoise:
         # An exponential number can be 0, and its noise would be infinite.
         np.log(np.maximum(noise, np.finfo(np.float32).tiny, out=noise), out=noise)
         noise *= -self._temperature
-        return noise if self._device.type == "cpu" else torch.from_numpy(noise).to(self._device)
+        return like(noise, self._logits)
 
 
 def row_seed(seed: int, index: int) -> int:

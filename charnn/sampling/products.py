@@ -5,18 +5,18 @@ again and again.
 """
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charnn.errors import SettingError
+from charnn.sampling.cell_steps import Multiply
+from charnn.sampling.numpy_engine import Bind
 
 # Shapes: B batch, N rows and K columns of a weight.
-
-Multiply = Callable[[], object]
 
 _SCALE, _ZERO = 1 / 63.5, 64  # of h between -1 and 1 in 7 bits
 _MAX_HALF = 65_504.0  # the largest number of float16
@@ -110,9 +110,26 @@ class Int8Product:
         return lambda: sums.copy_(multiply(rows, _SCALE, _ZERO, packed))
 
 
-def check_half(device: torch.device) -> None:
-    """Raise `SettingError` where float16 products are slow."""
-    if device.type == "cpu":
+PRODUCTS: dict[str, type[Product]] = {
+    "fp32": FullProduct, "int8": Int8Product, "fp16": HalfProduct,
+}  # fmt: skip
+
+
+def int8_vector(weight: NDArray[Any], bias: NDArray[Any]) -> Bind:
+    """Return the 8-bit product of NumPy's arrays, for the engine of one text."""
+    product = Int8Product(torch.from_numpy(weight), torch.from_numpy(bias))
+
+    def bind(h: NDArray[Any], out: NDArray[Any]) -> Multiply:
+        return product.bind(torch.from_numpy(h)[:, None], torch.from_numpy(out)[:, None])
+
+    return bind
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise `SettingError` if a device has no products of a precision, or slow ones."""
+    if precision == "int8":
+        check_int8(device)
+    if precision == "fp16" and device.type == "cpu":
         raise SettingError("`fp16` is for a GPU, not the CPU; use `int8` instead, or leave it out")
 
 

@@ -5,30 +5,25 @@ import copy
 import itertools
 import logging
 import secrets
-import threading
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from charnn.arguments import text, whole_number
 from charnn.config import MAX_WIDTH, SampleConfig
-from charnn.device import thread_count
 from charnn.errors import SettingError
-from charnn.model.network import CharNetwork
+from charnn.model.weights import Weights
 from charnn.sampling import beam
+from charnn.sampling.arrays import Array, least, like, log_softmax, take_along, to_numpy
 from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp, check_clamps
-from charnn.sampling.engine import StepEngine
+from charnn.sampling.engines import Engines
 from charnn.sampling.filters import FilterChain
 from charnn.sampling.generation import Generation
-from charnn.sampling.graphed_batch import MIN_LENGTH, GraphedBatch
-from charnn.sampling.noise import Array, row_seed
-from charnn.sampling.pick_engine import pick_engine
-from charnn.sampling.prime import read_prime, start_of_line
-from charnn.sampling.products import FullProduct, Product
+from charnn.sampling.noise import row_seed
+from charnn.sampling.prime import start_of_line
 from charnn.sampling.record_filter import RecordFilter
 from charnn.sampling.sample import Sample, SampleBuilder
 from charnn.sampling.stopping import NO_STOP, StopCriteria, StopScanner
@@ -38,54 +33,46 @@ from charnn.text.tokenizer import Tokenizer, utf8_decoder
 
 _LOGGER = logging.getLogger(__name__)
 
+MIN_GRAPHED = 200  # symbols of a text from which on a CUDA graph pays (assumed, not measured)
 ROWS = 256  # texts that are generated at once, unless fewer are requested
 
 
 class Sampler:
-    """Generates texts with a network, whose weights it copies.
+    """Generates texts with the weights of a network, which it copies.
 
-    Threads may share a sampler: all state of a text lies in the iterator that a method returns.
+    Threads may share a sampler: all state of a text lies in the iterator that a method returns. On
+    a CPU a single text needs no torch.
 
-    >>> sampler = Sampler(network, tokenizer)
+    >>> sampler = Sampler(network.weights(), tokenizer)
     >>> text = "".join(sampler.stream(SampleConfig(length=200, seed=1), "steep"))
     """
 
     def __init__(
         self,
-        network: CharNetwork,
+        weights: Weights,
         tokenizer: Tokenizer,
         *,
-        product: type[Product] = FullProduct,
+        device: str = "cpu",
+        precision: str = "fp32",
         records: bool = False,
         clamps: Sequence[Clamp] = (),
     ) -> None:
         """With `records` each text is one record, and ends before its newline at the latest.
 
-        `product` trades precision for speed (charnn/sampling/products.py); `clamps` hold units at a
-        value, also while the prime is read.
+        `precision` (`PRECISIONS`) trades exactness for speed; `clamps` hold units at a value, also
+        while the prime is read.
         """
-        check_clamps(network.config, clamps)
-        self._network = _evaluating(network)
+        check_clamps(weights.config, clamps)
+        self._engines = Engines(weights, device, precision, clamps)
         self._tokenizer = tokenizer
         self._bytes_of_symbols = tokenizer.pieces()
-        self._product = product
         self._records = records
-        self._clamps = tuple(clamps)
-        self._use_graphs = network.head.weight.is_cuda
-        self._engines: dict[bool, StepEngine[Any]] = {}  # by whether they step many texts
-        self._engines_lock = threading.Lock()
+        self._use_graphs = device.startswith("cuda")
 
     @property
     def unit(self) -> str:
         """The unit in which the model's figures are given, "char" or "byte"."""
         return self._tokenizer.unit
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle needs: the engines are made anew."""
-        return vars(self) | {"_engines": {}, "_engines_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _engines_lock=threading.Lock())
 
     def stream(
         self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
@@ -157,7 +144,7 @@ class Sampler:
         if config.length is None:
             raise SettingError("a beam search needs a finite `length`, such as `length=100`")
         chain = self._chain(SampleConfig(length=0))  # nothing is drawn
-        batch = self._batch(chain, prime, [0])
+        batch = self._batch(chain, prime, [0], grows=True)
         found = beam.search(batch, self._tokenizer, width, config.length, self._criteria(stop))
         return [replace(sample, index=index) for index, sample in enumerate(found)]
 
@@ -181,12 +168,12 @@ class Sampler:
         alternatives: int | None,
     ) -> Iterator[Sample]:
         """Yield the samples as they end."""
-        if chain.config.length == 0:
+        if not rows or chain.config.length == 0:
             yield from (builder.build() for builder in builders)
             return
         active = [next(builders) for _ in range(rows)]
         batch = self._batch(chain, prime, [builder.seed for builder in active])
-        while active:
+        while True:
             symbols, logits = batch.draw_steps()
             _append_steps(active, symbols, logits, alternatives)
             batch.advance(symbols[-1])
@@ -199,6 +186,8 @@ class Sampler:
                     active[row] = following
                     batch.restart(row, following.seed)
                 remaining.append(row)
+            if not remaining:
+                return
             if len(remaining) < len(active):
                 active = [active[row] for row in remaining]
                 batch.select(remaining)
@@ -212,16 +201,21 @@ class Sampler:
     def _chain(self, config: SampleConfig) -> FilterChain:
         return FilterChain(config, self._tokenizer.unknown_index)
 
-    def _batch(self, chain: FilterChain, prime: str, seeds: Sequence[int]) -> Batch:
+    def _batch(
+        self, chain: FilterChain, prime: str, seeds: Sequence[int], grows: bool = False
+    ) -> Batch:
         prime = text("prime", prime)
         if self._records and "\n" in prime:
             raise SettingError("a record has no newline, so its `prime` cannot have one")
         symbols = self._tokenizer.fold(prime).tolist()
         # Filters do not look back at the start of the line.
         start = start_of_line(self._tokenizer) if self._records or not symbols else []
-        engine = self._engine(len(seeds) > 1)
-        primed = read_prime(self._network, engine, [*start, *symbols])
+        many = grows or self._use_graphs or len(seeds) > 1
+        engine = self._engines.many() if many else self._engines.one()
+        primed = self._engines.read(engine, [*start, *symbols])
         if self._use_graphs and self._graph_pays(chain):
+            from charnn.sampling.graphed_batch import GraphedBatch
+
             try:
                 return GraphedBatch(engine, primed, chain, seeds, symbols)
             except RuntimeError as error:
@@ -230,43 +224,28 @@ class Sampler:
                 _LOGGER.warning("CUDA graphs cannot be used, so sampling is slower: %s", line)
         return Batch(engine, primed, chain, seeds, symbols)
 
-    def _engine(self, many: bool) -> StepEngine[Any]:
-        """Return the engine for one text or for many; each has its own copy of the weights, so it
-        is made when it is first needed."""
-        with self._engines_lock:
-            if many not in self._engines:
-                rows = 2 if many else 1
-                self._engines[many] = pick_engine(self._network, rows, self._product, self._clamps)
-            return self._engines[many]
-
     def _graph_pays(self, chain: FilterChain) -> bool:
         length = chain.config.length
-        long = length is None or length >= MIN_LENGTH
-        return long and not (self._clamps or chain.looks_back)
-
-
-def stream(
-    network: CharNetwork, tokenizer: Tokenizer, config: SampleConfig, prime: str = ""
-) -> Iterator[str]:
-    """Yield one text of a network as `Sampler.stream` does."""
-    return Sampler(network, tokenizer).stream(config, prime)
+        long = length is None or length >= MIN_GRAPHED
+        return long and not (self._engines.clamps or chain.looks_back)
 
 
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
-    """Let torch use at most two CPU threads within the block, as many as speed up a single text.
+    """Let torch, if it is used, have at most two CPU threads within the block, as many as speed up
+    a single text.
 
     More were not measured. The setting is that of the whole process.
     """
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    from charnn.device import thread_count
+
     with thread_count(min(torch.get_num_threads(), 2)):
         yield
-
-
-def _evaluating(network: CharNetwork) -> CharNetwork:
-    """Return a network with the same parameters that is always in evaluation mode, whatever another
-    thread does with the given one."""
-    shared = {id(parameter): parameter for parameter in network.parameters()}
-    return copy.deepcopy(network, shared).eval()
 
 
 def _decoded(pieces: Iterator[bytes]) -> Iterator[str]:
@@ -292,15 +271,16 @@ def _in_order(samples: Iterator[Sample]) -> Iterator[Sample]:
 
 
 def _append_steps(
-    builders: Sequence[SampleBuilder], symbols: Array, logits: Tensor, alternatives: int | None
+    builders: Sequence[SampleBuilder], symbols: Array, logits: Array, alternatives: int | None
 ) -> None:
     """Append symbols [K, B] to each text up to its end, with their nats by the logits [K, B, V]."""
-    nats = -logits.log_softmax(-1)
-    indices = torch.as_tensor(symbols, device=nats.device)
-    drawn = nats.gather(-1, indices[..., None]).squeeze(-1).tolist()
+    nats = -log_softmax(logits)
+    drawn = to_numpy(take_along(nats, like(symbols, nats)[..., None]))[..., 0].tolist()
     likeliest: list[list[list[tuple[int, float]] | None]] = [[None] * len(builders)] * len(drawn)
     if alternatives is not None:
-        values, indices = nats.topk(min(alternatives, nats.shape[-1]), largest=False)
+        known = to_numpy(nats)
+        indices = least(known, min(alternatives, known.shape[-1]))
+        values = np.take_along_axis(known, indices, -1)
         likeliest = [
             [list(zip(*pair, strict=True)) for pair in zip(*step, strict=True)]
             for step in zip(indices.tolist(), values.tolist(), strict=True)

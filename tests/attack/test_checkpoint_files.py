@@ -23,6 +23,7 @@ from charnn import checkpoint
 from charnn.checkpoint import Checkpoint
 from charnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, ValidationConfig
 from charnn.errors import CharnnError
+from charnn.model.weights import Weights
 from charnn.runs.context import RunContext
 from charnn.runs.info import RunInfo, write_run_info
 from charnn.runs.resume import ResumeRequest, resume_run
@@ -107,7 +108,9 @@ def refused_in_one_line(met: Counter[str], what: str) -> Iterator[None]:
 
 def use(loaded: Checkpoint) -> None:
     """Sample from a model."""
-    writer = Sampler(loaded.network(), loaded.tokenizer, records=loaded.text.lines)
+    writer = Sampler(
+        Weights(loaded.model, loaded.weights), loaded.tokenizer, records=loaded.text.lines
+    )
     text = "".join(writer.stream(SampleConfig(length=4, seed=1)))
     text.encode()  # it can be written to a file
     if loaded.known is not None:
@@ -246,11 +249,13 @@ import sys
 from pathlib import Path
 from charnn import checkpoint
 from charnn.config import SampleConfig
-from charnn.sampling.sampler import stream
+from charnn.model.weights import Weights
+from charnn.sampling.sampler import Sampler
 
 def use(path):
     loaded = checkpoint.load(path)
-    return "".join(stream(loaded.network(), loaded.tokenizer, SampleConfig(length=9, seed=1)))
+    sampler = Sampler(Weights(loaded.model, loaded.weights), loaded.tokenizer)
+    return "".join(sampler.stream(SampleConfig(length=9, seed=1)))
 
 def listen(event, arguments):
     if listening and event.startswith(("open", "os.", "socket.", "subprocess.", "import", "exec")):

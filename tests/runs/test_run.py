@@ -127,9 +127,10 @@ def test_sampling_from_the_network_at_a_validation_changes_nothing(
         for report in start_run(tmp_path / name, corpus).reports():
             if isinstance(report, Validation) and name == "sampling":
                 from charnn.config import SampleConfig
-                from charnn.sampling.sampler import stream
+                from charnn.sampling.sampler import Sampler
 
-                list(stream(report.network, corpus.tokenizer, SampleConfig(length=9, seed=1)))
+                sampler = Sampler(report.network.weights(), corpus.tokenizer)
+                list(sampler.stream(SampleConfig(length=9, seed=1)))
     for file in FILES:
         assert (tmp_path / "plain" / file).read_bytes() == (
             tmp_path / "sampling" / file

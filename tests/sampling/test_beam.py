@@ -24,14 +24,14 @@ def network() -> CharNetwork:
 
 def test_a_beam_needs_a_length(network: CharNetwork) -> None:
     with pytest.raises(SettingError, match="a finite `length`"):
-        Sampler(network, TOKENIZER).beam(SampleConfig(length=None), 3)
+        Sampler(network.weights(), TOKENIZER).beam(SampleConfig(length=None), 3)
 
 
 @pytest.mark.parametrize("length", [1, 4])
 def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
     network: CharNetwork, length: int
 ) -> None:
-    best = Sampler(network, TOKENIZER).beam(replace(CONFIG, length=length), 7**4, "ab")
+    best = Sampler(network.weights(), TOKENIZER).beam(replace(CONFIG, length=length), 7**4, "ab")
     indices = torch.cartesian_prod(*[torch.arange(7)] * length).reshape(-1, length).t()
     start = torch.tensor(TOKENIZER.encode("ab"))[:, None].expand(2, indices.shape[1])
     whole = torch.cat((start, indices))
@@ -43,7 +43,10 @@ def test_a_beam_as_wide_as_everything_finds_the_likeliest_text(
 
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwork) -> None:
-    config, sampler = replace(CONFIG, length=12, temperature=0.0), Sampler(network, TOKENIZER)
+    config, sampler = (
+        replace(CONFIG, length=12, temperature=0.0),
+        Sampler(network.weights(), TOKENIZER),
+    )
     one, *_ = sampler.beam(config, 1, "ab")
     (greedy,) = sampler.samples(config, 1, "ab")
     assert one.text == greedy.text
@@ -52,7 +55,7 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(network: CharNetwor
 
 
 def test_what_meets_a_stop_leaves_the_beam(network: CharNetwork) -> None:
-    found = Sampler(network, TOKENIZER).beam(
+    found = Sampler(network.weights(), TOKENIZER).beam(
         replace(CONFIG, length=4), 400, "ab", StopCriteria(("c",))
     )
     assert {one.stop for one in found} >= {"stop"}

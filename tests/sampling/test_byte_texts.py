@@ -19,7 +19,7 @@ CONFIG = SampleConfig(length=300, seed=5, temperature=1.0)
 def sampler() -> Sampler:
     torch.manual_seed(2)
     network = CharNetwork(ModelConfig(256, hidden_size=6, num_layers=1, embedding_size=5))
-    return Sampler(network, ByteTokenizer())
+    return Sampler(network.weights(), ByteTokenizer())
 
 
 def writing(text: bytes) -> Sampler:
@@ -37,7 +37,7 @@ def writing(text: bytes) -> Sampler:
         bias[write], bias[forget], bias[show] = 9.0, -99.0, 9.0
         for before, after in zip(symbols, [*text, 10], strict=True):
             network.head.weight[after, before] = 50.0
-    return Sampler(network, ByteTokenizer())
+    return Sampler(network.weights(), ByteTokenizer())
 
 
 def test_the_bytes_of_all_ways_to_generate_a_text_are_the_same(sampler: Sampler) -> None:
@@ -82,7 +82,7 @@ def test_a_stop_is_met_wherever_its_bytes_are(stop: str | bytes) -> None:
 def test_a_stop_of_a_character_model_is_never_met_within_a_character() -> None:
     torch.manual_seed(2)
     network = CharNetwork(ModelConfig(2, hidden_size=4, num_layers=1, embedding_size=3))
-    sampler = Sampler(network, CharTokenizer("\né"))
+    sampler = Sampler(network.weights(), CharTokenizer("\né"))
     config = replace(CONFIG, length=50)
     plain = "".join(sampler.stream(config))
     assert plain == "".join(sampler.stream(config, stop=StopCriteria(("\udca9", "\udcc3"))))

@@ -1,5 +1,6 @@
 """A clamped unit has its value after every step, and the rest of the model reads that value."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from charnn.sampling.folded_engine import FoldedEngine, SteppedNetwork
 from charnn.sampling.products import Int8Product
 from charnn.sampling.sampler import Sampler
 from charnn.text.tokenizer import CharTokenizer
-from tests.sampling.engines import KINDS, make_engine, read, tiny_network
+from tests.sampling.engines import ALONE, KINDS, make_engine, read, tiny_network
 
 CLAMPS = [Clamp(0, 2, 0.75), Clamp(1, 5, -0.5), Clamp(1, 0, 0.25)]
 TOKENIZER = CharTokenizer("\n aeinst")
@@ -57,8 +58,9 @@ def by_cells(
     return torch.stack(logits), torch.stack(states, 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "rows"), [*itertools.product(KINDS, (1, 3)), *((kind, 1) for kind in ALONE)]
+)
 def test_an_engine_with_clamps_is_the_readable_cells_with_fixed_units(kind: str, rows: int) -> None:
     network = tiny(kind)
     indices = torch.randint(TOKENIZER.vocabulary_size, (12, rows))
@@ -75,7 +77,7 @@ def test_an_engine_with_clamps_is_the_readable_cells_with_fixed_units(kind: str,
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_int8_can_be_clamped_too(kind: str) -> None:
     network = tiny(kind).float()
-    engine = FoldedEngine(network, Int8Product, CLAMPS)
+    engine = FoldedEngine(network.weights(), "cpu", Int8Product, CLAMPS)
     _, after = read(engine, torch.arange(5)[:, None], network.zero_state(1))
     values = [float(after[-1, 0, layer, unit]) for layer, unit, _ in CLAMPS]
     assert values == pytest.approx([0.75, -0.5, 0.25])
@@ -86,10 +88,10 @@ def test_a_clamped_model_generates_what_it_finds_likeliest(cell: str) -> None:
     network = tiny(cell)
     for weight in network.parameters():
         weight.detach().mul_(5)  # so that it generates more than one letter
-    sampler = Sampler(network, TOKENIZER, clamps=CLAMPS)
+    sampler = Sampler(network.weights(), TOKENIZER, clamps=CLAMPS)
     config = SampleConfig(length=15, temperature=0.0)
     text = "".join(sampler.stream(config, "tie"))
-    assert text != "".join(Sampler(network, TOKENIZER).stream(config, "tie"))
+    assert text != "".join(Sampler(network.weights(), TOKENIZER).stream(config, "tie"))
     assert [sample.text for sample in sampler.samples(config, 3, "tie")] == [text] * 3
     assert sampler.beam(config, 1, "tie")[0].text == text
     indices = torch.tensor(TOKENIZER.encode("tie" + text))[:, None]
@@ -147,6 +149,8 @@ def test_a_text_is_scored_with_the_clamps(cell: str) -> None:
 def test_a_cell_state_may_be_as_large_as_a_float_holds() -> None:
     network = tiny("lstm").float()
     for count in (1, 2):
-        sampler = Sampler(network, TOKENIZER, clamps=[Clamp(0, 0, 1e30), Clamp(1, 1, -1e30)])
+        sampler = Sampler(
+            network.weights(), TOKENIZER, clamps=[Clamp(0, 0, 1e30), Clamp(1, 1, -1e30)]
+        )
         (sample, *_) = sampler.samples(SampleConfig(length=5, seed=1), count)
         assert len(sample.text) == 5

@@ -1,21 +1,24 @@
 """Every step engine computes the function of the network, and keeps no state of its own."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from charnn.model.evaluate import evaluate
 from charnn.model.network import predicting
 from charnn.sampling.folded_engine import SteppedNetwork
-from tests.sampling.engines import KINDS, make_engine, read, tiny_network
+from tests.sampling.engines import ALONE, KINDS, make_engine, read, tiny_network
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "rows"), [*itertools.product(KINDS, (1, 3, 8)), *((kind, 1) for kind in ALONE)]
+)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("rows", [1, 3, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_steps_equal_the_network(kind: str, layers: int, rows: int, dtype: torch.dtype) -> None:
     network = tiny_network(kind, layers).to(dtype)
@@ -35,6 +38,22 @@ def test_a_workspace_starts_with_the_logits_after_what_was_read(kind: str) -> No
     with predicting(network):
         logits, after = network(indices, network.zero_state(3))
     torch.testing.assert_close(make_engine(kind, network).start(after).logits, logits[-1])
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_workspace_of_one_text_starts_with_its_logits_and_can_be_copied(kind: str) -> None:
+    network, indices = tiny_network(kind), torch.randint(7, (12, 1))
+    with predicting(network):
+        logits, after = network(indices, network.zero_state(1))
+    engine = make_engine(kind, network)
+    workspace = engine.start(after.numpy())
+    np.testing.assert_allclose(workspace.logits, logits[-1])
+    copied = engine.select(workspace, [0])
+    expected = engine.step([3], copied).copy()
+    np.testing.assert_allclose(workspace.logits, logits[-1])
+    workspace.columns[:, 0] = copied.columns[:, 0]
+    np.testing.assert_array_equal(workspace.logits, expected)
+    np.testing.assert_array_equal(engine.state(workspace), engine.state(copied))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,11 +92,12 @@ def test_workspaces_of_one_engine_do_not_disturb_each_other(kind: str, rows: int
             assert torch.equal(engine.step(symbols, workspace), logits[place])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *ALONE])
 def test_threads_may_share_an_engine(kind: str) -> None:
     network = tiny_network(kind).float()
     engine, indices = make_engine(kind, network), torch.randint(7, (200, 24, 3))
-    texts = [indices[:, n, : 1 + n % 3] for n in range(24)]
+    widths = [1 if kind in ALONE else 1 + n % 3 for n in range(24)]
+    texts = [indices[:, n, :width] for n, width in enumerate(widths)]
 
     def logits(text: torch.Tensor) -> torch.Tensor:
         return read(engine, text, network.zero_state(text.shape[1]))[0]
@@ -89,7 +109,7 @@ def test_threads_may_share_an_engine(kind: str) -> None:
     assert all(map(torch.equal, threaded, expected))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *ALONE])
 def test_later_training_does_not_change_an_engine(kind: str) -> None:
     network = tiny_network(kind)
     engine, indices = make_engine(kind, network), torch.tensor([[3], [4]])

@@ -4,8 +4,11 @@ import itertools
 import math
 import random
 import tracemalloc
+import warnings
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
@@ -104,6 +107,22 @@ def test_a_filter_keeps_what_its_slow_version_keeps(
     for row, out_row, given_ in zip(rows, out, logits, strict=True):
         assert kept(out_row) == slow(row, value)
         assert torch.equal(out_row[out_row.isfinite()], given_[out_row.isfinite()])
+
+
+@pytest.mark.parametrize("filter_", [filters.top_p, filters.min_p, filters.typical, filters.top_k])
+def test_a_filter_computes_alike_with_numpy_and_with_torch(
+    filter_: Callable[..., Any],
+) -> None:
+    logits = np.random.default_rng(1).normal(size=(50, 9)).astype(np.float32)
+    logits[:, 3] = -math.inf
+    for value in (2, 5) if filter_ is filters.top_k else (0.05, 0.5, 0.9, 1.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ours = filter_(logits, value)
+        theirs = filter_(torch.from_numpy(logits), value)
+        assert ours.dtype == np.float32
+        assert theirs.dtype == torch.float32
+        assert np.array_equal(ours, theirs.numpy())
 
 
 def test_top_k_keeps_exactly_k_among_equals() -> None:

@@ -17,7 +17,6 @@ from charnn.sampling.batch import Batch
 from charnn.sampling.clamp import Clamp
 from charnn.sampling.filters import FilterChain
 from charnn.sampling.graphed_batch import GraphedBatch
-from charnn.sampling.products import FullProduct, HalfProduct, Product
 from charnn.sampling.sample import Sample
 from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
@@ -44,14 +43,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[GraphedBatch]:
         batches.append(batch)
         prepare(batch)
 
-    monkeypatch.setattr(sampler_module, "MIN_LENGTH", 1)
+    monkeypatch.setattr(sampler_module, "MIN_GRAPHED", 1)
     monkeypatch.setattr(GraphedBatch, "_prepare", watched)
     return batches
 
 
 def samplers(network: CharNetwork, **named: Any) -> Iterator[Sampler]:
     for use_graphs in (False, True):
-        sampler = Sampler(network, TOKENIZER, **named)
+        sampler = Sampler(network.weights(), TOKENIZER, **named)
         sampler._use_graphs = use_graphs
         yield sampler
 
@@ -122,7 +121,7 @@ def test_texts_that_cannot_be_graphed_are_generated_all_the_same(
 
 def test_a_graph_does_not_pay_for_short_texts(network: CharNetwork) -> None:
     sampler = list(samplers(network))[1]
-    assert not sampler._graph_pays(FilterChain(SampleConfig(length=graphed_batch.MIN_LENGTH - 1)))
+    assert not sampler._graph_pays(FilterChain(SampleConfig(length=sampler_module.MIN_GRAPHED - 1)))
     assert sampler._graph_pays(FilterChain(SampleConfig(length=None)))
 
 
@@ -137,7 +136,7 @@ def test_rows_that_are_dropped_or_restarted_are_those_of_a_plain_batch(
     def one_by_one() -> Iterator[Any]:
         for _ in range(graphed_batch.STEPS):
             (indices,), (logits,) = plain.draw_steps()
-            yield indices, logits.clone()
+            yield indices, torch.tensor(logits)
             plain.advance(indices)
 
     for rows in ([0, 2, 3, 4], [3, 1, 0], [2, 1], [0]):
@@ -149,17 +148,17 @@ def test_rows_that_are_dropped_or_restarted_are_those_of_a_plain_batch(
             batch.restart(len(rows) - 1, 77)
 
 
-@pytest.mark.parametrize("product", [FullProduct, HalfProduct])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7, "temperature": 1.4}])
 def test_captured_steps_are_the_eager_steps_and_wait_for_nothing(
     network: CharNetwork,
     made: list[GraphedBatch],
     settings: dict[str, Any],
-    product: type[Product],
+    precision: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = SampleConfig(length=60, seed=5, **settings)
-    one, several = samplers(network.float(), product=product)
+    one, several = samplers(network.float(), precision=precision)
     expected = list(one.samples(config, 12, "ab", rows=8))
     with fake_cuda_graphs() as graphs:
         samples = list(several.samples(config, 12, "ab", rows=8))

@@ -7,7 +7,7 @@ from charnn.config import ModelConfig
 from charnn.errors import SettingError
 from charnn.model.network import CharNetwork, predicting
 from charnn.sampling.folded_engine import FoldedEngine
-from charnn.sampling.products import HalfProduct, Int8Product, check_half
+from charnn.sampling.products import HalfProduct, Int8Product, check_precision
 from tests.sampling.engines import read, tiny_network
 
 
@@ -19,7 +19,7 @@ def network_of(cell: str) -> CharNetwork:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_int8_is_nearly_the_network_and_a_row_does_not_depend_on_the_others(cell: str) -> None:
     network, indices = network_of(cell), torch.randint(7, (30, 4))
-    engine = FoldedEngine(network, Int8Product)
+    engine = FoldedEngine(network.weights(), product=Int8Product)
     with predicting(network):
         exact, _ = network(indices, network.zero_state(4))
     rough, _ = read(engine, indices, network.zero_state(4))
@@ -36,7 +36,7 @@ def test_half_precision_is_nearly_the_network(cell: str, texts: int) -> None:
     with predicting(network):
         exact, state = network(indices, network.zero_state(texts))
     rough, rough_state = read(
-        FoldedEngine(network, HalfProduct), indices, network.zero_state(texts)
+        FoldedEngine(network.weights(), product=HalfProduct), indices, network.zero_state(texts)
     )
     torch.testing.assert_close(rough, exact, atol=0.005, rtol=0)
     torch.testing.assert_close(rough_state, state, atol=0.005, rtol=0)
@@ -45,7 +45,7 @@ def test_half_precision_is_nearly_the_network(cell: str, texts: int) -> None:
 
 def test_a_machine_without_a_product_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match="`fp16` is for a GPU"):
-        check_half(torch.device("cpu"))
+        check_precision("fp16", torch.device("cpu"))
     monkeypatch.setattr("charnn.sampling.products._ENGINES", ())
     with pytest.raises(SettingError, match="leave `int8` out"):
-        FoldedEngine(tiny_network("lstm"), Int8Product)
+        FoldedEngine(tiny_network("lstm").weights(), product=Int8Product)

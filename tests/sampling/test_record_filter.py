@@ -94,7 +94,7 @@ def test_novelty_needs_the_known_records() -> None:
 def test_a_sampler_generates_until_enough_records_are_found() -> None:
     torch.manual_seed(2)
     network = CharNetwork(ModelConfig(4, hidden_size=6, num_layers=1, embedding_size=5))
-    sampler = Sampler(network, CharTokenizer("\nabc"), records=True)
+    sampler = Sampler(network.weights(), CharTokenizer("\nabc"), records=True)
     wanted = RecordFilter(20, unique=True, keep="^a.*c")
     found = [s.text for s in sampler.records(SampleConfig(seed=1, temperature=1), wanted, "a")]
     assert len(set(found)) == wanted.counts.kept == 20

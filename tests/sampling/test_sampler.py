@@ -16,7 +16,7 @@ from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch
 from charnn.sampling.prime import start_of_line
 from charnn.sampling.sample import Sample
-from charnn.sampling.sampler import Sampler, stream
+from charnn.sampling.sampler import Sampler
 from charnn.sampling.stopping import StopCriteria
 from charnn.text.tokenizer import ByteTokenizer, CharTokenizer
 
@@ -31,7 +31,7 @@ def network() -> CharNetwork:
 
 
 def sample(network: CharNetwork, config: SampleConfig = CONFIG, prime: str = "ab") -> str:
-    return "".join(stream(network, TOKENIZER, config, prime))
+    return "".join(Sampler(network.weights(), TOKENIZER).stream(config, prime))
 
 
 def test_a_seed_fixes_the_text(network: CharNetwork) -> None:
@@ -48,7 +48,7 @@ def test_a_longer_text_begins_with_the_shorter_one(network: CharNetwork) -> None
 
 def samples(network: CharNetwork, count: int, rows: int = 256, **changes: object) -> list[Sample]:
     stop_criteria = StopCriteria(("f",), keep_stop=True)
-    sampler = Sampler(network, TOKENIZER)
+    sampler = Sampler(network.weights(), TOKENIZER)
     return list(sampler.samples(replace(CONFIG, **changes), count, "ab", stop_criteria, rows=rows))  # type: ignore[arg-type]
 
 
@@ -76,7 +76,7 @@ def test_the_seed_of_a_sample_generates_it_again(network: CharNetwork) -> None:
         again = samples(network, 1, seed=sample.seed)[0]
         assert again.text == sample.text
         assert again.nats == pytest.approx(sample.nats)
-        streamed = Sampler(network, TOKENIZER).stream(
+        streamed = Sampler(network.weights(), TOKENIZER).stream(
             replace(CONFIG, seed=sample.seed), "ab", StopCriteria(("f",), keep_stop=True)
         )
         assert "".join(streamed) == sample.text
@@ -85,7 +85,7 @@ def test_the_seed_of_a_sample_generates_it_again(network: CharNetwork) -> None:
 def test_a_text_ends_before_a_stop_or_after_it(network: CharNetwork) -> None:
     plain = sample(network)
     stop = plain[10:12]
-    sampler, end = Sampler(network, TOKENIZER), plain.index(stop)
+    sampler, end = Sampler(network.weights(), TOKENIZER), plain.index(stop)
     for keep, expected in ((False, plain[:end]), (True, plain[: end + 2])):
         stop_criteria = StopCriteria((stop, "\n\n\n\n"), keep)
         assert "".join(sampler.stream(CONFIG, "ab", stop_criteria)) == expected
@@ -96,7 +96,7 @@ def test_a_text_ends_before_a_stop_or_after_it(network: CharNetwork) -> None:
 
 
 def test_an_endless_text_continues_until_a_stop(network: CharNetwork) -> None:
-    endless = Sampler(network, TOKENIZER).stream(
+    endless = Sampler(network.weights(), TOKENIZER).stream(
         replace(CONFIG, length=None), "ab", StopCriteria(("fff",))
     )
     longest = "".join(itertools.islice(endless, 3000))
@@ -105,7 +105,9 @@ def test_an_endless_text_continues_until_a_stop(network: CharNetwork) -> None:
 
 
 def test_nats_and_alternatives_are_those_of_the_model(network: CharNetwork) -> None:
-    (one,) = Sampler(network, TOKENIZER).samples(replace(CONFIG, top_k=2), 1, "ab", alternatives=3)
+    (one,) = Sampler(network.weights(), TOKENIZER).samples(
+        replace(CONFIG, top_k=2), 1, "ab", alternatives=3
+    )
     indices = torch.tensor(TOKENIZER.encode("ab" + one.text))
     logits, _ = network(indices[:, None], network.zero_state(1))
     nats = -logits[1:-1, 0].detach().log_softmax(-1)
@@ -128,7 +130,7 @@ def test_texts_of_length_zero_are_empty(network: CharNetwork) -> None:
 
 
 def test_a_relaxed_filter_is_counted_per_call(network: CharNetwork) -> None:
-    sampler = Sampler(network, TOKENIZER)
+    sampler = Sampler(network.weights(), TOKENIZER)
     streamed = sampler.stream(replace(CONFIG, no_repeat=1, length=20), "ab")
     text = "".join(streamed)
     assert len(text) == 20
@@ -164,7 +166,7 @@ def test_the_unknown_symbol_is_never_drawn() -> None:
     network = CharNetwork(ModelConfig(3, hidden_size=4, num_layers=1, embedding_size=5))
     with torch.no_grad():
         network.head.bias[2] = 50.0
-    text = "".join(stream(network, tokenizer, replace(CONFIG, length=300), "a"))
+    text = "".join(Sampler(network.weights(), tokenizer).stream(replace(CONFIG, length=300), "a"))
     assert set(text) == {"a", "b"}
 
 
@@ -223,7 +225,7 @@ def quick_switches() -> Iterator[None]:
 def test_threads_that_share_a_sampler_generate_the_texts_of_one_thread(cell: str) -> None:
     torch.manual_seed(2)
     network = CharNetwork(ModelConfig(7, 16, 2, 5, cell, dropout=0.5)).train()
-    sampler = Sampler(network, TOKENIZER)
+    sampler = Sampler(network.weights(), TOKENIZER)
 
     def streamed(seed: int) -> tuple[str, int]:
         config = replace(CONFIG, seed=seed, no_repeat=2 if seed % 3 else None)
@@ -243,7 +245,7 @@ def test_threads_that_share_a_sampler_generate_the_texts_of_one_thread(cell: str
 
 def test_a_new_sampler_may_be_used_first_by_several_threads(network: CharNetwork) -> None:
     for _ in range(5):
-        sampler = Sampler(network, TOKENIZER)
+        sampler = Sampler(network.weights(), TOKENIZER)
         with ThreadPoolExecutor(8) as pool:
             made = list(pool.map(lambda _: "".join(sampler.stream(CONFIG, "ab")), range(8)))  # noqa: B023
         assert set(made) == {sample(network)}

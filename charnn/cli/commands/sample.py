@@ -172,19 +172,22 @@ def command(context: click.Context, /, **options: Any) -> None:
     """
     typed = {name for name in options if _is_typed(context, name)}
     _refuse_contradictions(typed, options)
-    from charnn.device import pick_device
+    from charnn.device_name import device_name
+    from charnn.model.weights import Weights
     from charnn.sampling.clamp import Clamp
-    from charnn.sampling.products import FullProduct, HalfProduct, Int8Product, check_half
     from charnn.sampling.sampler import Sampler
     from charnn.sampling.stopping import StopCriteria
     from charnn.text.decoding import read_text
 
     # What needs no checkpoint is checked before anything is said about one.
     config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
-    device = pick_device(options["device"])
-    product = Int8Product if options["int8"] else HalfProduct if options["fp16"] else FullProduct
-    if options["fp16"]:
-        check_half(device)
+    device = device_name(options["device"])
+    precision = "int8" if options["int8"] else "fp16" if options["fp16"] else "fp32"
+    if precision != "fp32":
+        from charnn.device import pick_device
+        from charnn.sampling.products import check_precision
+
+        check_precision(precision, pick_device(device))
     check_output(options["out"], options["force"])
     path = one_checkpoint(options["checkpoint"], "; to give an opening text use --prime")
     loaded = open_checkpoint(path)
@@ -198,7 +201,8 @@ def command(context: click.Context, /, **options: Any) -> None:
     if wanted is not None and "separator" in typed:
         raise SettingError("records are written one a line; leave --separator out")
     sampler = Sampler(
-        loaded.network(device), loaded.tokenizer, product=product, records=loaded.text.lines,
+        Weights(loaded.model, loaded.weights), loaded.tokenizer, device=device,
+        precision=precision, records=loaded.text.lines,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
     _note_no_effect(typed, config)

@@ -1,0 +1,113 @@
+"""The step engine for one text on a CPU: NumPy alone, whose operations start faster than torch's.
+
+A step takes one matrix-vector product per layer and a few element-wise operations on buffers that
+are reused. Few operations matter: the weights stream through the caches, so each one starts cold.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charnn.model.weights import STATES, Weights
+from charnn.sampling.cell_steps import CELL_STEPS, LayerBuffers, Multiply
+from charnn.sampling.clamp import Clamp, layer_clamps
+from charnn.sampling.engine import Symbols, Workspace
+from charnn.sampling.folding import Floats, fold
+
+# Shapes: H hidden, L layers, V vocabulary, G gates of a cell, S tensors in a cell's state, R rows
+# of a workspace: for each layer its state [SH] and the output of its product [GH + N], where N is
+# GH, or V for the last layer.
+
+# Binds a product's weights [N, H] and bias [N] to its places h [H] and out [N].
+Bind = Callable[[Floats, Floats], Multiply]
+MakeProduct = Callable[[Floats, Floats], Bind]
+
+
+class VectorProduct:
+    """W h + b in the weights' own precision."""
+
+    def __init__(self, weight: Floats, bias: Floats) -> None:
+        self._weight, self._bias = weight, bias
+        (biased,) = bias.nonzero()
+        self._from = biased[0] if len(biased) else len(bias)
+
+    def __call__(self, h: Floats, out: Floats) -> Multiply:
+        """Return a callable that computes the product into `out`, reading `h` at call time."""
+        multiply = partial(np.dot, self._weight, h, out=out)
+        if self._from == len(out):
+            return multiply
+        add = partial(np.add, out[self._from :], self._bias[self._from :], out=out[self._from :])
+
+        def multiply_and_add() -> None:
+            multiply()
+            add()
+
+        return multiply_and_add
+
+
+class NumpyWorkspace(Workspace):
+    """The workspace of a `NumpyEngine`; `columns` is [R, 1]."""
+
+    def __init__(self, columns: Floats, engine: "NumpyEngine") -> None:
+        GH, S, H = engine.gate_rows, engine.state_count, engine.hidden_size
+        gates = np.empty(GH, columns.dtype)
+        self.layers: list[LayerBuffers] = []
+        self.states: list[Floats] = []  # [S, H] of each layer
+        rest = columns[:, 0]
+        for (rows, bind), clamps in zip(engine.products, engine.layer_clamps, strict=True):
+            state, out, rest = np.split(rest, (S * H, S * H + rows))
+            multiply = bind(state[:H], out)
+            self.layers.append(LayerBuffers(H, state, gates, out, multiply, clamps))
+            self.states.append(state.reshape(S, H))
+        super().__init__(columns, out[None, GH:])
+
+
+class NumpyEngine:
+    """A `StepEngine` for every cell and one text."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        clamps: Sequence[Clamp] = (),
+        product: MakeProduct = VectorProduct,
+    ) -> None:
+        config = weights.config
+        self.clamps = clamps
+        self.layer_clamps = layer_clamps(clamps, config.num_layers)
+        self.state_count, self.hidden_size = STATES[config.cell], config.hidden_size
+        self._cell_step = CELL_STEPS[config.cell]
+        folded = fold(weights)
+        self._table = folded.table  # [V, GH]
+        self.gate_rows = self._table.shape[1]
+        self.products = [(len(bias), product(weight, bias)) for weight, bias in folded.products]
+
+    def start(self, state: Floats) -> NumpyWorkspace:
+        """See `StepEngine.start`; the state is [S, 1, L, H]."""
+        parts: list[NDArray[Any]] = []
+        for layer, (rows, bind) in zip(state[:, 0].swapaxes(0, 1), self.products, strict=True):
+            out = np.empty(rows, state.dtype)
+            bind(np.ascontiguousarray(layer[0]), out)()
+            parts += [layer.ravel(), out]
+        return NumpyWorkspace(np.concatenate(parts)[:, None], self)
+
+    def step(self, symbols: Symbols, workspace: NumpyWorkspace) -> Floats:
+        """See `StepEngine.step`."""
+        layer_input, cell_step = self._table[int(symbols[0])], self._cell_step
+        for layer in workspace.layers:
+            cell_step(np, layer, layer_input)
+            layer.multiply()
+            layer_input = layer.next_input
+        logits: Floats = workspace.logits
+        return logits
+
+    def state(self, workspace: NumpyWorkspace) -> Floats:
+        """See `StepEngine.state`."""
+        return np.stack(workspace.states, 1)[:, None]
+
+    def select(self, workspace: NumpyWorkspace, rows: Sequence[int]) -> NumpyWorkspace:
+        """See `StepEngine.select`; the one row is 0."""
+        assert list(rows) == [0], "an engine for one text"
+        return NumpyWorkspace(workspace.columns.copy(), self)
