@@ -188,7 +188,7 @@ def test_a_pattern_with_characters_that_the_model_does_not_know_is_explained(
 ) -> None:
     result = charnn("sample", names_run, "-n", "2", "--keep", keep, "--max-tries", "2", "-q")
     assert (f"--keep has {named}, which the model does not know" in result.stderr) == bool(named)
-    assert result.exit_code == 3
+    assert result.exit_code == 3 or not named
 
 
 def test_records_are_judged_by_themselves(names_run: Path, names: Path) -> None:
