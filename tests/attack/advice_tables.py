@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -499,7 +500,7 @@ RUNS = [
             patch, examiner, "evaluate", Score(math.inf, 1))),
     row("start a new run", "train --resume --out run --steps 4",
         "drop --resume & drop --out & add text.txt", given=lambda patch: patch.setattr(
-            TrainState, "restore", lambda *_: check_finite({"a": torch.tensor(math.nan)}))),
+            TrainState, "restore", lambda *_: check_finite({"a": np.array(math.nan)}))),
     row("start a new run with `learning_rate=…` or a smaller `clip`",
         f"{TRAIN} --learning-rate 8 --max-rollbacks 03", "--learning-rate {} & 03 -> 0",
         given=diverging),

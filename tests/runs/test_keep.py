@@ -27,7 +27,7 @@ from charnn.runs.folder import (
 )
 from charnn.runs.saver import Saver
 from charnn.text.corpus import open_corpus
-from charnn.training.loop import StepReport
+from charnn.training.reports import StepReport
 from tests.conftest import charnn as command
 from tests.conftest import warned
 from tests.runs.test_run import start_run
