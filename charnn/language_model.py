@@ -118,6 +118,7 @@ class LanguageModel:
             >>> len(text)
             20
         """
+        self._sampler.check_end(SampleConfig.from_json(settings), _criteria(stop))
         return "".join(self.stream(prime, stop=stop, **settings))
 
     def samples(

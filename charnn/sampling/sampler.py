@@ -74,6 +74,11 @@ class Sampler:
         """The unit in which the model's figures are given, "char" or "byte"."""
         return self._tokenizer.unit
 
+    def check_end(self, config: SampleConfig, stop: StopCriteria) -> None:
+        """Raise `SettingError` if no text would ever end."""
+        if config.length is None and not (stop.stops or self._records):
+            raise SettingError("without a `length` or a `stop` no sample ends; give one")
+
     def stream(
         self, config: SampleConfig, prime: str = "", stop: StopCriteria = NO_STOP
     ) -> Generation[str]:
@@ -108,8 +113,7 @@ class Sampler:
         count = whole_number("count", count, 0)
         if alternatives is not None:
             alternatives = whole_number("alternatives", alternatives, 0)
-        if config.length is None and not (stop.stops or self._records):
-            raise SettingError("without a `length` or a `stop` no sample ends; give one")
+        self.check_end(config, stop)
         chain, seed = self._chain(config), _seed(config)
         pieces, scanner = self._bytes_of_symbols, self._scanner(stop)
         builders = (

@@ -199,3 +199,12 @@ def test_an_argument_that_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(SettingError, match=message):
         call(charnn.load(here / "run"), charnn.load(here / "lines"))
+
+
+def test_a_text_without_an_end_is_refused_where_all_of_it_is_returned(desk: Path) -> None:
+    model = charnn.load(desk / "run")
+    for call in (model.sample, lambda **settings: model.samples(2, **settings)):
+        with pytest.raises(SettingError, match="without a `length` or a `stop` no sample ends"):
+            call(length=None)
+    assert len(next(iter(model.stream(length=None, seed=1)))) == 1
+    assert charnn.load(desk / "lines").sample(length=None, seed=1).count("\n") == 0
