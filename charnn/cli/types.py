@@ -39,7 +39,7 @@ class _Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         if isinstance(number, float) and not math.isfinite(number):
             self.fail(f"{value!r:.50} is not a finite number", param, ctx)
         if not self._is_within(number):
-            self.fail(f"{value!s:.50} must be {self.range()}", param, ctx)
+            self.fail(f"{value!s:.50} must be {self._range(number)}", param, ctx)
         return number
 
     def _is_within(self, number: float) -> bool:
@@ -48,13 +48,18 @@ class _Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         least = -self.high if self._low is None else self._low
         return least <= number <= self._high
 
-    def range(self) -> str:
-        """Return the limits in words."""
+    def _range(self, number: float) -> str:
+        """Return the limits in words; that of all numbers only where this one exceeds it."""
         lowest = [] if self._low is None else [f"at least {self._low:g}"]
         if self._above is not None:
             lowest = [f"above {self._above:g}"]
-        highest = [] if self._high == self.high and lowest else [f"at most {self._high:.15g}"]
+        all_numbers = self._high == self.high and lowest and number <= self._high
+        highest = [] if all_numbers else [f"at most {self._shown(self._high)}"]
         return " and ".join([*lowest, *highest])
+
+    @staticmethod
+    def _shown(limit: float) -> str:
+        return str(limit) if isinstance(limit, int) else f"{limit:.15g}"
 
 
 class Whole(_Number):

@@ -1,10 +1,14 @@
 """What every attack must end in: one line of error, or success, and nothing changed."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import click
 from click.testing import Result
 from hypothesis import HealthCheck, settings
 
+from charnn.cli.main import main
 from charnn.runs.lock import LOCK
 from tests.conftest import FUZZING, charnn
 
@@ -17,6 +21,18 @@ def tries(number: int) -> settings:
     return settings(max_examples=number, suppress_health_check=list(HealthCheck))
 
 
+def foreign_options(message: str, arguments: Sequence[str | Path]) -> set[str]:
+    """Return the options that a message advises, although the command has none of that name."""
+    context = click.Context(main)
+    command = main.get_command(context, str(arguments[0])) if arguments else None
+    if command is None or re.search("train|new run", message):  # advice on another run
+        return set()
+    own = {name for option in command.get_params(context) for name in option.opts}
+    message = re.sub("`[^`]*`|charnn .*", "", message)  # command lines have options of their own
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", message))
+    return named - own - {str(argument).partition("=")[0] for argument in arguments}
+
+
 def contents(folder: Path) -> dict[Path, bytes | None]:
     """Return every path below the folder with its content; who last locked a run is left out."""
     return {
@@ -27,9 +43,10 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 
 
 def no_traceback(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
-    """Run the command line, which must not raise; return the result."""
+    """Run the command line, which must not raise nor name options that its command lacks."""
     result = charnn(*arguments, stdin=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert not foreign_options(result.stderr, arguments), result.stderr
     return result
 
 

@@ -156,7 +156,7 @@ INIT_FROM: list[Row] = [
 RESUME: list[Row] = [
     ("", 1, ["checkpoints", "--out"]),
     ("--out missing", 1, ["missing", "last.safetensors"]),
-    ("--out text.txt", 1, ["text.txt", "last.safetensors"]),
+    ("--out text.txt", 1, ["text.txt", "name its run folder"]),
     ("--out bestonly", 1, ["bestonly", "last.safetensors"]),
     ("--out halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
     ("--out run --hidden-size 7", 2, ["--hidden-size", "keeps its settings"]),
