@@ -56,6 +56,7 @@ def test_a_device_that_cannot_be_used_is_refused(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SettingError, match=message):
         pick_device(name)
+    assert pick_device("cuda:0").type == "cuda"
 
 
 def test_a_number_of_threads_holds_within_the_block_only() -> None:

@@ -34,7 +34,10 @@ def split_checkpoint(
     """
     for other in arguments[1:]:
         if _checkpoint_or_text(other) if paths else other and checkpoint_at(Path(other)):
-            raise click.UsageError(f"expected one checkpoint, as the first argument: {other}")
+            raise click.UsageError(
+                "expected one checkpoint, as the first argument; "
+                f"move {other} there or leave it out"
+            )
     if not arguments:
         return _newest(), ()
     first = arguments[0]

@@ -179,6 +179,8 @@ def last_checkpoint(folder: Path) -> Path:
         raise CharnnError(restart_advice(folder))
     if folder.is_file():
         raise CharnnError(f"{folder}: a file, not a run to resume; name its run folder")
+    if not exists(folder):
+        raise CharnnError(f"{folder}: no such run to resume; check the name")
     raise CharnnError(f"{folder}: no {LAST} to resume from; start a new run with another `out`")
 
 

@@ -155,7 +155,7 @@ INIT_FROM: list[Row] = [
 
 RESUME: list[Row] = [
     ("", 1, ["checkpoints", "--out"]),
-    ("--out missing", 1, ["missing", "last.safetensors"]),
+    ("--out missing", 1, ["missing", "no such run to resume"]),
     ("--out text.txt", 1, ["text.txt", "name its run folder"]),
     ("--out bestonly", 1, ["bestonly", "last.safetensors"]),
     ("--out halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
@@ -241,7 +241,7 @@ SAMPLE: list[Row] = [
 ]
 
 EVAL: list[Row] = [
-    ("text.txt run", 2, ["expected one checkpoint, as the first argument: run"]),
+    ("text.txt run", 2, ["one checkpoint, as the first argument; move run there or leave it out"]),
     ("runn text.txt", 1, ["no checkpoint or text named runn; did you mean run?"]),
     ("run missing.txt", 1, ["missing.txt", "no such file"]),
     ("run empty.txt", 1, ["empty.txt", "empty"]),

@@ -155,6 +155,7 @@ def test_a_text_that_changes_between_the_passes_and_keeps_its_size_and_time_is_r
     with pytest.raises(TextError, match="changed while it was read"):
         open_corpus([name], TextConfig(), tokenizer=CharTokenizer(" aemostx"))
     assert cached() == []
+    assert open_corpus([name], TextConfig()).tokenizer.vocabulary_size > 1  # the advice works
 
 
 def test_an_unwritable_cache_folder_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The settings that keep a run from cuDNN's persistent kernel, and those that allow it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_suitable_run_meets_all_conditions() -> None:
     assert unmet_conditions(MODEL, TRAIN, GPU) == []
 
 
-@pytest.mark.parametrize(
+UNMET = pytest.mark.parametrize(
     ("model", "train", "expected"),
     [
         ({"cell": "gru"}, {}, '`cell="gru"` (try lstm)'),
@@ -37,11 +38,28 @@ def test_a_suitable_run_meets_all_conditions() -> None:
         ),
     ],
 )
+
+
+@UNMET
 def test_an_unmet_condition_names_the_setting_and_the_nearest_that_would_meet_it(
     model: dict[str, object], train: dict[str, object], expected: str
 ) -> None:
     conditions = unmet_conditions(replace(MODEL, **model), replace(TRAIN, **train), GPU)  # type: ignore[arg-type]
     assert conditions == [expected]
+
+
+@UNMET
+def test_a_setting_that_is_advised_meets_all_conditions(
+    model: dict[str, object], train: dict[str, object], expected: str
+) -> None:
+    met = re.fullmatch(r"`(\w+)=.*\(try (?:`(\w+)=)?(\w+)`?\)", expected)
+    assert met is not None
+    name, value = met[2] or met[1], int(met[3]) if met[3].isdigit() else met[3]
+    model, train = (
+        given | {name: value} if name in config.names() else given
+        for given, config in ((model, ModelConfig), (train, TrainConfig))
+    )
+    assert unmet_conditions(replace(MODEL, **model), replace(TRAIN, **train), GPU) == []  # type: ignore[arg-type]
 
 
 def test_the_number_of_lanes_is_that_of_one_process() -> None:

@@ -187,6 +187,8 @@ def test_lanes_that_cannot_be_shared_equally_are_refused(text_file: Path, tmp_pa
     context = RunContext(tmp_path, corpus, text, torch.device("cpu"), World(1, 2))
     with pytest.raises(SettingError, match="3 lanes cannot be shared equally by 2 processes"):
         Run.start(context, Plan(model, train, validation, ""))
+    train = TrainConfig(2, 4, 8, 1e-3, 1)
+    assert Run.start(context, Plan(model, train, validation, "")).batches.batch_size == 4
 
 
 @pytest.mark.parametrize(
