@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +188,8 @@ def test_lanes_that_cannot_be_shared_equally_are_refused(text_file: Path, tmp_pa
     context = RunContext(tmp_path, corpus, text, torch.device("cpu"), World(1, 2))
     with pytest.raises(SettingError, match="3 lanes cannot be shared equally by 2 processes"):
         Run.start(context, Plan(model, train, validation, ""))
-    train = TrainConfig(2, 4, 8, 1e-3, 1)
-    assert Run.start(context, Plan(model, train, validation, "")).batches.batch_size == 4
+    alone = replace(context, world=World())  # one process divides the lanes
+    assert Run.start(alone, Plan(model, train, validation, "")).batches.batch_size == 3
 
 
 @pytest.mark.parametrize(
