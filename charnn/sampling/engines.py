@@ -10,7 +10,7 @@ from charnn.model.weights import STATES, Weights
 from charnn.sampling.arrays import Array
 from charnn.sampling.clamp import Clamp
 from charnn.sampling.engine import StepEngine, Workspace
-from charnn.sampling.numpy_engine import MakeProduct, NumpyEngine, VectorProduct
+from charnn.sampling.numpy_engine import FullVectorProduct, MakeProduct, NumpyEngine
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +37,11 @@ class Engines:
         device: str = "cpu",
         precision: str = "fp32",
         clamps: Sequence[Clamp] = (),
+        threads: int = 0,
     ) -> None:
+        """`threads` are those that compute a single text by NumPy; 0 chooses one or two."""
         self.clamps = tuple(clamps)
+        self._threads = threads
         self.device = device
         self._weights, self._precision = weights, precision
         self._made: dict[str, Any] = {}
@@ -94,12 +97,12 @@ class Engines:
         return reader.state(stepped(reader, reader.start(start), symbols))
 
     def _vectors(self, precision: str) -> NumpyEngine:
-        product: MakeProduct = VectorProduct
+        product: MakeProduct = FullVectorProduct
         if precision == "int8":
-            from charnn.sampling.products import int8_vector
+            from charnn.sampling.products import Int8VectorProduct
 
-            product = int8_vector
-        return NumpyEngine(self._weights, self.clamps, product)
+            product = Int8VectorProduct
+        return NumpyEngine(self._weights, self.clamps, product, self._threads)
 
     def _network(self) -> "CharNetwork":
         from charnn.model.network import CharNetwork

@@ -6,12 +6,13 @@ are reused. Few operations matter: the weights stream through the caches, so eac
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charnn.model.weights import STATES, Weights
+from charnn.sampling.blas_threads import ROW_MULTIPLE, SMALL_PRODUCT, ThreadChoice
 from charnn.sampling.cell_steps import CELL_STEPS, LayerBuffers, Multiply
 from charnn.sampling.clamp import Clamp, layer_clamps
 from charnn.sampling.engine import Symbols, Workspace
@@ -21,23 +22,39 @@ from charnn.sampling.folding import Floats, fold
 # of a workspace: for each layer its state [SH] and the output of its product [GH + N], where N is
 # GH, or V for the last layer.
 
-# Binds a product's weights [N, H] and bias [N] to its places h [H] and out [N].
-Bind = Callable[[Floats, Floats], Multiply]
-MakeProduct = Callable[[Floats, Floats], Bind]
+# N of a product may be more than the rows that are used.
 
 
-class VectorProduct:
-    """W h + b in the weights' own precision."""
+class VectorProduct(Protocol):
+    """W h + b for a weight W [N, H], a bias b [N] and a single h [H] within -1 to 1.
+
+    Read-only after its construction.
+    """
+
+    rows: int  # of `out`
+
+    def bind(self, h: Floats, out: Floats) -> Multiply:
+        """Return a callable that computes the product into `out`, reading `h` at call time."""
+        ...
+
+
+MakeProduct = Callable[[Floats, Floats], VectorProduct]
+
+
+class FullVectorProduct:
+    """A product in the weights' own precision, by NumPy."""
 
     def __init__(self, weight: Floats, bias: Floats) -> None:
-        self._weight, self._bias = weight, bias
+        more = -len(bias) % ROW_MULTIPLE
+        self._weight, self._bias = np.pad(weight, ((0, more), (0, 0))), np.pad(bias, (0, more))
+        self.rows = len(self._bias)
         (biased,) = bias.nonzero()
-        self._from = biased[0] if len(biased) else len(bias)
+        self._from = biased[0] if len(biased) else self.rows
 
-    def __call__(self, h: Floats, out: Floats) -> Multiply:
-        """Return a callable that computes the product into `out`, reading `h` at call time."""
+    def bind(self, h: Floats, out: Floats) -> Multiply:
+        """See `VectorProduct.bind`."""
         multiply = partial(np.dot, self._weight, h, out=out)
-        if self._from == len(out):
+        if self._from == self.rows:
             return multiply
         add = partial(np.add, out[self._from :], self._bias[self._from :], out=out[self._from :])
 
@@ -57,12 +74,15 @@ class NumpyWorkspace(Workspace):
         self.layers: list[LayerBuffers] = []
         self.states: list[Floats] = []  # [S, H] of each layer
         rest = columns[:, 0]
-        for (rows, bind), clamps in zip(engine.products, engine.layer_clamps, strict=True):
-            state, out, rest = np.split(rest, (S * H, S * H + rows))
-            multiply = bind(state[:H], out)
+        for product, used, clamps in zip(
+            engine.products, engine.used_rows, engine.layer_clamps, strict=True
+        ):
+            state, out, rest = np.split(rest, (S * H, S * H + product.rows))
+            multiply, out = product.bind(state[:H], out), out[:used]
             self.layers.append(LayerBuffers(H, state, gates, out, multiply, clamps))
             self.states.append(state.reshape(S, H))
         super().__init__(columns, out[None, GH:])
+        self.threads = ThreadChoice(engine.threads) if engine.is_large else None
 
 
 class NumpyEngine:
@@ -72,8 +92,10 @@ class NumpyEngine:
         self,
         weights: Weights,
         clamps: Sequence[Clamp] = (),
-        product: MakeProduct = VectorProduct,
+        product: MakeProduct = FullVectorProduct,
+        threads: int = 0,
     ) -> None:
+        """`threads` are those of each product; 0 chooses the faster of one and two."""
         config = weights.config
         self.clamps = clamps
         self.layer_clamps = layer_clamps(clamps, config.num_layers)
@@ -82,24 +104,32 @@ class NumpyEngine:
         folded = fold(weights)
         self._table = folded.table  # [V, GH]
         self.gate_rows = self._table.shape[1]
-        self.products = [(len(bias), product(weight, bias)) for weight, bias in folded.products]
+        self.used_rows = [len(bias) for _, bias in folded.products]
+        self.products = [product(weight, bias) for weight, bias in folded.products]
+        self.threads = threads
+        self.is_large = any(weight.size > SMALL_PRODUCT for weight, _ in folded.products)
 
     def start(self, state: Floats) -> NumpyWorkspace:
         """See `StepEngine.start`; the state is [S, 1, L, H]."""
         parts: list[NDArray[Any]] = []
-        for layer, (rows, bind) in zip(state[:, 0].swapaxes(0, 1), self.products, strict=True):
-            out = np.empty(rows, state.dtype)
-            bind(np.ascontiguousarray(layer[0]), out)()
+        for layer, product in zip(state[:, 0].swapaxes(0, 1), self.products, strict=True):
+            out = np.empty(product.rows, state.dtype)
+            product.bind(np.ascontiguousarray(layer[0]), out)()
             parts += [layer.ravel(), out]
         return NumpyWorkspace(np.concatenate(parts)[:, None], self)
 
     def step(self, symbols: Symbols, workspace: NumpyWorkspace) -> Floats:
         """See `StepEngine.step`."""
         layer_input, cell_step = self._table[int(symbols[0])], self._cell_step
+        threads = workspace.threads
+        if threads:
+            threads.begin()
         for layer in workspace.layers:
             cell_step(np, layer, layer_input)
             layer.multiply()
             layer_input = layer.next_input
+        if threads:
+            threads.end()
         logits: Floats = workspace.logits
         return logits
 

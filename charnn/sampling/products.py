@@ -14,7 +14,6 @@ from torch import Tensor
 
 from charnn.errors import SettingError
 from charnn.sampling.cell_steps import Multiply
-from charnn.sampling.numpy_engine import Bind
 
 # Shapes: B batch, N rows and K columns of a weight.
 
@@ -115,14 +114,16 @@ PRODUCTS: dict[str, type[Product]] = {
 }  # fmt: skip
 
 
-def int8_vector(weight: NDArray[Any], bias: NDArray[Any]) -> Bind:
-    """Return the 8-bit product of NumPy's arrays, for the engine of one text."""
-    product = Int8Product(torch.from_numpy(weight), torch.from_numpy(bias))
+class Int8VectorProduct:
+    """The 8-bit product of NumPy's arrays, a `VectorProduct`."""
 
-    def bind(h: NDArray[Any], out: NDArray[Any]) -> Multiply:
-        return product.bind(torch.from_numpy(h)[:, None], torch.from_numpy(out)[:, None])
+    def __init__(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
+        self._product = Int8Product(torch.from_numpy(weight), torch.from_numpy(bias))
+        self.rows = len(bias)
 
-    return bind
+    def bind(self, h: NDArray[Any], out: NDArray[Any]) -> Multiply:
+        """See `VectorProduct.bind`."""
+        return self._product.bind(torch.from_numpy(h)[:, None], torch.from_numpy(out)[:, None])
 
 
 def check_precision(precision: str, device: torch.device) -> None:
