@@ -7,7 +7,7 @@ import numpy as np
 
 from charnn.config import SampleConfig
 from charnn.sampling.arrays import Array, to_numpy
-from charnn.sampling.engine import StepEngine, Workspace
+from charnn.sampling.engine import StepEngine, Workspace, select
 from charnn.sampling.engines import Engines
 from charnn.sampling.filters import FilterChain
 from charnn.sampling.history import History
@@ -44,7 +44,7 @@ class Batch:
         self.chain = chain
         self._engine = engine
         self._primed = primed
-        self._use(engine.select(primed, [0] * len(seeds)))
+        self._use(select(engine, primed, [0] * len(seeds)))
         temperature = min(chain.config.temperature, _MAX_TEMPERATURE)
         self._noise = GumbelNoise(seeds, self._readable, temperature)
         self._history = History(chain.config, self.logits.shape[1], prime)
@@ -102,12 +102,12 @@ class Batch:
 
     def restart(self, row: int, seed: int) -> None:
         """Replace a finished row by a new text with this seed."""
-        self._workspace.columns[:, row] = self._primed.columns[:, 0]
+        self._workspace.replace(row, self._primed)
         self._noise.restart(row, seed)
         self._history.restart(row)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
-        self._use(self._engine.select(self._workspace, rows))
+        self._use(select(self._engine, self._workspace, rows))
         self._noise.select(rows)
         self._history.select(rows)

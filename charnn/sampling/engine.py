@@ -22,14 +22,16 @@ class Workspace:
     """Recurrent state, scratch buffers and their views for a batch of texts.
 
     `columns` [R, B] is all that lasts from one step to the next, a column per text. Columns do not
-    depend on each other and may be overwritten by those of another workspace of the same engine.
-    `logits` [B, V], of each text's next symbol, is a view of it, which the next step overwrites.
-    Both are arrays of NumPy or tensors, by the engine.
+    depend on each other. `logits` [B, V], of each text's next symbol, is a view of it or a copy,
+    which the next step overwrites. Both are arrays of NumPy or tensors, by the engine.
     """
 
-    def __init__(self, columns: Array, logits: Array) -> None:
-        self.columns = columns
-        self.logits = logits
+    columns: Array
+    logits: Array
+
+    def replace(self, row: int, other: "Workspace") -> None:
+        """Overwrite a text with the only one of another workspace of the same engine."""
+        self.columns[:, row] = other.columns[:, 0]
 
 
 W = TypeVar("W", bound=Workspace)
@@ -55,11 +57,11 @@ class StepEngine(Protocol[W]):
         """Return a copy of the recurrent state [S, B, L, H]."""
         ...
 
-    def select(self, workspace: W, rows: Sequence[int]) -> W:
-        """Return a new workspace with copies of these texts, in this order; one may be repeated."""
+    def workspace(self, columns: Array) -> W:
+        """Return the workspace of these columns [R, B], which belong to it from now on."""
         ...
 
 
-def selected_columns(workspace: Workspace, rows: Sequence[int]) -> Array:
-    """Return copies of the columns of these texts."""
-    return workspace.columns[:, list(rows)]
+def select(engine: StepEngine[W], workspace: W, rows: Sequence[int]) -> W:
+    """Return a new workspace with copies of these texts, in this order; one may be repeated."""
+    return engine.workspace(workspace.columns[:, list(rows)])

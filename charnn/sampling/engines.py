@@ -38,10 +38,12 @@ class Engines:
         precision: str = "fp32",
         clamps: Sequence[Clamp] = (),
         threads: int = 0,
+        exact: bool = False,
     ) -> None:
-        """`threads` are those that compute a single text by NumPy; 0 chooses one or two."""
+        """`threads` are those that compute a single text by NumPy; 0 chooses one or two. With
+        `exact` a text is the same bits alone and among others."""
         self.clamps = tuple(clamps)
-        self._threads = threads
+        self._threads, self._exact = threads, exact
         self.device = device
         self._weights, self._precision = weights, precision
         self._made: dict[str, Any] = {}
@@ -61,16 +63,13 @@ class Engines:
 
     def one(self) -> StepEngine[Any]:
         """Return the engine that steps a single text fastest."""
-        if not self.on_cpu or self._precision == "fp16":
+        if not self.on_cpu or self._exact:
             return self.many()
         return self._once(f"one {self._precision}", lambda: self._vectors(self._precision))
 
     def many(self) -> StepEngine[Any]:
         """Return the engine that steps many texts fastest; it can step any number."""
-        return self._once(
-            "many",
-            lambda: many_engine(self._weights, self.device, self._precision, self.clamps),
-        )
+        return self._once("many", self._make_many)
 
     def read(self, engine: StepEngine[Any], symbols: Sequence[int]) -> Workspace:
         """Return the workspace, for one of the engines, of a text that starts with these symbols.
@@ -95,6 +94,14 @@ class Engines:
         reader = self._once("one fp32", lambda: self._vectors("fp32"))
         start = np.zeros((STATES[c.cell], 1, c.num_layers, c.hidden_size), head.dtype)
         return reader.state(stepped(reader, reader.start(start), symbols))
+
+    def _make_many(self) -> StepEngine[Any]:
+        engine = many_engine(self._weights, self.device, self._precision, self.clamps)
+        if not self._exact:
+            return engine
+        from charnn.sampling.tiled_engine import TiledEngine
+
+        return TiledEngine(engine)
 
     def _vectors(self, precision: str) -> NumpyEngine:
         product: MakeProduct = FullVectorProduct

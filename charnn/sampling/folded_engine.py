@@ -13,7 +13,7 @@ from charnn.model.network import CharNetwork
 from charnn.model.weights import STATES, Weights
 from charnn.sampling.cell_steps import CELL_STEPS, LayerBuffers
 from charnn.sampling.clamp import Clamp, layer_clamps
-from charnn.sampling.engine import Symbols, Workspace, selected_columns
+from charnn.sampling.engine import Symbols, Workspace
 from charnn.sampling.folding import fold
 from charnn.sampling.products import FullProduct, Product
 
@@ -37,7 +37,7 @@ class FoldedWorkspace(Workspace):
             multiply = product.bind(state[:H], out)
             self.layers.append(LayerBuffers(H, state, gates, out, multiply, clamps))
             self.states.append(state.view(S, H, B))
-        super().__init__(columns, out[GH:].t())
+        self.columns, self.logits = columns, out[GH:].t()
 
 
 class FoldedEngine:
@@ -90,9 +90,9 @@ class FoldedEngine:
         """See `StepEngine.state`."""
         return torch.stack(workspace.states).permute(1, 3, 0, 2).contiguous()
 
-    def select(self, workspace: FoldedWorkspace, rows: Sequence[int]) -> FoldedWorkspace:
-        """See `StepEngine.select`."""
-        return FoldedWorkspace(selected_columns(workspace, rows), self)
+    def workspace(self, columns: Tensor) -> FoldedWorkspace:
+        """See `StepEngine.workspace`."""
+        return FoldedWorkspace(columns, self)
 
 
 class SteppedNetwork(CharNetwork):

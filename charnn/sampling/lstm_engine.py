@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charnn.model.weights import Weights, layer_arrays
 from charnn.sampling.clamp import Clamp, layer_clamps
-from charnn.sampling.engine import Symbols, Workspace, selected_columns
+from charnn.sampling.engine import Symbols, Workspace
 
 # Shapes: B batch, E embedding, H hidden, L layers, V vocabulary.
 
@@ -26,7 +26,7 @@ class LSTMWorkspace(Workspace):
 
     def __init__(self, columns: Tensor, H: int, V: int) -> None:
         self.logits_out = columns[-V:]
-        super().__init__(columns, self.logits_out.t())
+        self.columns, self.logits = columns, self.logits_out.t()
         h, c = columns[:-V].chunk(2)
         self.h, self.c = h.split(H), c.split(H)
         # [2H, B] for each layer from the second on: h of the layer below, then its own
@@ -67,7 +67,7 @@ class LSTMEngine:
         h, c = state.permute(0, 2, 3, 1).flatten(1, 2)  # [LH, B]
         weight, bias = self._head
         logits = torch.addmm(bias, weight, h[-weight.shape[1] :])
-        return self._workspace(torch.cat((h, c, logits)))
+        return self.workspace(torch.cat((h, c, logits)))
 
     def step(self, symbols: Symbols, workspace: LSTMWorkspace) -> Tensor:
         """See `StepEngine.step`."""
@@ -89,11 +89,8 @@ class LSTMEngine:
         columns = workspace.columns
         return columns[:-V].view(2, -1, H, columns.shape[1]).permute(0, 3, 1, 2).contiguous()
 
-    def select(self, workspace: LSTMWorkspace, rows: Sequence[int]) -> LSTMWorkspace:
-        """See `StepEngine.select`."""
-        return self._workspace(selected_columns(workspace, rows))
-
-    def _workspace(self, columns: Tensor) -> LSTMWorkspace:
+    def workspace(self, columns: Tensor) -> LSTMWorkspace:
+        """See `StepEngine.workspace`."""
         V, H = self._head[0].shape
         return LSTMWorkspace(columns, H, V)
 

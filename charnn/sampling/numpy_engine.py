@@ -81,7 +81,7 @@ class NumpyWorkspace(Workspace):
             multiply, out = product.bind(state[:H], out), out[:used]
             self.layers.append(LayerBuffers(H, state, gates, out, multiply, clamps))
             self.states.append(state.reshape(S, H))
-        super().__init__(columns, out[None, GH:])
+        self.columns, self.logits = columns, out[None, GH:]
         self.threads = ThreadChoice(engine.threads) if engine.is_large else None
 
 
@@ -137,7 +137,7 @@ class NumpyEngine:
         """See `StepEngine.state`."""
         return np.stack(workspace.states, 1)[:, None]
 
-    def select(self, workspace: NumpyWorkspace, rows: Sequence[int]) -> NumpyWorkspace:
-        """See `StepEngine.select`; the one row is 0."""
-        assert list(rows) == [0], "an engine for one text"
-        return NumpyWorkspace(workspace.columns.copy(), self)
+    def workspace(self, columns: Floats) -> NumpyWorkspace:
+        """See `StepEngine.workspace`; there is one column."""
+        assert columns.shape[1] == 1, "an engine for one text"
+        return NumpyWorkspace(columns, self)

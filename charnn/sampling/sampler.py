@@ -56,14 +56,17 @@ class Sampler:
         precision: str = "fp32",
         records: bool = False,
         clamps: Sequence[Clamp] = (),
+        threads: int = 0,
+        exact: bool = False,
     ) -> None:
         """With `records` each text is one record, and ends before its newline at the latest.
 
         `precision` (`PRECISIONS`) trades exactness for speed; `clamps` hold units at a value, also
-        while the prime is read.
+        while the prime is read; `threads` compute a single text on a CPU, 0 chooses. With `exact` a
+        sample's seed always generates it again, alone and among others, on the same machine.
         """
         check_clamps(weights.config, clamps)
-        self._engines = Engines(weights, device, precision, clamps)
+        self._engines = Engines(weights, device, precision, clamps, threads, exact)
         self._tokenizer = tokenizer
         self._bytes_of_symbols = tokenizer.pieces()
         self._records = records

@@ -9,6 +9,7 @@ import torch
 
 from charnn.model.evaluate import evaluate
 from charnn.model.network import predicting
+from charnn.sampling.engine import select
 from charnn.sampling.folded_engine import SteppedNetwork
 from tests.sampling.engines import ALONE, KINDS, make_engine, read, tiny_network
 
@@ -48,10 +49,10 @@ def test_a_workspace_of_one_text_starts_with_its_logits_and_can_be_copied(kind: 
     engine = make_engine(kind, network)
     workspace = engine.start(after.numpy())
     np.testing.assert_allclose(workspace.logits, logits[-1])
-    copied = engine.select(workspace, [0])
+    copied = select(engine, workspace, [0])
     expected = engine.step([3], copied).copy()
     np.testing.assert_allclose(workspace.logits, logits[-1])
-    workspace.columns[:, 0] = copied.columns[:, 0]
+    workspace.replace(0, copied)
     np.testing.assert_array_equal(workspace.logits, expected)
     np.testing.assert_array_equal(engine.state(workspace), engine.state(copied))
 
@@ -62,9 +63,9 @@ def test_rows_may_be_selected_reordered_and_repeated(kind: str) -> None:
     engine, symbols = make_engine(kind, network), torch.tensor([3, 1, 4])
     workspace = engine.start(torch.randn_like(network.zero_state(3)))
     for order in ([0, 1, 2], [2, 0], [1], [1, 1, 2, 0]):
-        whole = engine.select(workspace, [0, 1, 2])
+        whole = select(engine, workspace, [0, 1, 2])
         expected = engine.step(symbols, whole)[order]
-        selected = engine.select(workspace, order)
+        selected = select(engine, workspace, order)
         torch.testing.assert_close(engine.step(symbols[order], selected), expected)
 
 
@@ -73,8 +74,8 @@ def test_a_column_may_be_overwritten_by_one_of_another_workspace(kind: str) -> N
     network = tiny_network(kind)
     engine = make_engine(kind, network)
     ours, theirs = (engine.start(torch.randn_like(network.zero_state(n))) for n in (3, 1))
-    expected = engine.select(theirs, [0])
-    ours.columns[:, 1] = theirs.columns[:, 0]
+    expected = select(engine, theirs, [0])
+    ours.replace(1, theirs)
     symbols = torch.tensor([2, 5, 2])
     torch.testing.assert_close(engine.step(symbols, ours)[1:2], engine.step(symbols[1:2], expected))
 
