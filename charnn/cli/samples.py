@@ -20,6 +20,8 @@ class Form:
         """`options` are those of `charnn sample`."""
         self.kind, self.total = options["kind"], options["num_samples"]
         self.separator, self.logprobs = options["separator"], options["logprobs"]
+        # after the texts of the parts before
+        self.continues = part_of(self.total, options["part"]).start > 0
         self.tokenizer, self.records = loaded.tokenizer, loaded.text.lines
         self.prime, self.prime_bytes = prime, loaded.tokenizer.bytes_of(prime)
 
@@ -61,6 +63,12 @@ class Form:
         return symbol if self.tokenizer.kind == "byte" else self.tokenizer.decode([symbol])
 
 
+def part_of(count: int, part: tuple[int, int] | None) -> range:
+    """Return the indices of the texts in a part, given as its number and that of all parts."""
+    number, parts = part or (1, 1)
+    return range(count * (number - 1) // parts, count * number // parts)
+
+
 def write_samples(samples: Iterator["Sample"], form: Form, out: Output) -> None:
     """Write the texts, separated; JSON and records are one a line."""
     noun = "record" if form.records else "text"
@@ -72,7 +80,7 @@ def write_samples(samples: Iterator["Sample"], form: Form, out: Output) -> None:
         if headings:
             status("")
             status(f"--- {sample.index + 1} of {form.total}, seed {sample.seed}")
-        elif number:
+        elif number or form.continues:
             out.write(form.between())
         out.write_bytes(form.prime_bytes + sample.data)
         out.end_text()

@@ -110,6 +110,18 @@ class Clamped(Unit):
         return (*super().convert(unit, param, ctx), number)
 
 
+class Part(click.ParamType):  # type: ignore[type-arg]
+    """One of several equal parts, as its number and theirs."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", value, re.ASCII)
+        if not match or int(match[1]) > int(match[2]):
+            self.fail(f"{value!r}: not PART/PARTS, such as 1/4 to 4/4", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class Regex(click.ParamType):  # type: ignore[type-arg]
     """A regular expression."""
 

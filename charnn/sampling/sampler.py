@@ -102,7 +102,7 @@ class Sampler:
     def samples(
         self,
         config: SampleConfig,
-        count: int,
+        count: int | range,
         prime: str = "",
         stop: StopCriteria = NO_STOP,
         alternatives: int | None = None,
@@ -110,10 +110,12 @@ class Sampler:
     ) -> Generation[Sample]:
         """Return `count` texts after `prime` in their order, `rows` of them generated at a time.
 
-        When one ends, the next starts in its place. With `alternatives` each sample has `choices`:
-        its symbols, each with so many of the likeliest symbols in its place.
+        A range stands for those with these indices, whatever the others. When one ends, the next
+        starts in its place. With `alternatives` each sample has `choices`: its symbols, each with
+        so many of the likeliest symbols in its place.
         """
-        count = whole_number("count", count, 0)
+        if not isinstance(count, range):
+            count = range(whole_number("count", count, 0))
         if alternatives is not None:
             alternatives = whole_number("alternatives", alternatives, 0)
         self.check_end(config, stop)
@@ -121,10 +123,10 @@ class Sampler:
         pieces, scanner = self._bytes_of_symbols, self._scanner(stop)
         builders = (
             SampleBuilder(number, row_seed(seed, number), pieces, config.length, copy.copy(scanner))
-            for number in range(count)
+            for number in count
         )
-        finished = self._finished(chain, builders, min(rows, count), prime, alternatives)
-        return Generation(_in_order(finished), chain)
+        finished = self._finished(chain, builders, min(rows, len(count)), prime, alternatives)
+        return Generation(_in_order(finished, count), chain)
 
     def records(
         self,
@@ -267,14 +269,15 @@ def _seed(config: SampleConfig) -> int:
     return secrets.randbits(32) if config.seed is None else config.seed
 
 
-def _in_order(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Yield samples by their index, as soon as all before them have come."""
-    waiting, next_index = dict[int, Sample](), 0
+def _in_order(samples: Iterator[Sample], indices: range) -> Iterator[Sample]:
+    """Yield samples in the order of their indices, as soon as all before them have come."""
+    waiting, expected = dict[int, Sample](), iter(indices)
+    following = next(expected, None)
     for sample in samples:
         waiting[sample.index] = sample
-        while next_index in waiting:
-            yield waiting.pop(next_index)
-            next_index += 1
+        while following in waiting:
+            yield waiting.pop(following)
+            following = next(expected, None)
 
 
 def _append_steps(

@@ -75,7 +75,7 @@ class TiledEngine:
 
 
 def _tiles(values: Tensor) -> Sequence[Tensor]:
-    """Return values [A, B, …] in tiles [A, T, …]; the last text is repeated to fill the last one."""
+    """Return values [A, B, …] in tiles [A, T, …]; the last text is repeated to fill its tile."""
     texts = values.shape[1]
     places = torch.arange(-(-texts // TILE) * TILE).clamp_max(texts - 1)
     return values[:, places].split(TILE, 1)

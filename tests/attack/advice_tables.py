@@ -155,6 +155,7 @@ USAGE = [
         "gradients --compare run text.txt --minutes 0.001 --distance 5", "run -> ", "text.txt -> "),
     row("--force needs --plot", "gradients run --distance 5 --force", "--plot new.png",
         "without --force"),
+    row("leave one out", "sample run --length 5 --exact --fp16", "without --fp16"),
     row("… cannot be combined with …", "sample run --length 5 --best-of 2 --num-samples 2",
         "without --best-of", "without --num-samples"),
     row("--text cannot be combined with --out or --force", "plot run --text --out new.png",

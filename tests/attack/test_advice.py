@@ -164,6 +164,7 @@ HELD = {
     ],
     "tests/runs/test_check.py": ["resume the run with its text to write it anew"],
     "tests/runs/test_lock.py": ["start no second run there"],
+    "tests/cli/commands/test_sample_records.py": ["give each process another --seed instead"],
     "tests/text/test_cache.py": ["try again when nothing writes to it"],
     "tests/training/test_distributed.py": [  # several processes
         "start with torchrun", "select equal ones with CUDA_VISIBLE_DEVICES",

@@ -1,5 +1,7 @@
 """`charnn sample`: generate text with a trained model."""
 
+import contextlib
+import os
 import re
 import secrets
 import sys
@@ -15,10 +17,10 @@ from charnn.cli.help import Command, option
 from charnn.cli.options import device_option, flag, quiet_option, settings
 from charnn.cli.output import check_output, output
 from charnn.cli.records import NAMES, record_filter, show_table
-from charnn.cli.samples import Form, write_samples, write_stream
+from charnn.cli.samples import Form, part_of, write_samples, write_stream
 from charnn.cli.terminal import LOGGER, status
-from charnn.cli.types import Checkpoint, Clamped, OutPath, Regex, TextFile, Whole
-from charnn.config import MAX_WIDTH, SampleConfig
+from charnn.cli.types import Checkpoint, Clamped, OutPath, Part, Regex, TextFile, Whole
+from charnn.config import MAX_THREADS, MAX_WIDTH, SampleConfig
 from charnn.errors import SettingError
 from charnn.sampling.record_filter import TRIES_PER_RECORD
 from charnn.words import plural
@@ -40,6 +42,7 @@ STDOUT = tuple(map(Path, ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 IGNORED = {
     "beam": (*DRAWING, *RARE_DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
     "best_of": ("num_samples", "beam", *NAMES),
+    "part": ("beam", "best_of", *NAMES),
 }
 
 
@@ -74,6 +77,16 @@ IGNORED = {
 @option(
     "-n", "--num-samples", type=Whole(1), default=1, metavar="N",
     group="Many samples", help="Number of texts, generated in parallel.",
+)  # fmt: skip
+@option(
+    "--part", type=Part(), metavar="K/N", group="Many samples", rare=True,
+    help="Write only the K-th of N parts of the -n texts, so that N processes or machines share "
+    "the work: `cat` joins the parts to what -n with --exact writes. Give each the same --seed.",
+)  # fmt: skip
+@option(
+    "--exact", is_flag=True, group="Many samples", rare=True,
+    help="Generate each text so that its seed always generates the same text, alone and among "
+    "others, on the same machine. A single text then takes several times as long.",
 )  # fmt: skip
 @option(
     "--best-of", type=Whole(1), metavar="N", group="Many samples",
@@ -145,6 +158,11 @@ IGNORED = {
     help="On a GPU, multiply in float16: faster, nearly the same text.",
 )  # fmt: skip
 @device_option
+@option(
+    "--threads", type=Whole(1, MAX_THREADS), metavar="N", group="General", rare=True,
+    help="CPU threads.",
+    notes="default: all for many texts, the faster of 1 and 2 for one",
+)  # fmt: skip
 @quiet_option
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:
@@ -166,7 +184,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     The random numbers of a text depend only on its own seed and on the position in the
     text, so the seed of any row, given to --seed, generates that row again. Near-ties
     may fall differently among many rows: of 1,000 texts 999 are equal in float32, about
-    950 with --int8, where a last digit may change an 8-bit number.
+    950 with --int8, where a last digit may change an 8-bit number. With --exact all are.
 
     If fewer records pass the filters than were requested, the exit code is 3.
     """
@@ -182,6 +200,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     # What needs no checkpoint is checked before anything is said about one.
     config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
     device = device_name(options["device"])
+    _check_threads(options["threads"])
     precision = "int8" if options["int8"] else "fp16" if options["fp16"] else "fp32"
     if precision != "fp32":
         from charnn.device import pick_device
@@ -198,11 +217,17 @@ def command(context: click.Context, /, **options: Any) -> None:
     _note_unknown(prime, loaded.tokenizer)
     criteria = StopCriteria(options["stop"], options["keep_stop"])
     wanted = record_filter(loaded, options, typed)
+    if wanted is not None and options["part"]:
+        raise SettingError(
+            "--part is for texts: records are generated until there are enough; give each process "
+            "another --seed instead"
+        )
     if wanted is not None and "separator" in typed:
         raise SettingError("records are written one a line; leave --separator out")
     sampler = Sampler(
         Weights(loaded.model, loaded.weights), loaded.tokenizer, device=device,
-        precision=precision, records=loaded.text.lines,
+        precision=precision, records=loaded.text.lines, threads=options["threads"] or 0,
+        exact=options["exact"] or options["part"] is not None,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
     _note_no_effect(typed, config)
@@ -213,7 +238,11 @@ def command(context: click.Context, /, **options: Any) -> None:
         status(f"seed: {config.seed}")
     several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
     exact = options["kind"] == "bytes"
-    with output(options["out"], raw=options["raw"], exact=exact, force=options["force"]) as out:
+    uses_torch = several or options["exact"] or precision != "fp32" or device != "cpu"
+    with (
+        output(options["out"], raw=options["raw"], exact=exact, force=options["force"]) as out,
+        _torch_threads(options["threads"] if uses_torch else None),
+    ):
         if several or options["kind"] == "jsonl" or wanted is not None:
             samples = _samples(sampler, config, prime, criteria, wanted, options)
             form = Form(loaded, prime, options)
@@ -243,6 +272,10 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     """Refuse options that would silently be ignored, or that would never end."""
     if {"int8", "fp16"} <= typed:
         raise click.UsageError("give only one of --int8 (on a CPU) and --fp16 (on a GPU)")
+    if {"exact", "fp16"} <= typed:
+        raise click.UsageError("--exact is for the CPU, --fp16 for a GPU; leave one out")
+    if "part" in typed and not {"num_samples", "seed"} <= typed:
+        raise click.UsageError("--part needs -n N and --seed N, the same for all parts")
     if {"prime", "prime_file"} <= typed:
         raise click.UsageError("give only one of --prime and --prime-file")
     for name, ignored in IGNORED.items():
@@ -269,6 +302,21 @@ def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
     if options["length"] is None and (several or options["kind"] == "jsonl"):
         raise click.UsageError("--length inf is for one text that streams; give a number")
+
+
+def _check_threads(threads: int | None) -> None:
+    """Note that more threads than cores only wait for each other."""
+    if threads and threads > (cores := os.cpu_count() or threads):
+        LOGGER.warning(f"--threads {threads}: this machine has {plural(cores, 'core')}")
+
+
+def _torch_threads(threads: int | None) -> contextlib.AbstractContextManager[None]:
+    """Let torch use so many threads within the block, if they are given."""
+    if threads is None:
+        return contextlib.nullcontext()
+    from charnn.device import thread_count
+
+    return thread_count(threads)
 
 
 def _note_unknown(prime: str, tokenizer: "Tokenizer") -> None:
@@ -315,7 +363,8 @@ def _samples(
         return
     count, alternatives = options["best_of"] or options["num_samples"], options["logprobs"]
     if wanted is None:
-        generation = sampler.samples(config, count, prime, criteria, alternatives)
+        indices = part_of(count, options["part"])
+        generation = sampler.samples(config, indices, prime, criteria, alternatives)
     else:
         generation = sampler.records(config, wanted, prime, criteria, alternatives)
     if options["best_of"]:

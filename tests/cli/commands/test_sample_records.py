@@ -291,3 +291,11 @@ def test_a_dry_run_of_records_takes_a_list_of_a_few(tmp_path: Path) -> None:
     (tmp_path / "few.txt").write_text("ab\nba\naab\nbba\n")
     result = charnn("train", tmp_path / "few.txt", "--lines", "--steps", "5", "--dry-run")
     assert result.exit_code == 0, result.stderr
+
+
+def test_parts_of_records_are_refused_with_what_to_do(names_run: Path) -> None:
+    command = ("sample", names_run, "-n", "2", "--seed", "1")
+    result = charnn(*command, "--part", "1/2")
+    assert result.exit_code == 1
+    assert "give each process another --seed instead" in result.stderr
+    assert charnn("sample", names_run, "-n", "2", "--seed", "2").exit_code in (0, 3)
