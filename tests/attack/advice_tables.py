@@ -200,7 +200,7 @@ USAGE = [
         given=patching(products, "_ENGINES", ())),
     row("redirect it, or add --out FILE or --raw", "sample bytes --length 5 --format bytes",
         "--out new.txt", "--raw", given=terminal),
-    row("use a smaller model, a shorter text or fewer texts at once", "sample records --length 5",
+    row("use a smaller model, a shorter text or fewer texts at once", "eval records",
         "records -> run", given=large_records),
     row("train in bf16 or fp32", f"{TRAIN} --precision fp16", "fp16 -> fp32"),
     row("give a name, or check the variable it comes from", f"train '' {SMALL} --out new",
