@@ -1,7 +1,8 @@
 """How fast is sampling, against the memory's bandwidth and against a plain nn.LSTM loop?
 
 Prints a Markdown row for each size and number of threads. `share`: characters/s relative to the
-rate of a float32 matrix-vector product that reads as many bytes as one step's weights. `ratio`:
+fastest of several float32 matrix-vector products that read the bytes of one step's weights: NumPy's
+and torch's, of one matrix or of one for each layer. `ratio`:
 relative to the usual loop, which calls `nn.LSTM` and `torch.multinomial` for each character.
 `int8`: characters/s with 8-bit weights, and their ratio to float32. `of peak`: floating-point
 operations per second of sampling 256 texts at once, relative to a 2048 x 2048 product. All figures
@@ -14,14 +15,17 @@ included on both sides; decoding symbols to text is not.
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
 from charnn.config import ModelConfig, SampleConfig
 from charnn.model.network import CharNetwork
 from charnn.sampling.batch import Batch
+from charnn.sampling.blas_threads import blas_function, usual_threads
 from charnn.sampling.engines import Engines
 from charnn.sampling.graphed_batch import GraphedBatch
 
@@ -66,16 +70,38 @@ def rate(symbols: Iterator[object]) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def bandwidth(size: int) -> float:
-    """Return the bytes per second of a matrix-vector product that reads `size` bytes."""
-    matrix = torch.randn(size // 4 // 1024, 1024)
-    vector = torch.randn(1024)
-    torch.mv(matrix, vector)
-    start, products = time.perf_counter(), 0
-    while time.perf_counter() - start < SECONDS / 2:
-        torch.mv(matrix, vector)
-        products += 1
-    return products * matrix.numel() * 4 / (time.perf_counter() - start)
+def bandwidth(layers: int, hidden: int, threads: int) -> float:
+    """Return the bytes per second of the fastest matrix-vector products of a step's size."""
+    rows = 8 * hidden * layers - 4 * hidden + VOCABULARY
+    matrices = [np.ones((rows, hidden), np.float32)]
+    parts = np.array_split(matrices[0], layers)
+    set_threads = blas_function("set_num_threads")
+    if set_threads:
+        set_threads(threads)
+    rates = []
+    for some in (matrices, parts):
+        vector, outs = np.ones(hidden, np.float32), [np.empty(len(m), np.float32) for m in some]
+        with_numpy: list[Callable[[], object]] = [
+            partial(np.dot, m, vector, out=out) for m, out in zip(some, outs, strict=True)
+        ]
+        with_torch: list[Callable[[], object]] = [
+            partial(torch.mv, *map(torch.from_numpy, (m, vector)), out=torch.from_numpy(out))
+            for m, out in zip(some, outs, strict=True)
+        ]
+        rates += [products_rate(products) for products in (with_numpy, with_torch)]
+    if set_threads:
+        set_threads(usual_threads())
+    return max(rates) * rows * hidden * 4
+
+
+def products_rate(products: list[Callable[[], object]]) -> float:
+    """Return how often per second all of these run one after the other."""
+    start, rounds = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS / 4:
+        for product in products:
+            product()
+        rounds += 1
+    return rounds / (time.perf_counter() - start)
 
 
 def peak(size: int = 2048) -> float:
@@ -88,7 +114,7 @@ def peak(size: int = 2048) -> float:
     return products * 2 * size**3 / (time.perf_counter() - start)
 
 
-def measure(layers: int, hidden: int) -> tuple[float, ...]:
+def measure(layers: int, hidden: int, threads: int) -> tuple[float, ...]:
     """Return the figures of a row in the order of its columns, from `characters/s` on."""
     model = ModelConfig(VOCABULARY, hidden, layers, min(hidden, 512))
     network = CharNetwork(model).eval()
@@ -98,14 +124,17 @@ def measure(layers: int, hidden: int) -> tuple[float, ...]:
     weights = 4 * H * H + (layers - 1) * 8 * H * H + H * V
     read = 4 * (weights + 4 * H)
     config = SampleConfig()
-    single, batch = (Batch.of_network(network, config, [0], range(n)).symbols() for n in (1, ROWS))
-    engine = Engines(network.weights(), precision="int8").one()
-    int8 = Batch.of_network(network, config, [0], [0], engine).symbols()
+    engines = Engines(network.weights(), threads=threads)
+    small = Engines(network.weights(), precision="int8", threads=threads)
+    single, batch, int8 = (
+        Batch.of_network(network, config, [0], range(rows), engine).symbols()
+        for engine, rows in ((engines.one(), 1), (engines.many(), ROWS), (small.one(), 1))
+    )
     plain = plain_loop(PlainModel(layers, hidden).eval())
     rounds = []
     for _ in range(ROUNDS):
         ours = rate(single)
-        share, ratio = ours * read / bandwidth(read), ours / rate(plain)
+        share, ratio = ours * read / bandwidth(layers, hidden, threads), ours / rate(plain)
         int8_rate, batched = rate(int8), ROWS * rate(batch)
         of_peak = batched * 2 * weights / peak()
         rounds.append((ours, share, ratio, int8_rate, int8_rate / ours, batched, of_peak))
@@ -151,7 +180,7 @@ def main() -> None:
     for layers, hidden in SIZES:
         for threads in options.threads:
             torch.set_num_threads(threads)
-            ours, share, ratio, int8, gain, batched, of_peak = measure(layers, hidden)
+            ours, share, ratio, int8, gain, batched, of_peak = measure(layers, hidden, threads)
             print(
                 f"| {layers}x{hidden} | {threads} | {ours:,.0f} | {share:.0%} | {ratio:.1f} "
                 f"| {int8:,.0f} | {gain:.1f} | {batched:,.0f} | {of_peak:.0%} |",

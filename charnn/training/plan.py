@@ -1,5 +1,6 @@
 """Corpus, device and budget become sizes, schedule and steps."""
 
+import itertools
 import math
 import secrets
 import time
@@ -21,7 +22,7 @@ from charnn.training import recipe
 from charnn.training.distributed import SINGLE_PROCESS, World
 from charnn.training.memory import available_per_process, check_memory, parameter_count
 from charnn.training.pace import TimeLimit
-from charnn.training.recipe import SIZES, Candidate, Facts, candidate
+from charnn.training.recipe import SIZES, Candidate, Facts, Size, candidate
 from charnn.training.speed import Speed, SpeedTest
 from charnn.training.validations import (
     affords_full,
@@ -34,7 +35,7 @@ from charnn.words import about, did_you_mean, plural
 MIN_STEPS = 10
 MAX_EPOCHS = 20  # a run of minutes ends here
 PROBE_SECONDS, MEASURE_SECONDS = 0.5, 3.0
-SINGLE_THREAD_GAIN = 1.1  # one thread is taken where it is this much faster than all
+CHOICE_GAIN = 1.1  # one thread, or bfloat16, is taken where it is this much faster
 BUSY_FACTOR = 1.5  # steps that take this much longer than undisturbed ones are reported
 # What may be given instead of chosen; the rest follows from corpus and budget.
 PLANNED = {*ModelConfig.names(), *TrainConfig.names(), *ValidationConfig.names()} - {
@@ -155,6 +156,12 @@ def plan_run(
         pretrained=init_from is not None,
         world_size=world.size,
         threads=request.threads,
+        may_choose_bfloat16=(
+            on_cpu
+            and given.get("cell", "lstm") == "lstm"
+            and not fast_bfloat16(device)
+            and has_bfloat16_lstm(device)
+        ),
         may_choose_threads=(
             on_cpu and world.size == 1 and not request.threads and torch.get_num_threads() > 1
         ),
@@ -199,11 +206,10 @@ def make_plan(
     Equal arguments give equal plans; with a budget in minutes the measured speed is one of them.
     """
     sizes = SIZES[:1] if "hidden_size" in given else SIZES
+    if budget.minutes is not None:
+        facts = _choose_computation(sizes[:2][-1], facts, budget, given, speedometer)
     candidates = [candidate(size, facts, given) for size in sizes]
     chosen = candidates[0]
-    if budget.minutes is not None and facts.may_choose_threads:
-        typical = candidates[min(1, len(candidates) - 1)]
-        facts = replace(facts, threads=_choose_threads(typical, facts, budget, speedometer))
     check_memory(*chosen.per_process(facts.world_size), facts.memory, facts.on_cpu)
     for size, larger in zip(SIZES[1:], candidates[1:], strict=False):
         if size.text > facts.train_symbols or not larger.fits(facts):
@@ -225,20 +231,32 @@ def make_plan(
     return Plan(model, train, validation, _why(model, train, facts, budget) + busy, facts.threads)
 
 
-def _choose_threads(
-    typical: Candidate, facts: Facts, budget: Budget, speedometer: Speedometer
-) -> int:
-    """Return the thread count that trains this candidate faster: all (0), or 1.
+def _choose_computation(
+    typical: Size, facts: Facts, budget: Budget, given: Mapping[str, Any], speedometer: Speedometer
+) -> Facts:
+    """Return the facts with the threads, all (0) or 1, and the precision that read the most
+    characters a second at this size, where they may be chosen.
 
     Beside another busy process threads wait for each other at every operation, and one alone may
     be the fastest. Mean step times are compared, because the waiting counts.
     """
-    probe = min(PROBE_SECONDS, budget.seconds / 50)
-    seconds = {
-        count: speedometer.measure(typical.model, typical.train, probe, count).step
-        for count in (0, 1)
-    }
-    return 1 if seconds[1] * SINGLE_THREAD_GAIN < seconds[0] else facts.threads
+    threads = (0, 1) if facts.may_choose_threads else (facts.threads,)
+    bfloat16 = [facts.fast_bfloat16]
+    if facts.may_choose_bfloat16 and "precision" not in given:
+        bfloat16 = [False, True]
+    choices = [
+        replace(facts, threads=count, fast_bfloat16=fast)
+        for fast, count in itertools.product(bfloat16, threads)
+    ]
+    if len(choices) == 1:
+        return facts
+    probe, rates = min(PROBE_SECONDS, budget.seconds / 50), []
+    for choice in choices:
+        some = candidate(typical, choice, given)
+        speed = speedometer.measure(some.model, some.train, probe, choice.threads)
+        gain = 1 if choice is choices[0] else CHOICE_GAIN
+        rates.append(symbols_per_step(some.train, facts.record_length) / speed.step / gain)
+    return choices[rates.index(max(rates))]
 
 
 def _characters_read(

@@ -79,6 +79,7 @@ class Facts:
     pretrained: bool = False  # the run starts from trained weights
     world_size: int = 1  # processes that share the lanes
     threads: int = 0  # CPU threads of the run; 0: as many as torch is set to
+    may_choose_bfloat16: bool = False  # bfloat16 may be fast: AVX-512 has it, AMX is not there
     may_choose_threads: bool = False  # one thread may be taken instead of all
 
 

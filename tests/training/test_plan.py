@@ -263,6 +263,48 @@ def test_one_thread_is_chosen_where_it_is_faster(ratio: float, chosen: int) -> N
     assert set(machine.threads[2:]) == {chosen}, "sizes are measured with the threads of the run"
 
 
+class Bfloat16Machine(Machine):
+    """One on which bfloat16 is faster by a factor; `measured` notes what was tried."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.measured: list[tuple[str, int]] = []
+
+    def measure(
+        self, model: ModelConfig, train: TrainConfig, seconds: float, threads: int = 0
+    ) -> Speed:
+        self.measured.append((train.precision, threads))
+        speed = super().measure(model, train, seconds)
+        return Speed(speed.step / (self.factor if train.precision == "bf16" else 1), 1e-6)
+
+
+@pytest.mark.parametrize(("factor", "chosen"), [(0.5, "fp32"), (1.05, "fp32"), (1.4, "bf16")])
+def test_bfloat16_is_chosen_where_it_is_faster(factor: float, chosen: str) -> None:
+    machine = Bfloat16Machine(factor)
+    facts = replace(FACTS, may_choose_bfloat16=True, may_choose_threads=True)
+    plan = make_plan(facts, Budget(minutes=3), {}, machine)
+    assert plan.train.precision == chosen
+    batching = recipe.BFLOAT16_BATCHING if chosen == "bf16" else recipe.DEFAULT_BATCHING
+    assert (plan.train.batch_size, plan.train.learning_rate) == (
+        batching.lanes, batching.learning_rate
+    )  # fmt: skip
+    assert machine.measured[:4] == [("fp32", 0), ("fp32", 1), ("bf16", 0), ("bf16", 1)]
+    assert set(machine.measured[4:]) == {(chosen, plan.threads)}
+
+
+@pytest.mark.parametrize("given", [{"precision": "fp32"}, {"precision": "bf16"}, {"cell": "gru"}])
+def test_a_given_precision_is_kept(given: dict[str, str]) -> None:
+    facts = replace(FACTS, may_choose_bfloat16="cell" not in given)
+    plan = make_plan(facts, Budget(minutes=3), given, Bfloat16Machine(9.0))
+    assert plan.train.precision == given.get("precision", "fp32")
+
+
+def test_a_budget_in_steps_never_depends_on_the_speed_of_bfloat16() -> None:
+    facts = replace(FACTS, may_choose_bfloat16=True)
+    assert make_plan(facts, Budget(steps=9), {}, NoMachine()).train.precision == "fp32"
+
+
 def test_a_given_number_of_threads_is_kept() -> None:
     machine = CrowdedMachine(0.1)
     assert make_plan(replace(FACTS, threads=2), Budget(minutes=3), {}, machine).threads == 2
