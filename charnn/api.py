@@ -19,7 +19,7 @@ from charnn.errors import CharnnError, SettingError, text_named_by
 from charnn.files import AnyPath, named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
-from charnn.runs.find import find_run, require_checkpoint
+from charnn.runs.find import require_checkpoint, require_run
 from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
 from charnn.runs.reports import Replanned, Report
@@ -68,7 +68,7 @@ def curves(run: AnyPath) -> Curves:
         >>> found = charnn.curves("checkpoints/corpus")
         >>> step, nats_per_char = found.metrics.validations[-1]
     """
-    folder = find_run(run)
+    folder = require_run(run)
     return read_curves(folder, folder.name)
 
 
@@ -138,7 +138,7 @@ def train(
         _names("val", val),
         TextConfig.from_json(text),
         None if out is None else named_path(out),
-        None if init_from is None else find_run(init_from),
+        None if init_from is None else require_run(init_from),
         _seconds(save_every),
         "charnn.train in Python",
         whole_number("keep", keep, 0),
@@ -178,7 +178,7 @@ def resume(
     """
     extended = any(value is not None for value in (minutes, epochs, steps))
     request = ResumeRequest(
-        find_run(folder),
+        require_run(folder),
         _names("corpus", corpus),
         _names("val", val),
         Budget(minutes, epochs, steps) if extended else None,

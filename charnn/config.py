@@ -5,6 +5,7 @@ so a value outside its limits is refused wherever it comes from. Imports neither
 """
 
 import contextlib
+import math
 import numbers
 import sys
 from collections.abc import Mapping
@@ -53,8 +54,10 @@ class Settings:
     def checked(cls, name: str, value: Any) -> Any:
         """Return a value for one of the settings as a plain one; raise `SettingError` unless it is
         of the setting's type and within its limits."""
-        value = plain(value)
-        check(name, value, get_type_hints(cls)[name], cls.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
+        value, limits = plain(value), cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+        if limits["endless"] and value in (math.inf, "inf"):  # as the command line has it
+            value = None
+        check(name, value, get_type_hints(cls)[name], limits)
         return value
 
     @classmethod
@@ -78,7 +81,7 @@ class Settings:
         for name in values:
             if name not in known:
                 like = did_you_mean(str(name), known)
-                raise SettingError(f"{cls.__name__} has no setting called {str(name)[:50]!r}{like}")
+                raise SettingError(f"no setting called {str(name)[:50]!r}{like}")
         for name, f in known.items():
             if name not in values and f.default is MISSING:
                 raise SettingError(f"{cls.__name__} has no value for the setting {name!r}")

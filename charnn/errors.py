@@ -48,7 +48,11 @@ class MovedTextError(TextError):
 
     def __init__(self, problem: str, advice: str = "name the text") -> None:
         self.problem, self.advice = problem, advice
-        super().__init__(f"{problem}; {advice}")
+        super().__init__(f"{problem}{' Otherwise' if problem.endswith('?') else ';'} {advice}")
+
+
+class ChangedTextError(MovedTextError):
+    """A text that is not, or no longer, the one that a run was trained on."""
 
 
 @contextlib.contextmanager

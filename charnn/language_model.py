@@ -199,8 +199,9 @@ class LanguageModel:
     def score(self, text: str, protocol: str = "stream", window: int = 256) -> Score:
         """Return how well the model predicts `text`, which needs two characters or more.
 
-        A model of records predicts whole lines. `protocol` is "stream" (one pass) or "window"
-        (cold windows of `window` characters).
+        A model of records predicts whole lines. `protocol` is "stream" (one pass), "window" (cold
+        windows of `window` characters), or "lanes" (up to 64 places in parallel, as validations
+        during training read their text: fast, and close to "stream").
 
         Example:
             >>> model = charnn.load("checkpoints/corpus")

@@ -1,8 +1,10 @@
 """Python does what the commands do."""
 
 import copy
+import math
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,8 @@ import torch
 
 import charnn
 from charnn import checkpoint
-from charnn.errors import CharnnError, SettingError
+from charnn.config import SampleConfig
+from charnn.errors import CharnnError, MissingCheckpointError, SettingError
 from charnn.training.optimizer import Optimizer
 from tests.conftest import charnn as command
 from tests.conftest import words
@@ -252,3 +255,34 @@ def test_a_copy_of_a_model_generates_the_same_text_used_or_not(
     for other in (unused, copied(model), copied(model.with_clamps())):
         assert other.sample("st", length=9, seed=1) == text
         assert [sample.text for sample in other.samples(3, "st", length=9, seed=1)] == texts
+
+
+@pytest.mark.parametrize(
+    "use", [charnn.curves, charnn.resume, lambda run: charnn.train(init_from=run)]
+)
+def test_a_run_that_does_not_exist_is_named_and_a_near_miss_suggested(
+    use: Callable[[str], object], run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run_folder, "checkpoints/corpus")
+    with pytest.raises(MissingCheckpointError, match="no run named zzz; check the name"):
+        use("zzz")
+    with pytest.raises(MissingCheckpointError, match=r"no run named corpsu; did you mean corpus\?"):
+        use("corpsu")
+
+
+@pytest.mark.parametrize("endless", [None, math.inf, "inf"])
+def test_no_limit_has_each_of_its_names(endless: Any) -> None:
+    assert SampleConfig(length=endless).length is None
+
+
+def test_an_unknown_setting_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(SettingError, match=r"^no setting called 'lenght'; did you mean `length`\?"):
+        SampleConfig.from_json({"lenght": 3})
+
+
+def test_a_text_in_place_of_a_path_is_not_printed_as_a_whole() -> None:
+    with pytest.raises(CharnnError) as error:
+        charnn.train("a text\n" * 500, steps=1)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)

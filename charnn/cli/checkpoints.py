@@ -61,7 +61,7 @@ def one_checkpoint(arguments: Sequence[str], hint: str = "") -> Path:
     if found := find_checkpoint(name):
         return _reported(found, name)
     if not closest_run(name) and not find_runs():
-        raise _no_runs(name)
+        raise no_runs(name)
     return require_checkpoint(name, f"`charnn runs` lists the runs{hint}")
 
 
@@ -81,6 +81,17 @@ def open_checkpoint(path: Path) -> "Checkpoint":
     return loaded
 
 
+def named_run(name: str) -> Path:
+    """Return the folder of the run called `name`, or the path of a checkpoint file, which may be
+    missing, as opening it reports."""
+    path = find.find_run(name)
+    if exists(path) or path.suffix == ".safetensors":
+        return path
+    if not find_runs():
+        raise no_runs(name, "run")
+    raise CheckpointError(f"no run named {shown(name)}; `charnn runs` lists the runs")
+
+
 def run_argument(path: Path) -> str:
     """Return the argument that names a checkpoint in a command, quoted for a shell."""
     return shlex.quote(str(path.parent if path.name == BEST else path))
@@ -94,7 +105,7 @@ def names_checkpoint(argument: str) -> bool:
 def newest_run(named: str = "", kind: str = "run") -> Path:
     """Return the folder of the newest run, and report it; `named` is what was none."""
     if (run := find.newest_run()) is None:
-        raise _no_runs(named, kind)
+        raise no_runs(named, kind)
     newer = find_runs()[0]
     why = "" if newer == run else f" (the newer {newer} was not validated yet)"
     status(f"{kind}: {best_checkpoint(run) if kind == 'checkpoint' else run}{why}")
@@ -111,7 +122,8 @@ def _newest(named: str = "") -> Path:
     return best_checkpoint(newest_run(named, "checkpoint"))
 
 
-def _no_runs(named: str, kind: str = "checkpoint") -> CheckpointError:
+def no_runs(named: str, kind: str = "checkpoint") -> CheckpointError:
+    """Return the error that there is no run yet; `named` is what was none."""
     what = f"no {kind} named {shown(named)}" if named else f"no {kind} given"
     return CheckpointError(f"{what}, and ./{RUNS} is empty; start with `charnn train TEXT`")
 

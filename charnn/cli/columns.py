@@ -1,6 +1,8 @@
 """Columns of a terminal: how many it has, and how many a text takes."""
 
+import os
 import shutil
+import sys
 import unicodedata
 
 WIDEST, NARROWEST = 80, 30  # columns of a table, in a pipe and in a narrow terminal
@@ -9,6 +11,19 @@ WIDEST, NARROWEST = 80, 30  # columns of a table, in a pipe and in a narrow term
 def screen_columns() -> int:
     """Return the columns that a table may take: those of the terminal, 80 at most."""
     return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
+
+
+def stderr_columns() -> int:
+    """Return the columns of the terminal that shows stderr."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or WIDEST  # some say 0
+    except (OSError, ValueError):  # no terminal
+        return WIDEST
+
+
+def empty_line() -> str:
+    """Return what empties the line of stderr's terminal that the cursor is in."""
+    return f"\r{' ' * (stderr_columns() - 1)}\r"
 
 
 def columns(text: str) -> int:

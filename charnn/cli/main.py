@@ -137,7 +137,8 @@ def _explained(error: OSError) -> str:
     """Return one line about an error of the system that no command expected."""
     if "temporary directory" in str(error):  # Python's words; PyTorch needs one to train
         return "no folder for temporary files; set TMPDIR to a folder with free space"
-    return f"{error.strerror or error}: {error.filename or 'output'}"
+    where, why = error.filename or "output", error.strerror or str(error)
+    return f"{where}: {why[:1].lower()}{why[1:]}; check the path, its permissions and its disk"
 
 
 def _command(name: str) -> click.Command:

@@ -10,7 +10,6 @@ from typing import BinaryIO, TypeVar
 
 import click
 
-from charnn.cli.bar import progress_bar
 from charnn.cli.signals import EXIT
 from charnn.cli.terminal import status, visible
 from charnn.errors import SettingError
@@ -162,6 +161,8 @@ def counted(
 ) -> Iterator[Item]:
     """Yield the items, each of a `size`, with a progress bar on stderr unless the terminal shows
     the items."""
+    from charnn.cli.bar import progress_bar  # and with it tqdm, which takes a while
+
     out.total, out.noun = total or 0, noun
     with progress_bar(total, noun, hidden=out.terminal) as bar:
         for item in items:

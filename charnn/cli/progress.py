@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from charnn.checkpoint import load
 from charnn.cli.bar import progress_bar
+from charnn.cli.figures import measured_on
 from charnn.cli.signals import StopOnSignal
 from charnn.cli.terminal import STDERR, escaped, is_quiet, show_path, status
 from charnn.config import SampleConfig
@@ -151,8 +152,7 @@ def _figure(figures: Figures, run: Run) -> str:
     nats = figures.nats_per_char
     if nats is None:
         return "not measured, for want of a validation text"
-    full = figures.full_val_nats_per_char is not None
-    where = "on the whole validation text" if full else "on a sample of the validation text"
+    where = measured_on(figures.full_val_nats_per_char is not None, run.corpus.is_records)
     return f"{loss(nats, run.corpus.tokenizer.unit, run.corpus.bytes_per_char)} {where}"
 
 

@@ -51,6 +51,7 @@ def show_table(
         cut_off = counts.complete < counts.generated / 2
         longer = "--length, so that more of them are complete"
         advice = f"try a higher {longer if cut_off else '--max-tries or --temperature'}"
+        advice += "" if keep is None else ", or a looser --keep"
         if keep is not None and counts.kept == 0 and (unknown := _unknown(keep, loaded.tokenizer)):
             advice = f"--keep has {unknown}, which the model does not know"
         LOGGER.error(

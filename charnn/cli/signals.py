@@ -7,6 +7,9 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from charnn.cli.columns import empty_line
+from charnn.cli.terminal import is_bar_shown
+
 if TYPE_CHECKING:
     from charnn.runs.run import Run
 
@@ -69,7 +72,9 @@ EXIT = ExitOnSignal()
 def _print_now(line: str) -> None:
     """Print a line on stderr even if a write to `sys.stderr` is under way."""
     with contextlib.suppress(OSError):
-        start = "\n" if os.isatty(2) else ""  # a terminal shows ^C, or a progress bar, in the line
+        start = ""
+        if os.isatty(2):  # which shows ^C in the line
+            start = empty_line() if is_bar_shown() else "\n"
         os.write(2, f"{start}{line}\n".encode() if line else start.encode())
 
 

@@ -90,8 +90,12 @@ def use_color(stream: IO[str]) -> bool:
     """
     if os.environ.get("NO_COLOR"):
         return False
-    dumb = os.environ.get("TERM") == "dumb"
-    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and not dumb)
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and not is_dumb())
+
+
+def is_dumb() -> bool:
+    """Return True for a terminal that only prints lines, so that nothing on it is redrawn."""
+    return os.environ.get("TERM") == "dumb"
 
 
 class _SafeStderr:
@@ -208,6 +212,12 @@ def _shortened(message: str) -> str:
         return message
     half = MOST_CHARACTERS // 2
     return f"{message[:half]} … {message[-half:]}"
+
+
+def is_bar_shown() -> bool:
+    """Return True if there is a progress bar on stderr."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    return tqdm is not None and len(tqdm._instances) > 0
 
 
 def _without_bars() -> AbstractContextManager[None]:

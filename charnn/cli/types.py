@@ -9,9 +9,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from charnn.cli.checkpoints import named_run
 from charnn.config import MAX_FLOAT, MAX_INT
 from charnn.files import named_path
-from charnn.runs.find import find_run, find_runs
+from charnn.runs.find import find_runs
 
 Item = CompletionItem
 MOST = 1e9  # of minutes and of epochs, so that nothing computed from them overflows
@@ -185,4 +186,4 @@ class Run(Checkpoint):
     name = "run"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return find_run(value)
+        return named_run(value)

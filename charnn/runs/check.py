@@ -233,6 +233,8 @@ def _check_best(folder: Path, last: Checkpoint | None) -> Iterator[_Found]:
     problem = f"{there}, but the run found its best model at step {known.best_step:,}"
     within = best_within(last, known)
     if within is not None and saver.is_better(within.figures.val_nats_per_char):
+        if within.figures.full_val_nats_per_char is None:
+            problem += f"; {LAST} has that model, but only its loss on a sample of the text"
         yield Finding(path, problem, f"save it from {LAST}"), lambda: saver.save_best(within)
     else:
         lost = f"{problem}; that one is lost, and the run would have to find another"
@@ -260,6 +262,8 @@ def _check_metrics(folder: Path, last: Checkpoint | None) -> Iterator[_Found]:
 
 def _without(path: Path, error: Exception) -> str:
     """Return an error's message without the path before it and the advice after it."""
+    if isinstance(error, MissingCheckpointError):
+        return "missing"
     message = str(error).removeprefix(f"{path}: ")
     for advice in ("; name a run folder", "; use another checkpoint"):
         message = message.removesuffix(advice)

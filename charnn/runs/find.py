@@ -80,6 +80,17 @@ def find_run(name: AnyPath) -> Path:
     return path
 
 
+def require_run(name: AnyPath) -> Path:
+    """Return the folder of the run called `name`, or a path that exists.
+
+    Raises:
+        MissingCheckpointError: there is neither.
+    """
+    if exists(path := find_run(name)):
+        return path
+    raise MissingCheckpointError(_not_found("run", os.fspath(name)))
+
+
 def _not_found(kind: str, name: str | Path, advice: str = "") -> str:
     like = closest_run(name)
     advice = f"did you mean {like}?" if like else advice or "check the name"

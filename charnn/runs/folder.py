@@ -89,6 +89,8 @@ def kept_state(folder: Path, step: int) -> Path:
 
 def kept_states(folder: Path) -> list[Path]:
     """Return the states that were kept, the one that was written first first."""
+    if not folder.is_dir():
+        return []
     named = (path for path in folder.iterdir() if _STATE.fullmatch(path.name))
     states = [path for path in named if not path.is_dir()]
     return sorted(states, key=lambda path: (modified(path), kept_step(path)))
@@ -166,14 +168,19 @@ def restart_advice(folder: Path) -> str:
     )
 
 
+def is_resumable(folder: Path) -> bool:
+    """Return True if a folder holds a state to resume from."""
+    newest = (folder / LAST).exists() or (folder / PREVIOUS).exists()
+    return newest or bool(kept_states(folder))
+
+
 def last_checkpoint(folder: Path) -> Path:
     """Return the file that a run resumes from: `last`, even if only older states are there.
 
     Raises:
         CharnnError: the folder holds neither.
     """
-    older = folder.is_dir() and ((folder / PREVIOUS).exists() or kept_states(folder))
-    if older or (folder / LAST).exists():
+    if is_resumable(folder):
         return folder / LAST
     if folder.is_dir() and is_unstarted(folder):
         raise CharnnError(restart_advice(folder))

@@ -15,6 +15,7 @@ import torch
 from charnn.checkpoint import Checkpoint
 from charnn.config import ValidationConfig
 from charnn.errors import (
+    ChangedTextError,
     CharnnError,
     MovedTextError,
     SettingError,
@@ -206,8 +207,8 @@ def reopen_corpus(
         raise MovedTextError(f"the corpus of {folder} cannot be used: {problem}") from error
     if corpus.sha256 != trained.corpus.sha256:
         where = listed(corpus.sources)
-        raise MovedTextError(
-            f"{where}: not the text that {folder} was trained on (sha256 {corpus.sha256[:12]}…, "
-            f"the checkpoint says {trained.corpus.sha256[:12]}…)"
+        raise ChangedTextError(
+            f"{where}: not the text that {folder} was trained on, but a changed or another one "
+            f"(sha256 {corpus.sha256[:12]}…, the checkpoint says {trained.corpus.sha256[:12]}…)"
         )
     return corpus

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from charnn.checkpoint import Checkpoint, load
 from charnn.config import TrainConfig, ValidationConfig
-from charnn.errors import DamagedError, SettingError
+from charnn.errors import ChangedTextError, DamagedError, SettingError, TextError
 from charnn.files import explained, link_or_copy
 from charnn.runs.context import RunContext
 from charnn.runs.folder import (
@@ -86,7 +86,7 @@ def resume_run(
     with lock_run(folder) if world.is_main else contextlib.nullcontext() as lock:
         last = world.broadcast(lambda: load(state) if state else _open_last(folder))
         texts, val = world.broadcast(lambda: texts_of_run(folder, request.corpus, request.val))
-        reopen = functools.partial(reopen_corpus, folder, last, texts, val)
+        reopen = functools.partial(_reopen_corpus, folder, last, texts, val)
         corpus = world.local_main_first(reopen)
         del reopen
         info = read_run_info(folder)
@@ -113,6 +113,18 @@ def resume_run(
         if run.finished:
             log.info(f"{folder}: finished already, after {plural(run.state.step, 'step')}")
         yield run
+
+
+def _reopen_corpus(
+    folder: Path, last: Checkpoint, texts: Sequence[str], val: Sequence[str]
+) -> Corpus:
+    try:
+        return reopen_corpus(folder, last, texts, val)
+    except ChangedTextError as error:  # naming the same text again would not help
+        raise TextError(
+            f"{error.problem}; restore it, name the original text, or start a new run with "
+            f"`init_from={str(folder)!r}`"
+        ) from error
 
 
 @default_torch_modes()

@@ -19,6 +19,7 @@ from charnn.runs.folder import (
     METRICS,
     RUN_INFO,
     RUNS,
+    is_resumable,
     is_unstarted,
     make_run_folder,
     run_name,
@@ -285,9 +286,11 @@ def check_out(folder: Path) -> None:
     """Raise `SettingError` if the folder holds something that a new run would overwrite, or has
     the name of a checkpoint file."""
     if os.path.lexists(folder) and not (folder.is_dir() and is_unstarted(folder)):
-        raise SettingError(
-            f"{folder}: already exists; use `resume` to continue it or choose another `out`"
-        )
+        if is_resumable(folder):
+            raise SettingError(
+                f"{folder}: already exists; use `resume` to continue it or choose another `out`"
+            )
+        raise SettingError(f"{folder}: already exists, and is no run; choose another `out`")
     if folder.suffix == ".safetensors":
         raise SettingError(
             f"{folder}: `out` is the folder of the run, which will hold its checkpoints; "

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from charnn.config import TextConfig
-from charnn.errors import CharnnError, MissingTextError, TextError
+from charnn.errors import CharnnError, MissingTextError, TextError, short
 from charnn.files import cache_folder, explained, named_path
 from charnn.text.unpack import Unpacker
 from charnn.words import listed, plural
@@ -104,7 +104,7 @@ def _find(argument: str, walk: "_Walk", pipe_bytes: int | None) -> list[Source]:
     if argument == "-":
         return [_standard_input(pipe_bytes)]
     path = named_path(argument)
-    with explained(f"looking for {argument}", "name a readable file or folder"):
+    with explained(f"looking for {short(argument)}", "name a readable file or folder"):
         if path.exists() and not path.is_dir() and not path.is_file():
             return [_pipe(path, pipe_bytes)]
         return [Source(str(file), _opener(file), file) for file in _files(path, walk)]
@@ -128,7 +128,7 @@ def _files(path: Path, walk: "_Walk") -> list[Path]:
     matches = (walk.files(match) if match.is_dir() else [match] for match in _matches(path, walk))
     files = [file for found in matches for file in found if file.is_file()]
     if not files:
-        raise MissingTextError(f"{path}: no such file or folder; {_near_miss(path)}")
+        raise MissingTextError(f"{short(path)}: no such file or folder; {_near_miss(path)}")
     return list(dict.fromkeys(files))  # `**` matches both a folder and the files in it
 
 

@@ -66,10 +66,13 @@ class CharTokenizer:
                     if len(places) == NAMED_CHARACTERS:
                         break
             others = len(unknown) - len(places)
+            named = "; ".join(self._describe(text, i) for i in places)
+            them = "it" if len(unknown) == 1 else "them"
+            advice = "" if ", try " in named else f"; leave {them} out"
             raise VocabularyError(
-                "not in the model's vocabulary: "
-                + "; ".join(self._describe(text, i) for i in places)
+                f"not in the model's vocabulary: {named}"
                 + (f"; and {plural(others, 'other')}" if others else "")
+                + advice
             )
 
     def table(self) -> NDArray[np.int32]:

@@ -151,6 +151,8 @@ def test_advice_to_a_caller_from_python_works(
 
 HELD = {
     "tests/attack/test_text_advice.py": ["try ………"],
+    "tests/cli/test_figures.py": ["`charnn check …`", "`charnn eval` reads it in one pass"],
+    "tests/attack/test_missing_names.py": ["check the path, its permissions and its disk"],
     "tests/attack/test_surroundings.py": [
         "start charnn without -OO to read it.)", "unset what is wrong",
     ],

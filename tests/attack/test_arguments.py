@@ -145,7 +145,7 @@ BUDGET: list[Row] = [
 ]
 
 INIT_FROM: list[Row] = [
-    ("missing", 1, ["missing", "no such file"]),
+    ("missing", 1, ["no run named missing", "start with `charnn train TEXT`"]),
     ("text.txt", 1, ["text.txt", "not a checkpoint"]),
     ("folder", 1, ["folder", "not a checkpoint"]),
     ("halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
@@ -154,9 +154,9 @@ INIT_FROM: list[Row] = [
 ]
 
 RESUME: list[Row] = [
-    ("", 1, ["checkpoints", "--out"]),
-    ("--out missing", 1, ["missing", "no such run to resume"]),
-    ("--out text.txt", 1, ["text.txt", "name its run folder"]),
+    ("", 1, ["no run given", "start with `charnn train TEXT`"]),
+    ("--out missing", 1, ["no run named missing", "start with"]),
+    ("--out text.txt", 1, ["text.txt", "not a run"]),
     ("--out bestonly", 1, ["bestonly", "last.safetensors"]),
     ("--out halfrun", 1, ["halfrun/last.safetensors", "not a checkpoint"]),
     ("--out run --hidden-size 7", 2, ["--hidden-size", "keeps its settings"]),

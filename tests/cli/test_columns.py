@@ -1,21 +1,15 @@
 """Tables, charts, help and bars fit the terminal, whatever its width and the text's script."""
 
-import fcntl
-import os
-import pty
 import re
 import shutil
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
 
 from charnn.cli.columns import columns, padded
 from charnn.cli.main import COMMANDS
-from tests.conftest import ENVIRONMENT, TINY, charnn
+from tests.cli.screen import on_screen
+from tests.conftest import TINY, charnn
 
 WIDTHS = [40, 60, 80, 200]
 
@@ -58,28 +52,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     for name in ("a", "a long name of a run", "字字字"):
         shutil.copytree(run_folder, folder / "checkpoints" / name)
     return folder
-
-
-def on_screen(width: int, folder: Path, *arguments: str | Path) -> str:
-    """Return what a terminal of this width gets."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, width, 0, 0))
-    command = [sys.executable, "-m", "charnn", *map(str, arguments)]
-    path = {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "dumb"}
-    inherited = {name: value for name, value in ENVIRONMENT.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
-        command, stdout=theirs, stderr=theirs, stdin=theirs, cwd=folder, env=inherited | path
-    )
-    os.close(theirs)
-    data = b""
-    while True:
-        try:
-            data += os.read(ours, 4096)
-        except OSError:  # Linux reports so that the other side is closed
-            break
-    os.close(ours)
-    assert process.wait() == 0
-    return data.decode()
 
 
 @pytest.mark.medium

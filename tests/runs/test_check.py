@@ -323,3 +323,17 @@ def test_a_damaged_file_is_found_and_named(run: Path) -> None:
     assert "checksum" in finding.problem
     assert command("check", run / BEST).exit_code == 1
     assert "; only a whole run can be repaired" in command("check", run / BEST, "--repair").stdout
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+def test_a_run_without_a_state_is_to_be_begun_anew_from_its_best_model(
+    run_folder: Path, tmp_path: Path, has_best: bool
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / LAST).unlink()
+    if not has_best:
+        (folder / "best.safetensors").unlink()
+    result = command("check", folder, "--repair")
+    assert f"{LAST}: missing; there is no older state, so nothing can resume\n" in result.stdout
+    assert (f"`charnn train TEXT --init-from {folder}`" in result.stderr) == has_best

@@ -244,7 +244,7 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, name: str, words: s
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(CharnnError, match=words) as caught:
         find([str(tmp_path / name)])
-    assert name in str(caught.value)
+    assert name[:150] in str(caught.value)
 
 
 COMPRESSED = pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from charnn.cli.checkpoints import run_argument
 from charnn.cli.help import Command, option
 from charnn.cli.options import json_option, quiet_option
 from charnn.cli.terminal import settings_as_options, show, status
 from charnn.cli.types import Run
 from charnn.errors import CharnnError
-from charnn.runs.folder import RUNS, run_folders
+from charnn.runs.folder import BEST, LAST, RUNS, run_folders
 
 
 @click.command("check", cls=Command)
@@ -61,6 +62,9 @@ def command(context: click.Context, runs: tuple[Path, ...], repair: bool, as_jso
             status(f"{run}: nothing is wrong")
         for finding in [] if as_json else findings:
             show(settings_as_options(str(finding), options_by_setting))
+            if finding.path == run / LAST and not finding.mend and (run / BEST).exists():
+                command = f"charnn train TEXT --init-from {run_argument(run)}"
+                status(f"{run}: a new run can start from its best model: `{command}`")
     if as_json:
         click.echo(json.dumps([{"run": str(run)} | finding.to_json() for run, finding in found]))
     context.exit(0 if all(finding.repaired for _, finding in found) else 1)

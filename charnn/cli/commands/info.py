@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
+from charnn.cli.figures import measured_on
 from charnn.cli.help import Command
 from charnn.cli.options import json_option, quiet_option
 from charnn.cli.terminal import show
@@ -83,7 +84,8 @@ def _lines(about: dict[str, Any], tokenizer: "Tokenizer") -> list[tuple[str, str
             (
                 "validation",
                 f"{loss(nats, tokenizer.unit, corpus['bytes_per_char'])} "
-                + ("(lanes)" if full is not None else "(lanes, on a sample)"),
+                f"{measured_on(full is not None, about['text']['lines'])}"
+                + ("" if about["text"]["lines"] else "; `charnn eval` reads it in one pass"),
             )
         )
     run = about["run"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from charnn.cli.checkpoints import run_argument
 from charnn.cli.columns import columns, padded, screen_columns
 from charnn.cli.help import Command
 from charnn.cli.options import json_option, quiet_option
@@ -16,11 +17,11 @@ from charnn.cli.terminal import escaped, show, status
 from charnn.errors import CharnnError
 from charnn.files import explained
 from charnn.runs.find import find_runs
-from charnn.runs.folder import LAST, RUNS, best_checkpoint
+from charnn.runs.folder import BEST, LAST, RUNS, best_checkpoint
 
 FACTS = (
     "checkpoint", "saved", "cell", "num_layers", "hidden_size", "step", "steps", "unit",
-    "nats_per_unit", "bytes_per_char", "problem",
+    "nats_per_unit", "on_sample", "bytes_per_char", "problem",
 )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def command(as_json: bool) -> None:
     """List the runs under ./checkpoints, newest first.
 
     Each line shows when the run was last saved, its model, how far it has come and its
-    best validation loss. Other commands take a run by its name.
+    best validation loss: ~ marks one that was measured on a sample of the validation
+    text. Other commands take a run by its name.
 
     \b
     Example:
@@ -70,7 +72,9 @@ def _facts(folder: Path) -> dict[str, Any]:
         newest = checkpoint.load(last, weights=False) if last.exists() else best
     except CharnnError as error:
         return facts | {"problem": _problem(folder, error)}
+    lost = path == last and newest.run is not None and newest.run.validations.best_step > 0
     return facts | {
+        "problem": f"{BEST} is missing" if lost else None,
         "checkpoint": str(path),
         "saved": saved,
         "cell": best.model.cell,
@@ -80,6 +84,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "steps": newest.train.steps,
         "unit": best.tokenizer.unit,
         "nats_per_unit": best.figures.nats_per_char,
+        "on_sample": best.figures.full_val_nats_per_char is None,
         "bytes_per_char": best.corpus.bytes_per_char,
     }
 
@@ -100,12 +105,20 @@ def _date(seconds: float) -> str:
 
 def _line(run: dict[str, Any]) -> str:
     """Return when the run was saved, its model, how far it has come and how good it is."""
-    if run["problem"] is not None:
+    if run["checkpoint"] is None:
         return str(run["problem"])
     size = f"{run['num_layers']} x {run['hidden_size']} {run['cell']}"
     steps = f"{run['step']:,}/{run['steps']:,}"
+    return f"{_date(run['saved'])}  {size:<13}  step {steps:>17}  {_figure(run)}"
+
+
+def _figure(run: dict[str, Any]) -> str:
+    """Return how good a run's best model is, or why that is not known."""
+    if run["problem"] is not None:
+        return f"best missing; `charnn check {run_argument(Path(run['run']))}`"
     nats, per_char = run["nats_per_unit"], run["bytes_per_char"]
-    figure = "not validated" if nats is None else f"{nats:.4f} nats/{run['unit']}"
-    if nats is not None and per_char is not None:
-        figure += f" ({nats * per_char:.4f} nats/char)"
-    return f"{_date(run['saved'])}  {size:<13}  step {steps:>17}  {figure}"
+    if nats is None:
+        return "not validated"
+    mark = "~" if run["on_sample"] else ""
+    per_unit = f"{mark}{nats:.4f} nats/{run['unit']}"
+    return per_unit if per_char is None else f"{per_unit} ({mark}{nats * per_char:.4f} nats/char)"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charnn.cli.checkpoints import named_run, no_runs
 from charnn.cli.help import Command, option
 from charnn.cli.options import AUTO, device_option, flag, quiet_option, settings
 from charnn.cli.terminal import set_quiet, settings_as_options, show
@@ -23,8 +24,9 @@ from charnn.config import (
     ValidationConfig,
 )
 from charnn.errors import SettingError, text_named_by
-from charnn.runs.find import find_run, find_runs, runs_of
-from charnn.runs.folder import exists, is_run, is_state, read_run_info
+from charnn.runs.find import find_run, find_runs, runs_of, shown
+from charnn.runs.folder import RUNS, exists, is_run, is_state, read_run_info
+from charnn.words import listed
 
 if TYPE_CHECKING:
     import torch
@@ -241,16 +243,29 @@ def _run_to_resume(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
     """Return the run folder, and the corpus if it was given."""
     corpus, out = options["corpus"], options["out"]
     if out is not None:
-        return find_run(out), corpus
+        return named_run(str(out)), corpus
     path = Path(corpus[0]) if len(corpus) == 1 else None
     if path is not None and (not exists(path) or is_run(path) or is_state(path)):
         run = find_run(corpus[0])
         if exists(run):  # the run's name, not a text
             return run, ()
-    runs = runs_of(corpus) if corpus else find_runs()
+    runs = find_runs()
     if not runs:
-        raise SettingError("no such run under ./checkpoints to resume; name one with `out`")
+        raise no_runs(listed(corpus), "run")
+    if corpus and not (runs := runs_of(corpus)):
+        raise _no_run_of(corpus)
     return runs[0], corpus
+
+
+def _no_run_of(corpus: tuple[str, ...]) -> SettingError:
+    """Return the error that no run was trained on the texts, or that these are no texts."""
+    from charnn.text.sources import find_sources
+
+    find_sources(corpus, TextConfig(tokenizer="byte"), set())  # raises if there is none
+    named = shown(listed(corpus))
+    return SettingError(
+        f"no run of {named} under ./{RUNS}; name its run with `out`, or start one without `resume`"
+    )
 
 
 def _resume_request(options: dict[str, Any]) -> "ResumeRequest":
