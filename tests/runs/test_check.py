@@ -281,7 +281,7 @@ def test_a_state_that_the_run_removes_while_it_is_checked_is_not_missing(
 ) -> None:
     kept = run / "last.000002.safetensors"
     monkeypatch.setattr("charnn.runs.check.kept_states", lambda _: [kept])
-    assert "no such file" in check(run)[0].problem  # which nobody may have removed
+    assert check(run)[0].problem == "missing"  # which nobody may have removed
     with lock_run(run):
         assert check(run) == []
 
