@@ -118,8 +118,9 @@ class LanguageModel:
             >>> len(text)
             20
         """
-        self._sampler.check_end(SampleConfig.from_json(settings), _criteria(stop))
-        return "".join(self.stream(prime, stop=stop, **settings))
+        config, criteria = SampleConfig.from_json(settings), _criteria(stop)
+        self._sampler.check_end(config, criteria)
+        return "".join(self._sampler.stream(config, prime, criteria))
 
     def samples(
         self,

@@ -12,6 +12,7 @@ from tests.documented import ROOT, blocks, charnn_lines, document, images, short
 README = document("README.md")
 
 
+@pytest.mark.medium
 def test_every_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "Tpgd .\nROMEO:" + words(5000)  # with every character of the primes

@@ -30,7 +30,8 @@ def foreign_options(message: str, arguments: Sequence[str | Path]) -> set[str]:
     own = {name for option in command.get_params(context) for name in option.opts}
     message = re.sub("`[^`]*`|charnn .*", "", message)  # command lines have options of their own
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", message))
-    return named - own - {str(argument).partition("=")[0] for argument in arguments}
+    typed = tuple(str(argument).partition("=")[0] for argument in arguments)  # or cut off
+    return {name for name in named - own if not any(t.startswith(name) for t in typed)}
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:

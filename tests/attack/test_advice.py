@@ -197,6 +197,7 @@ NOT_FOLLOWED = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 def test_every_advice_in_the_source_is_followed_by_a_test() -> None:
     followed = {row.advice for table in TABLES for row in table} | {p.advice for p in PYTHON}
     listed = [*HELD.values(), *NOT_FOLLOWED.values()]

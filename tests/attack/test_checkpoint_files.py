@@ -233,6 +233,7 @@ def test_single_absurd_values_are_refused_or_harmless(
         meet(case, last, "metadata", folder, Counter())
 
 
+@pytest.mark.medium
 def test_training_state_of_another_type_is_refused(folders: dict[Path, list[Victim]]) -> None:
     folder, (_, last) = next(iter(folders.items()))
     tensors, met = safetensors.torch.load(last.data), Counter[str]()

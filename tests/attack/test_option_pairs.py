@@ -91,14 +91,15 @@ COMMANDS = {
             "--prime": "a", "--prime-file": "prime.txt", "--stop": "a", "--keep-stop": "",
             "--temperature": "0", "--top-k": "2", "--top-p": "0.5", "--min-p": "0.3",
             "--typical": "0.3", "--repetition-penalty": "9", "--repetition-window": "2",
-            "--no-repeat": "4", "--clamp": "0:0=3", "--num-samples": "2", "--best-of": "5",
-            "--beam": "2", "--lines": "", "--unique": "", "--novel": "", "--keep": "^a",
+            "--no-repeat": "4", "--clamp": "0:0=3", "--num-samples": "2", "--part": "1/2",
+            "--best-of": "5", "--beam": "2", "--lines": "", "--unique": "", "--novel": "",
+            "--keep": "^a",
             "--validator": "false", "--max-tries": "9", "--format": "jsonl", "--logprobs": "2",
             "--int8": "", "--fp16": "", "--raw": "", "--out": "new.txt",
             "--separator": "x",
         },
         {"--temperature": ["--stop"], "--top-k": ["--stop"], "--stop": ["--best-of"]},
-        (*NO_EFFECT, "--length", "--seed"),
+        (*NO_EFFECT, "--length", "--seed", "--exact"),
     ),
 }  # fmt: skip
 

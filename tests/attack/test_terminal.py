@@ -98,6 +98,7 @@ def test_names_that_a_shell_would_act_on_are_not_completed(
     assert {item.value for item in offered if item.type == "plain"} == {"good-1.2", "gutö"}
 
 
+@pytest.mark.medium
 def test_a_training_says_its_names_in_one_line_each(tmp_path: Path) -> None:
     for name in [name for name in NAMES if "\udcff" not in name]:  # safetensors wants UTF-8
         text = tmp_path / f"{name}.txt"

@@ -49,6 +49,7 @@ def completed(desk: Path, *words: str) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.medium
 def test_commands_and_options_are_completed(desk: Path) -> None:
     assert completed(desk, "tr") == ["train"]
     assert completed(desk, "sample", "--temp") == ["--temperature"]

@@ -51,6 +51,7 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.medium
 def test_help_takes_less_than_a_fifth_of_a_second() -> None:
     def seconds() -> float:  # of a processor, which a busy machine does not change much
         before = os.times()

@@ -129,6 +129,7 @@ def test_settings_in_backticks_become_options(message: str, printed: str) -> Non
     assert settings_as_options(message, options_by_setting) == printed
 
 
+@pytest.mark.medium
 def test_every_setting_that_an_error_names_has_an_option() -> None:
     package = Path(__file__).parents[2] / "charnn"
     named = set()

@@ -47,6 +47,7 @@ def test_a_trial_measures_the_new_model_of_its_seed_and_the_trained_model(text_f
     assert not np.array_equal(found.trained.quartiles, fresh.quartiles)
 
 
+@pytest.mark.medium
 def test_the_command_prints_a_row_for_each_cell_and_writes_no_file(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_the_command_prints_a_row_for_each_cell_and_writes_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.medium
 def test_without_a_text_the_corpus_of_a_run_is_used_and_without_a_run_the_demo_text(
     run_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

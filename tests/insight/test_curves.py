@@ -56,6 +56,7 @@ def test_a_run_without_metrics_is_an_error(tmp_path: Path) -> None:
             read_curves(folder, "name")
 
 
+@pytest.mark.medium
 def test_the_command_makes_a_picture_named_after_the_run(
     tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

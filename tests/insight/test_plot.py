@@ -98,6 +98,7 @@ def heat_maps(path: Path, one: Trace, labels: list[str], patch: pytest.MonkeyPat
     return figures[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("cell", "T"), [("rnn", 40), ("gru", 5), ("lstm", 5), ("lstm", 40)])
 def test_heat_maps_show_the_values_of_each_gate_and_state_with_units_in_one_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, T: int
@@ -119,6 +120,7 @@ def test_heat_maps_show_the_values_of_each_gate_and_state_with_units_in_one_orde
     assert [text.get_text() for text in panels[-1].get_xticklabels()] == labels[:T]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_the_hidden_state_is_titled_memory_only_without_a_cell_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
@@ -129,6 +131,7 @@ def test_the_hidden_state_is_titled_memory_only_without_a_cell_state(
     assert ("memory" in title) == (cell != "lstm")
 
 
+@pytest.mark.medium
 def test_characters_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -> None:
     for kind in ("png", "svg"):
         draw_trace(tmp_path / f"a.{kind}", traced("gru", 3), 0, ["語", "\\x80", "␛"])
@@ -140,6 +143,7 @@ def curve(name: str, *losses: float) -> Curves:
     return Curves(name, Metrics(steps, [(len(losses), losses[-1])], 0))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_curves_have_both_units_and_names_are_not_interpreted(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
@@ -151,12 +155,14 @@ def test_curves_have_both_units_and_names_are_not_interpreted(tmp_path: Path, ki
             assert word in drawn
 
 
+@pytest.mark.medium
 def test_more_runs_than_can_look_different_are_refused(tmp_path: Path) -> None:
     draw_curves(tmp_path / "a.png", [curve(str(n), 2.0, 1.0) for n in range(MAX_RUNS)])
     with pytest.raises(SettingError, match=f"{MAX_RUNS} at most"):
         draw_curves(tmp_path / "b.png", [curve("a", 2.0)] * (MAX_RUNS + 1))
 
 
+@pytest.mark.medium
 def test_a_reach_is_drawn_with_median_quartiles_and_the_1_percent_line(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
     for medians in ([1.0, 0.1, 1e-300], [0.0, 0.0], [1.0]):
@@ -165,6 +171,7 @@ def test_a_reach_is_drawn_with_median_quartiles_and_the_1_percent_line(tmp_path:
             assert word in path.read_text()
 
 
+@pytest.mark.medium
 def test_trials_are_drawn_with_a_line_for_each_cell_trained_and_untrained(tmp_path: Path) -> None:
     norms = np.array([0.9**k for k in range(30)])
     reach = Reach(np.stack([norms] * 3), 3, 0, 1.0)

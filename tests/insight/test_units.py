@@ -88,6 +88,7 @@ def states_of(network: CharNetwork, symbols: list[int], start: list[int]) -> tor
     return torch.stack(values, 1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("newline", [None, 0], ids=["text", "records"])
 def test_correlations_equal_those_of_one_pass_over_the_text(cell: str, newline: int | None) -> None:

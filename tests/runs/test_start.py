@@ -506,6 +506,7 @@ def test_a_resumed_run_that_needs_more_memory_than_available_is_refused(
     assert command("train", "--resume", "--out", run, "--force").exit_code == 0
 
 
+@pytest.mark.medium
 def test_lengthening_a_run_that_stopped_early_suggests_more_patience(
     text_file: Path, tmp_path: Path
 ) -> None:

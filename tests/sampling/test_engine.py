@@ -93,6 +93,7 @@ def test_workspaces_of_one_engine_do_not_disturb_each_other(kind: str, rows: int
             assert torch.equal(engine.step(symbols, workspace), logits[place])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", [*KINDS, *ALONE])
 def test_threads_may_share_an_engine(kind: str) -> None:
     network = tiny_network(kind).float()

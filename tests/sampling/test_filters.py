@@ -71,6 +71,7 @@ def slow_typical(row: Row, mass: float) -> set[int]:
     return fewest(p, sorted(range(len(row)), key=lambda i: away[i]), mass)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("fast", "slow"),
     [

@@ -170,6 +170,7 @@ def test_the_unknown_symbol_is_never_drawn() -> None:
     assert set(text) == {"a", "b"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -220,6 +221,7 @@ def quick_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_threads_that_share_a_sampler_generate_the_texts_of_one_thread(cell: str) -> None:

@@ -51,6 +51,7 @@ def trained_like(cell: str) -> CharNetwork:
     return network
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_an_exact_sample_is_generated_again_by_its_seed(cell: str, precision: str) -> None:

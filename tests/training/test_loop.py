@@ -133,6 +133,7 @@ def test_a_resumed_run_rolls_back_as_an_uninterrupted_one_does(
         assert_equal(copy_of(second), expected_state)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("steps", [12, 47])
 def test_several_steps_per_sync_equal_single_steps(
@@ -206,6 +207,7 @@ def test_gradients_that_overflow_without_end_roll_back(monkeypatch: pytest.Monke
     assert reports[-1].step == 60
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_overflows_among_several_steps_per_sync_skip_the_same_updates(
     monkeypatch: pytest.MonkeyPatch, optimizer: str
@@ -223,6 +225,7 @@ def test_overflows_among_several_steps_per_sync_skip_the_same_updates(
     assert_equal(state, expected_state)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stop", [4, 7, 23])
 def test_a_resumed_fp16_run_equals_an_uninterrupted_one(
     monkeypatch: pytest.MonkeyPatch, stop: int

@@ -68,7 +68,8 @@ def train_config(steps: int, warmup: float = 0.1) -> TrainConfig:
 
 @given(st.integers(5, 300), st.floats(0, 0.5))
 def test_the_learning_rate_rises_to_its_peak_and_never_again(steps: int, warmup: float) -> None:
-    rates = [learning_rate(step, train_config(steps, warmup)) for step in range(steps)]
+    config = train_config(steps, warmup)
+    rates = [learning_rate(step, config) for step in range(steps)]
     peak = rates.index(max(rates))
     assert max(rates) == pytest.approx(0.5)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])

@@ -60,6 +60,7 @@ def test_epochs_become_the_steps_that_read_the_text_so_often() -> None:
     assert train.steps * train.batch_size * train.seq_len == pytest.approx(3e6, rel=1e-3)
 
 
+@pytest.mark.medium
 @given(st.integers(100, 10**8), st.floats(0.1, 300), st.floats(1.5, 100))
 def test_more_minutes_never_give_a_smaller_model(symbols: int, minutes: float, more: float) -> None:
     facts = Facts(symbols, symbols // 9, 65, 1)
@@ -67,6 +68,7 @@ def test_more_minutes_never_give_a_smaller_model(symbols: int, minutes: float, m
     assert less.model.hidden_size <= most.model.hidden_size
 
 
+@pytest.mark.medium
 @given(st.integers(2000, 10**8), st.floats(1.5, 100), st.integers(10, 10**6))
 def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps: int) -> None:
     small, large = (
@@ -80,6 +82,7 @@ def test_more_text_never_gives_a_smaller_model(symbols: int, more: float, steps:
         assert small.model.dropout >= large.model.dropout
 
 
+@pytest.mark.medium
 @given(st.floats(0.5, 100), st.integers(10**5, 10**7), st.integers(2, 10**6))
 def test_training_validating_and_saving_fit_the_minutes(
     minutes: float, symbols: int, val_symbols: int
@@ -98,6 +101,7 @@ def test_training_validating_and_saving_fit_the_minutes(
         assert seconds <= 60 * minutes + speed.step
 
 
+@pytest.mark.medium
 @given(st.integers(1, 10**6), st.integers(2, 10**7))
 def test_validation_costs_less_than_a_tenth_unless_there_is_only_one(
     steps: int, val_symbols: int

@@ -42,6 +42,7 @@ def test_the_state_of_another_optimizer_is_refused() -> None:
         resumed(state, train=replace(TRAIN, optimizer="muon"))
 
 
+@pytest.mark.medium
 def test_a_run_that_has_skipped_every_update_can_be_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -110,6 +110,7 @@ def test_an_overflow_skips_its_update_and_halves_the_loss_scale(
     assert state.rollbacks == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("cell", "optimizer", "precision"),
     [  # each pair of two settings occurs

@@ -99,6 +99,7 @@ def test_a_byte_model_is_traced_by_bytes_and_its_units_by_characters() -> None:
     assert (unit["text"], len(unit["values"])) == ("né", 2)
 
 
+@pytest.mark.medium
 def test_a_text_comes_from_a_file_and_a_long_one_is_cut() -> None:
     assert inspect("lstm", "--file", "short.txt").stdout == inspect("lstm", "nist").stdout
     result = inspect("lstm", "--file", "long.txt")
@@ -148,6 +149,7 @@ def test_numbers_take_four_columns() -> None:
     assert [view._short(value) for value in values] == shown
 
 
+@pytest.mark.medium
 def test_a_picture_is_replaced_only_with_force(tmp_path: Path) -> None:
     picture = tmp_path / "nist.png"
     for more in ((), ("--force",)):

@@ -208,6 +208,7 @@ def test_records_are_judged_by_themselves(names_run: Path, names: Path) -> None:
     assert "\n" not in model.sample(length=400, seed=1)
 
 
+@pytest.mark.medium
 def test_a_run_of_records_goes_on_exactly(names: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "hidden_size": 6, "embedding_size": 5, "batch_size": 3, "seq_len": 4, "dropout": 0.2,
