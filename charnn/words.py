@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from charnn.synonyms import our_setting
+
 _MAX_SHOWN = 80  # characters of a value in a message
 ALIKE = 0.8  # similarity of a suggested name: `novl` for `novel`, but not for `poem`
 
@@ -72,5 +74,5 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 def did_you_mean(setting: str, settings: Iterable[str]) -> str:
     """Return the end of a message about a setting that is not one of `settings`."""
-    like = closest(setting, settings)
+    like = closest(our_setting(setting), settings)
     return f"; did you mean `{like}`?" if like else ""

@@ -286,3 +286,11 @@ def test_a_text_in_place_of_a_path_is_not_printed_as_a_whole() -> None:
         charnn.train("a text\n" * 500, steps=1)
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "ours"), [("lr", "learning_rate"), ("bptt", "seq_len"), ("hidden", "hidden_size")]
+)
+def test_the_name_that_another_tool_has_for_a_setting_finds_its_own(word: str, ours: str) -> None:
+    with pytest.raises(SettingError, match=f"no setting called {word}; did you mean `{ours}`"):
+        charnn.train(steps=1, **{word: 1})  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "charnn"
 BELOW: dict[str, set[str]] = {}
 for room, rooms in (
     ("version", ()),
-    ("words", ()),
+    ("synonyms", ()),
+    ("words", ("synonyms",)),
     ("errors", ("words",)),
     ("threads", ()),
     ("files", ("errors",)),

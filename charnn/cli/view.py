@@ -46,8 +46,9 @@ def table(trace: "Trace", layer: int, tokenizer: "Tokenizer") -> list[str]:
     count = MOST_CHANGED if across - first - MOST_CHANGED * width >= 15 else 1
     count = count if across - first - count * width >= 8 else 0  # next come before changes
     titles = "".join(f"{name[:6]:<7}" for name in gates)
-    title = f"{trace.state} units that changed most"
     room = count * width
+    title = f"{trace.state} units that changed most"
+    title = title if len(title) < room else "changed most"
     title = f"{title[: room - 1]:<{room}}" if count else ""
     rows = [*textwrap.wrap(heading, across), f"{'':5}{titles}{title}next, %"[:across]]
     for step, symbol in enumerate(trace.symbols):

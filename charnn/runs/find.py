@@ -58,6 +58,10 @@ def require_checkpoint(name: AnyPath, advice: str = "") -> Path:
     if found := find_checkpoint(name):
         return found
     if exists(Path(name)):
+        if runs := runs_in(Path(name)):
+            raise CheckpointError(
+                f"{shown(name)}: a folder of runs; name one of them, such as {runs[0]}"
+            )
         raise CheckpointError(
             f"{shown(name)}: neither a run folder nor a checkpoint of charnn; name one of these"
         )
@@ -134,7 +138,12 @@ def _mended(path: Path) -> Path | None:
 
 def find_runs() -> list[Path]:
     """Return the run folders under `./checkpoints`, newest first."""
-    folders = (path for path in RUNS.glob("*") if is_run(path))
+    return runs_in(RUNS)
+
+
+def runs_in(parent: Path) -> list[Path]:
+    """Return the run folders in a folder, newest first."""
+    folders = (path for path in parent.glob("*") if is_run(path))
     newest = {folder: max(map(modified, checkpoints_in(folder))) for folder in sorted(folders)}
     return sorted(newest, key=lambda folder: -newest[folder])
 

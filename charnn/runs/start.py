@@ -267,6 +267,8 @@ def create_run_folder(
     if not world.is_main:
         yield folder, None
         return
+    if out is None and folder.name != name:
+        log.info(f"{RUNS / name} exists, so this run is {folder.name}")
     check_out(folder)
     with lock_run(folder) as lock:
         check_out(folder)

@@ -258,6 +258,7 @@ CHECKPOINTS = [
         given=writing("bad.safetensors", "no checkpoint")),
     row("name a run folder", "info foreign.safetensors", "foreign.safetensors -> run",
         given=lambda *_: save_file({"a": torch.zeros(2)}, "foreign.safetensors")),
+    row("name one of them, such as …", "info checkpoints", "checkpoints -> {}", given=listed),
     row("name one of these", "info text.txt", "text.txt -> run", given=listed),
     *[row("use another checkpoint", "info run/last.safetensors", "run/last.safetensors -> bytes",
         given=spoil) for spoil in (spoiling(b'"format": ', b'"formal": '),

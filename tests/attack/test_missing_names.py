@@ -1,13 +1,15 @@
 """An error about a run or a text that is missing, or another one, says what to do next."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import charnn.cli.commands.info as info
-from tests.attack.checks import one_line_error
-from tests.conftest import words
+from charnn import checkpoint
+from tests.attack.checks import no_traceback, one_line_error
+from tests.conftest import TINY, charnn, words
 
 
 @pytest.fixture(params=["with runs", "without runs"])
@@ -81,3 +83,33 @@ def test_an_unexpected_error_of_the_system_says_what_to_check(
     monkeypatch.setattr(info, "open_checkpoint", fail)
     message = one_line_error("info", run_folder)
     assert message == "error: x: permission denied; check the path, its permissions and its disk"
+
+
+def test_a_folder_of_runs_is_answered_with_one_of_them(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run_folder, "checkpoints/corpus")
+    for command in ("sample", "info"):
+        assert (
+            "name one of them, such as checkpoints/corpus"
+            in no_traceback(command, "checkpoints").stderr
+        )
+
+
+def test_a_run_whose_name_is_taken_says_which_it_got(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = text_file.stem
+    said = [charnn("train", text_file, *TINY, "--steps", "1").stderr for _ in range(2)]
+    assert "exists, so" not in said[0]
+    assert f"checkpoints/{name} exists, so this run is {name}-2\n" in said[1]
+
+
+def test_a_model_that_is_not_trained_says_so(run_folder: Path, tmp_path: Path) -> None:
+    best = checkpoint.load(run_folder / "best.safetensors")
+    path = tmp_path / "new.safetensors"
+    checkpoint.save(path, replace(best, figures=replace(best.figures, step=0)))
+    assert "not trained yet (step 0)" in charnn("sample", path, "--length", "5").stderr
+    assert "not trained" not in charnn("sample", run_folder, "--length", "5").stderr

@@ -215,6 +215,8 @@ def command(context: click.Context, /, **options: Any) -> None:
         prime = read_text(options["prime_file"], loaded.text)
         prime = prime.removesuffix("\n") if loaded.text.lines else prime
     _note_unknown(prime, loaded.tokenizer)
+    if loaded.figures.step == 0:
+        LOGGER.warning(f"{path}: this model is not trained yet (step 0), so its text is random")
     criteria = StopCriteria(options["stop"], options["keep_stop"])
     wanted = record_filter(loaded, options, typed)
     if wanted is not None and options["part"]:
