@@ -113,3 +113,16 @@ def test_a_model_that_is_not_trained_says_so(run_folder: Path, tmp_path: Path) -
     checkpoint.save(path, replace(best, figures=replace(best.figures, step=0)))
     assert "not trained yet (step 0)" in charnn("sample", path, "--length", "5").stderr
     assert "not trained" not in charnn("sample", run_folder, "--length", "5").stderr
+
+
+def test_a_text_that_has_moved_nearby_is_suggested_in_whole_sentences(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = Path(shutil.copy(text_file, "corpus.txt"))
+    assert charnn("train", text, *TINY, "--steps", "1").exit_code == 0
+    text.rename("corpus2.txt")
+    for command in (["train", "--resume"], ["eval"]):
+        message = one_line_error(*command)
+        assert "corpus2.txt? Otherwise name the text: `charnn " in message
+        assert "?;" not in message
