@@ -19,7 +19,7 @@ from charnn.errors import CharnnError, SettingError, text_named_by
 from charnn.files import AnyPath, named_path
 from charnn.insight.curves import Curves, read_curves
 from charnn.language_model import LanguageModel
-from charnn.runs.find import require_checkpoint, require_run
+from charnn.runs.find import find_run, require_checkpoint, require_run
 from charnn.runs.folder import BEST
 from charnn.runs.opening import open_model
 from charnn.runs.reports import Replanned, Report
@@ -178,7 +178,7 @@ def resume(
     """
     extended = any(value is not None for value in (minutes, epochs, steps))
     request = ResumeRequest(
-        require_run(folder),
+        find_run(folder),
         _names("corpus", corpus),
         _names("val", val),
         Budget(minutes, epochs, steps) if extended else None,
