@@ -1,49 +1,41 @@
 """`charnn sample`: generate text with a trained model."""
 
 import contextlib
-import os
-import re
 import secrets
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charnn.cli.checkpoints import one_checkpoint, open_checkpoint
 from charnn.cli.help import Command, option
-from charnn.cli.options import device_option, flag, quiet_option, settings
+from charnn.cli.options import device_option, quiet_option, settings
 from charnn.cli.output import check_output, output
-from charnn.cli.records import NAMES, record_filter, show_table
+from charnn.cli.records import record_filter, show_table
+from charnn.cli.sample_checks import (
+    DRAWING,
+    RARE_DRAWING,
+    note_escapes,
+    note_no_effect,
+    note_relaxed,
+    note_stops,
+    note_threads,
+    note_unknown,
+    refuse_contradictions,
+)
 from charnn.cli.samples import Form, part_of, write_samples, write_stream
 from charnn.cli.terminal import LOGGER, status
 from charnn.cli.types import Checkpoint, Clamped, OutPath, Part, Regex, TextFile, Whole
 from charnn.config import MAX_THREADS, MAX_WIDTH, SampleConfig
 from charnn.errors import SettingError
 from charnn.sampling.record_filter import TRIES_PER_RECORD
-from charnn.words import plural
 
 if TYPE_CHECKING:
-    from charnn.sampling.generation import Generation
     from charnn.sampling.record_filter import RecordFilter
     from charnn.sampling.sample import Sample
     from charnn.sampling.sampler import Sampler
     from charnn.sampling.stopping import StopCriteria
-    from charnn.text.tokenizer import Tokenizer
-
-DRAWING = ("temperature", "top_k", "top_p", "seed")
-RARE_DRAWING = ("min_p", "typical", "repetition_penalty", "repetition_window", "no_repeat")
-NO_EFFECT_ON_THE_LIKELIEST = ("seed", "top_k", "top_p", "min_p", "typical", "best_of")
-# Names of stdout, to be written to and not replaced by a file.
-STDOUT = tuple(map(Path, ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
-# Options that would silently be ignored beside another.
-IGNORED = {
-    "beam": (*DRAWING, *RARE_DRAWING, "num_samples", "best_of", "logprobs", *NAMES),
-    "best_of": ("num_samples", "beam", *NAMES),
-    "part": ("beam", "best_of", *NAMES),
-}
 
 
 @click.command("sample", cls=Command)
@@ -189,7 +181,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     If fewer records pass the filters than were requested, the exit code is 3.
     """
     typed = {name for name in options if _is_typed(context, name)}
-    _refuse_contradictions(typed, options)
+    refuse_contradictions(typed, options)
     from charnn.device_name import device_name
     from charnn.model.weights import Weights
     from charnn.sampling.clamp import Clamp
@@ -200,7 +192,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     # What needs no checkpoint is checked before anything is said about one.
     config = SampleConfig(**{name: options[name] for name in SampleConfig.names()})
     device = device_name(options["device"])
-    _check_threads(options["threads"])
+    note_threads(options["threads"])
     precision = "int8" if options["int8"] else "fp16" if options["fp16"] else "fp32"
     if precision != "fp32":
         from charnn.device import pick_device
@@ -214,7 +206,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     if options["prime_file"] is not None:
         prime = read_text(options["prime_file"], loaded.text)
         prime = prime.removesuffix("\n") if loaded.text.lines else prime
-    _note_unknown(prime, loaded.tokenizer)
+    note_unknown(prime, loaded.tokenizer)
     if loaded.figures.step == 0:
         LOGGER.warning(f"{path}: this model is not trained yet (step 0), so its text is random")
     criteria = StopCriteria(options["stop"], options["keep_stop"])
@@ -232,9 +224,9 @@ def command(context: click.Context, /, **options: Any) -> None:
         exact=options["exact"] or options["part"] is not None,
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
-    _note_no_effect(typed, config)
-    _note_stops(options["stop"], loaded.tokenizer)
-    _note_escapes({"prime": options["prime"], "stop": "".join(options["stop"])})
+    note_no_effect(typed, config)
+    note_stops(options["stop"], loaded.tokenizer)
+    note_escapes({"prime": options["prime"], "stop": "".join(options["stop"])})
     if config.seed is None and not options["beam"]:
         config = replace(config, seed=secrets.randbits(32))
         status(f"seed: {config.seed}")
@@ -252,64 +244,13 @@ def command(context: click.Context, /, **options: Any) -> None:
         else:
             generation = sampler.stream_bytes(config, prime, criteria)
             write_stream(generation, config.length, loaded.tokenizer, prime, out)
-            _note_relaxed(generation)
+            note_relaxed(generation)
     if wanted is not None:
         show_table(wanted, loaded, options["keep"])
 
 
-def _note_no_effect(typed: set[str], config: SampleConfig) -> None:
-    """Note the options that change nothing where the likeliest character is always taken."""
-    without = [flag(name) for name in NO_EFFECT_ON_THE_LIKELIEST if name in typed]
-    if config.temperature == 0 and without:
-        LOGGER.warning(
-            f"--temperature 0 takes the likeliest character: {', '.join(without)} cannot change it"
-        )
-
-
 def _is_typed(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
-
-def _refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
-    """Refuse options that would silently be ignored, or that would never end."""
-    if {"int8", "fp16"} <= typed:
-        raise click.UsageError("give only one of --int8 (on a CPU) and --fp16 (on a GPU)")
-    if {"exact", "fp16"} <= typed:
-        raise click.UsageError("--exact is for the CPU, --fp16 for a GPU; leave one out")
-    if "part" in typed and not {"num_samples", "seed"} <= typed:
-        raise click.UsageError("--part needs -n N and --seed N, the same for all parts")
-    if {"prime", "prime_file"} <= typed:
-        raise click.UsageError("give only one of --prime and --prime-file")
-    for name, ignored in IGNORED.items():
-        if name in typed and (others := [flag(other) for other in ignored if other in typed]):
-            raise click.UsageError(f"{', '.join(others)} cannot be combined with {flag(name)}")
-    for name, needs in (("keep_stop", "stop"), ("repetition_window", "repetition_penalty")):
-        if name in typed and needs not in typed:
-            raise click.UsageError(f"{flag(name)} needs {flag(needs)}")
-    if "" in options["stop"]:
-        raise click.UsageError("--stop '' would end every text before it begins")
-    if options["logprobs"] is not None and options["kind"] != "jsonl":
-        raise click.UsageError("--logprobs needs --format jsonl")
-    if options["out"] in STDOUT:
-        options["out"] = None
-    if options["force"] and options["out"] is None:
-        raise click.UsageError("--force needs --out FILE")
-    if "separator" in typed and (options["kind"] == "jsonl" or options["num_samples"] == 1):
-        raise click.UsageError("--separator is for several texts, -n N, that are not JSON lines")
-    to_terminal = options["out"] is None and not options["raw"] and sys.stdout.isatty()
-    if options["kind"] == "bytes" and to_terminal:
-        raise click.UsageError(
-            "--format bytes may upset a terminal; redirect it, or add --out FILE or --raw"
-        )
-    several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
-    if options["length"] is None and (several or options["kind"] == "jsonl"):
-        raise click.UsageError("--length inf is for one text that streams; give a number")
-
-
-def _check_threads(threads: int | None) -> None:
-    """Note that more threads than cores only wait for each other."""
-    if threads and threads > (cores := os.cpu_count() or threads):
-        LOGGER.warning(f"--threads {threads}: this machine has {plural(cores, 'core')}")
 
 
 def _torch_threads(threads: int | None) -> contextlib.AbstractContextManager[None]:
@@ -319,34 +260,6 @@ def _torch_threads(threads: int | None) -> contextlib.AbstractContextManager[Non
     from charnn.device import thread_count
 
     return thread_count(threads)
-
-
-def _note_unknown(prime: str, tokenizer: "Tokenizer") -> None:
-    """Warn of characters of the prime that the model reads as its unknown symbol."""
-    symbols = tokenizer.fold(prime).tolist()  # raises if it has none
-    if tokenizer.unknown_index is not None and (count := symbols.count(tokenizer.unknown_index)):
-        LOGGER.warning(f"{plural(count, 'character')} of the prime read as the unknown symbol")
-
-
-def _note_stops(stops: Sequence[str], tokenizer: "Tokenizer") -> None:
-    """Warn of texts of --stop that the model cannot write."""
-    from charnn.errors import VocabularyError
-
-    for text in stops:
-        try:
-            tokenizer.check(text)
-        except VocabularyError as error:
-            LOGGER.warning(f"--stop {text[:40]!r} cannot be generated: {error}")
-
-
-def _note_escapes(typed: dict[str, str | None]) -> None:
-    """Warn of escapes such as \\n, which a shell passes on as a backslash and a letter."""
-    for name, text in typed.items():
-        if text and (escape := re.search(r"\\([abefnrtv]|x[0-9a-fA-F]{2})", text)):
-            LOGGER.warning(
-                f"{escape[0]} in {flag(name)} is read as it stands, a backslash and a letter; for "
-                f"the character, type $'{escape[0]}' (in bash or zsh)"
-            )
 
 
 def _samples(
@@ -375,11 +288,4 @@ def _samples(
         yield best
     else:
         yield from generation
-    _note_relaxed(generation)
-
-
-def _note_relaxed(generation: "Generation[Any]") -> None:
-    """Warn if --no-repeat had to be ignored."""
-    if generation.relaxed:
-        symbols = plural(generation.relaxed, "character")
-        LOGGER.warning(f"--no-repeat was ignored for {symbols}, where it left nothing to draw")
+    note_relaxed(generation)
