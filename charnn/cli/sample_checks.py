@@ -1,4 +1,4 @@
-"""What options of `charnn sample` do not fit together, and notes about those without effect."""
+"""Checks of the options of `charnn sample`, and notes about those without effect."""
 
 import os
 import re
