@@ -62,3 +62,19 @@ def test_an_exact_sample_is_generated_again_by_its_seed(cell: str, precision: st
     for sample in texts[:3]:
         again = SampleConfig.from_json(config.to_json() | {"seed": sample.seed})
         assert "".join(sampler.stream(again, "b", stop)) == sample.text
+
+
+@pytest.mark.slow
+def test_ten_thousand_exact_texts_are_the_same_in_three_sizes_of_batch() -> None:
+    sampler = Sampler(trained_like("lstm").weights(), TOKENIZER, exact=True)
+    config = SampleConfig(length=20, seed=1)
+    alone, few, many = (list(sampler.samples(config, 10_000, "b", rows=n)) for n in (1, 7, 256))
+    assert sum(a == b == c for a, b, c in zip(alone, few, many, strict=True)) == 10_000
+
+
+def test_without_tiles_the_last_digits_differ_with_the_number_of_texts() -> None:
+    """What the tests above hold would not be true otherwise."""
+    sampler = Sampler(trained_like("lstm").weights(), TOKENIZER)
+    config = SampleConfig(length=60, seed=1)
+    nats = [[s.nats for s in sampler.samples(config, 90, "b", rows=n)] for n in (70, 3)]
+    assert nats[0] != nats[1]
