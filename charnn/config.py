@@ -174,7 +174,7 @@ class ModelConfig(Settings):
     num_layers: int = setting("Number of stacked recurrent layers.", low=1, high=64)
     embedding_size: int = setting("Size of each character's embedding vector.", low=1, high=65_536)
     cell: str = setting(
-        "Recurrent cell. On a CPU, lstm trains fastest because torch runs the others step by step.",
+        "Recurrent cell.",
         default="lstm",
         choices=("lstm", "gru", "rnn"),
     )

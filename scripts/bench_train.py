@@ -63,7 +63,8 @@ def arithmetic(model: ModelConfig, train: TrainConfig, folded: bool) -> Arithmet
     H, V, G = model.hidden_size, model.vocabulary_size, GATES[model.cell]
     upper = (model.num_layers - 1) * G * H * 2 * H + H * V
     first = G * H * (model.embedding_size + H)
-    first_done = G * H * (V + H) if folded else first
+    one_hot = V if model.cell == "lstm" else 0  # other cells look the table up
+    first_done = G * H * (one_hot + H) if folded else first
     columns = [model.embedding_size] + [H] * (2 * model.num_layers - 1)
     step = sum(orthogonalisation(G * H, n) for n in columns) if train.optimizer == "muon" else 0.0
     optimizer = step / (train.batch_size * train.seq_len)

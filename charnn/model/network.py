@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from charnn.config import ModelConfig
 from charnn.model.weights import STATES, Arrays, Weights
+from charnn.model.window_cells import GRUWindow, RNNWindow
 
 # Shapes: B batch, T time, E embedding, H hidden, L layers, V vocabulary,
 # G gates of a cell (LSTM 4, GRU 3, RNN 1), S tensors in a cell's state (LSTM 2: h, c; others 1: h).
@@ -25,6 +26,7 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "gru": torch.gru,
     "rnn": torch.rnn_tanh,
 }
+_WINDOWS: dict[type[nn.Module], Any] = {nn.GRU: GRUWindow, nn.RNN: RNNWindow}
 
 
 class CharNetwork(nn.Module):
@@ -89,19 +91,23 @@ class CharNetwork(nn.Module):
         """Run the layer that reads the embedding.
 
         With few symbols, the product of its input weights and the embedding is a small table
-        [GH, V]. Multiplying it by one-hot symbols gives the same function with V instead of E
-        multiplications per unit: on a CPU, training is 1.4 times as fast at V = 65, E = H = 384.
-        cuDNN prefers sizes in multiples of 128 and gains nothing.
+        [GH, V]. A window cell looks its input up there. oneDNN's LSTM multiplies the table by
+        one-hot symbols, which gives the same function with V instead of E multiplications per unit:
+        on a CPU, training is 1.4 times as fast at V = 65, E = H = 384. cuDNN prefers sizes in
+        multiples of 128 and gains nothing.
         """
         # One dropout mask for all symbols, because the table cannot have one for each time step.
         weight = self._dropout(self.embedding.weight)
         use_table = self.config.vocabulary_size <= self.config.embedding_size
         if indices.device.type != "cpu" or not use_table:
             return _run_layer(layer, F.embedding(indices, weight), state)
+        w_ih, *others = layer_weights(layer)
+        if _has_window(layer, weight):
+            table = F.linear(weight, w_ih, others[1])  # [V, GH]
+            return _run_window(layer, F.embedding(indices, table), state)
         # bfloat16 instructions multiply pairs: an odd number of symbols took three times as long.
         odd = self.config.vocabulary_size % 2
         one_hot = F.one_hot(indices, self.config.vocabulary_size + odd).to(weight.dtype)
-        w_ih, *others = layer_weights(layer)
         parameters = (F.pad(w_ih @ weight.t(), (0, odd)), *others)
         initial = state if self.config.cell == "lstm" else state[0]
         function = _FUNCTIONS[self.config.cell]
@@ -178,5 +184,26 @@ def _run_layer(
     """Run a recurrent layer over `inputs` [T, B, E]; the state's tensors are [1, B, H]."""
     if len(state) == 2:
         return layer(inputs, state)
+    if _has_window(layer, inputs):
+        w_ih, _, b_ih, _ = layer_weights(layer)
+        return _run_window(layer, F.linear(inputs, w_ih, b_ih), state)
     outputs, after = layer(inputs, state[0])
     return outputs, (after,)
+
+
+def _has_window(layer: nn.Module, inputs: Tensor) -> bool:
+    """Return True if a function of model/window_cells.py is to run a layer.
+
+    They pay where a gradient is wanted. Without one, and in bfloat16, torch's own is used.
+    """
+    training = torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    return training and inputs.device.type == "cpu" and type(layer) in _WINDOWS
+
+
+def _run_window(
+    layer: nn.Module, inputs: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a recurrent layer over the product [T, B, GH] of the inputs and the input weights."""
+    _, w_hh, _, b_hh = layer_weights(layer)
+    outputs = _WINDOWS[type(layer)].apply(inputs, state[0][0], w_hh, b_hh)
+    return outputs, (outputs[-1:],)
