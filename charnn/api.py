@@ -38,13 +38,17 @@ log = logging.getLogger(__name__)
 Paths = AnyPath | Sequence[AnyPath]
 
 
-def load(path: AnyPath, device: str = "auto", *, precision: str = "fp32") -> LanguageModel:
+def load(
+    path: AnyPath, device: str = "auto", *, precision: str = "fp32", exact: bool = False
+) -> LanguageModel:
     """Load the model of a run (its best checkpoint) or in a .safetensors file.
 
     Args:
         path: a run's name, a run folder or a checkpoint file.
         device: "auto" (CUDA, then CPU), "cpu", "cuda", "cuda:1" or "mps".
         precision: of the products when text is generated: "fp32", "int8" (CPU) or "fp16" (GPU).
+        exact: generate each text so that its seed always generates it again on the same machine,
+            alone and among others; a single text takes several times as long.
 
     Raises:
         CheckpointError: the file is missing (then also a `FileNotFoundError`), damaged, or no
@@ -58,7 +62,7 @@ def load(path: AnyPath, device: str = "auto", *, precision: str = "fp32") -> Lan
     loaded, note = open_model(place)
     if note:
         log.warning(note)
-    return LanguageModel(loaded, device, precision=precision, folder=place.parent)
+    return LanguageModel(loaded, device, precision=precision, exact=exact, folder=place.parent)
 
 
 def curves(run: AnyPath) -> Curves:

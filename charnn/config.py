@@ -55,7 +55,9 @@ class Settings:
         """Return a value for one of the settings as a plain one; raise `SettingError` unless it is
         of the setting's type and within its limits."""
         value, limits = plain(value), cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
-        if limits["endless"] and value in (math.inf, "inf"):  # as the command line has it
+        if (
+            limits["endless"] and isinstance(value, float | str) and value in (math.inf, "inf")
+        ):  # as the command line has it
             value = None
         check(name, value, get_type_hints(cls)[name], limits)
         return value

@@ -6,7 +6,8 @@ from pathlib import Path
 
 # Files of the drivers that a build of PyTorch with CUDA or ROCm needs, one of them.
 _DRIVERS = (
-    Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"), Path("/dev/dxg"), Path("/dev/kfd"),
+    Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/nvidia0"),
+    Path("/dev/nvmap"), Path("/dev/dxg"), Path("/dev/kfd"),
 )  # fmt: skip
 _WINDOWS_DRIVER = ("System32", "nvcuda.dll")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Unpack, cast
 
 from charnn import arguments
-from charnn.arguments import choice
+from charnn.arguments import choice, flag
 from charnn.checkpoint import Checkpoint
 from charnn.config import SampleConfig
 from charnn.device import pick_device
@@ -53,6 +53,7 @@ class LanguageModel:
         device: str = "auto",
         *,
         precision: str = "fp32",
+        exact: bool = False,
         clamps: Sequence[Clamp] = (),
         folder: Path | None = None,
     ) -> None:
@@ -64,9 +65,11 @@ class LanguageModel:
         self.network = checkpoint.network(where)
         self.folder = folder
         self._device, self._precision, self._clamps = device, precision, tuple(clamps)
+        self._exact = exact
         self._sampler = Sampler(
             Weights(checkpoint.model, checkpoint.weights), self.tokenizer, device=str(where),
             precision=precision, records=checkpoint.text.lines, clamps=clamps,
+            exact=flag("exact", exact),
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -133,8 +136,9 @@ class LanguageModel:
     ) -> Generation[Sample]:
         """Yield `count` texts after `prime` in their order, many generated at once.
 
-        The `seed` of a sample, given to `sample`, generates its text again. With `alternatives`
-        each sample has `choices`: for every symbol its nats and so many likely alternatives.
+        The `seed` of a sample, given to `sample`, generates its text again: nearly always, and
+        always if the model was loaded with `exact=True`. With `alternatives` each sample has
+        `choices`: for every symbol its nats and so many likely alternatives.
 
         Example:
             >>> model = charnn.load("checkpoints/corpus")
@@ -288,7 +292,7 @@ class LanguageModel:
             >>> text = held.sample("st", length=20, seed=1)
         """
         return LanguageModel(
-            self.checkpoint, self._device, precision=self._precision,
+            self.checkpoint, self._device, precision=self._precision, exact=self._exact,
             clamps=(*self._clamps, *clamps), folder=self.folder,
         )  # fmt: skip
 

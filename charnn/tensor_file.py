@@ -102,7 +102,7 @@ class TensorFile:
                 if not (count := self._file.readinto(rest)):  # type: ignore[attr-defined]
                     raise _damaged("the file ends too early")
                 rest = rest[count:]
-        return array
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _damaged(problem: str) -> DamagedError:

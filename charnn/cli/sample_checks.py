@@ -36,8 +36,9 @@ def refuse_contradictions(typed: set[str], options: dict[str, Any]) -> None:
     """Refuse options that would silently be ignored, or that would never end."""
     if {"int8", "fp16"} <= typed:
         raise click.UsageError("give only one of --int8 (on a CPU) and --fp16 (on a GPU)")
-    if {"exact", "fp16"} <= typed:
-        raise click.UsageError("--exact is for the CPU, --fp16 for a GPU; leave one out")
+    options["exact"] = options["exact"] or options["part"] is not None
+    if options["exact"] and options["fp16"]:
+        raise click.UsageError("--exact and --part are not for --fp16; leave one out")
     if "part" in typed and not {"num_samples", "seed"} <= typed:
         raise click.UsageError("--part needs -n N and --seed N, the same for all parts")
     if {"prime", "prime_file"} <= typed:

@@ -20,8 +20,9 @@ class Form:
         """`options` are those of `charnn sample`."""
         self.kind, self.total = options["kind"], options["num_samples"]
         self.separator, self.logprobs = options["separator"], options["logprobs"]
-        # after the texts of the parts before
-        self.continues = part_of(self.total, options["part"]).start > 0
+        part = part_of(self.total, options["part"])
+        self.count = len(part)
+        self.continues = part.start > 0  # an earlier part has texts, so a separator comes first
         self.tokenizer, self.records = loaded.tokenizer, loaded.text.lines
         self.prime, self.prime_bytes = prime, loaded.tokenizer.bytes_of(prime)
 
@@ -73,7 +74,7 @@ def write_samples(samples: Iterator["Sample"], form: Form, out: Output) -> None:
     """Write the texts, separated; JSON and records are one a line."""
     noun = "record" if form.records else "text"
     headings = out.terminal and not form.records and form.total > 1 and not is_quiet()
-    for number, sample in enumerate(counted(samples, form.total, noun, out)):
+    for number, sample in enumerate(counted(samples, form.count, noun, out)):
         if form.kind == "jsonl":
             out.write(json.dumps(form.json(sample)) + "\n")
             continue
@@ -91,14 +92,12 @@ def write_stream(
     pieces: Iterator[bytes], length: int | None, tokenizer: "Tokenizer", prime: str, out: Output
 ) -> None:
     """Write one text piece by piece, as it comes."""
-    from charnn.sampling.sampler import single_stream_threads
 
     def size(piece: bytes) -> int:
         return len(piece) if tokenizer.kind == "byte" else len(piece.decode())
 
     out.write_bytes(tokenizer.bytes_of(prime))
-    with single_stream_threads():
-        for piece in counted(pieces, length, tokenizer.noun, out, size):
-            out.write_bytes(piece)
+    for piece in counted(pieces, length, tokenizer.noun, out, size):
+        out.write_bytes(piece)
     if not out.exact:
         out.write("\n")

@@ -141,7 +141,8 @@ class CharNetwork(nn.Module):
         """Return a network with copies of these weights, on the CPU."""
         with torch.random.fork_rng(devices=()):  # the constructor draws weights
             network = cls(weights.config)
-        network.load_state_dict(tensors_of(weights.arrays))
+        tensors = tensors_of(weights.arrays)
+        network.to(tensors["head.weight"].dtype).load_state_dict(tensors)
         return network
 
     def weights(self) -> Weights:

@@ -1,6 +1,7 @@
 """Functions written once for NumPy's arrays and for torch's tensors.
 
-NumPy computes on a CPU, where it starts faster and needs no torch; torch on other devices.
+NumPy computes one text on a CPU, where it starts faster and needs no torch, and filters; torch many
+texts, and all on other devices.
 """
 
 from typing import Any
@@ -19,13 +20,15 @@ def module_of(array: Array) -> Any:
     return torch
 
 
-def like(array: Array, other: Array) -> Array:
-    """Return a NumPy array as one of the module and device of `other`."""
+def like(array: Array, other: Array, dtype: Any = None) -> Array:
+    """Return a NumPy array as one of the module and device of `other`, and of a torch `dtype` if
+    one is given."""
     if isinstance(other, np.ndarray):
         return array
     import torch
 
-    return torch.from_numpy(array).to(other.device)
+    tensor = torch.from_numpy(array)  # cast first: a device may lack the type
+    return tensor.to(dtype or tensor.dtype).to(other.device)
 
 
 def to_numpy(array: Array) -> Array:

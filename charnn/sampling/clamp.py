@@ -67,7 +67,7 @@ class LayerClamps:
         of a single text."""
         values: Any = self._values
         if not isinstance(state, np.ndarray):
-            values = like(values, state).to(state.dtype)[:, None]
+            values = like(values, state, state.dtype)[:, None]
         state[self._units] = values
 
 

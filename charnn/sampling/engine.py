@@ -5,9 +5,7 @@ a step changes lies in a workspace, which belongs to one batch of texts.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
-
-from numpy.typing import NDArray
+from typing import Protocol, TypeVar
 
 from charnn.sampling.arrays import Array
 from charnn.sampling.clamp import Clamp
@@ -15,7 +13,7 @@ from charnn.sampling.clamp import Clamp
 # Shapes: B batch, H hidden, L layers, V vocabulary, S tensors in a cell's state, R rows of a
 # workspace.
 
-Symbols = Array | NDArray[Any]  # indices [B]
+Symbols = Array  # indices [B]
 
 
 class Workspace:

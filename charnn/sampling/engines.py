@@ -28,7 +28,7 @@ _CHUNK = 1024  # symbols that a network reads at once
 class Engines:
     """The step engines of a model, each made when it is first needed.
 
-    Their weights are copies of those at that time. Threads may share the engines.
+    Their weights are copies of the given ones. Threads may share the engines.
     """
 
     def __init__(
@@ -40,12 +40,15 @@ class Engines:
         threads: int = 0,
         exact: bool = False,
     ) -> None:
-        """`threads` are those that compute a single text by NumPy; 0 chooses one or two. With
-        `exact` a text is the same bits alone and among others."""
+        """`threads` compute a single text by NumPy, at most 2; 0 chooses.
+
+        With `exact` a text is the same bits alone and among others.
+        """
         self.clamps = tuple(clamps)
         self._threads, self._exact = threads, exact
         self.device = device
-        self._weights, self._precision = weights, precision
+        copies = {name: array.copy() for name, array in weights.arrays.items()}
+        self._weights, self._precision = Weights(weights.config, copies), precision
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -59,7 +62,11 @@ class Engines:
     @property
     def on_cpu(self) -> bool:
         """True if the texts are computed by the CPU."""
-        return self.device == "cpu"
+        return self.device.partition(":")[0] == "cpu"
+
+    def needs_torch(self, texts: int) -> bool:
+        """Return True if torch steps so many texts, False if NumPy does."""
+        return texts > 1 or self._exact or self._precision != "fp32" or not self.on_cpu
 
     def one(self) -> StepEngine[Any]:
         """Return the engine that steps a single text fastest."""
@@ -79,21 +86,20 @@ class Engines:
         if self.on_cpu and (self.clamps or len(symbols) <= MAX_STEPPED):
             state = self._stepped(symbols)
         elif self.clamps:  # symbol by symbol, because the clamps apply from the first one on
-            return stepped(engine, engine.start(self._network().zero_state(1)), symbols)
+            return stepped(engine, _started(engine, self._zero_state(), self.device), symbols)
         else:
             state = read_state(self._network(), symbols)
-        if isinstance(engine, NumpyEngine):
-            return engine.start(np.asarray(state))
-        import torch
-
-        return engine.start(torch.as_tensor(state, device=self.device))
+        return _started(engine, state, self.device)
 
     def _stepped(self, symbols: Sequence[int]) -> Array:
         """Return the state [S, 1, L, H] after these symbols, read by steps."""
-        c, head = self._weights.config, self._weights.arrays["head.weight"]
         reader = self._once("one fp32", lambda: self._vectors("fp32"))
-        start = np.zeros((STATES[c.cell], 1, c.num_layers, c.hidden_size), head.dtype)
-        return reader.state(stepped(reader, reader.start(start), symbols))
+        return reader.state(stepped(reader, reader.start(self._zero_state()), symbols))
+
+    def _zero_state(self) -> Array:
+        """Return the state [S, 1, L, H] of a model that has read nothing."""
+        c, dtype = self._weights.config, self._weights.arrays["head.weight"].dtype
+        return np.zeros((STATES[c.cell], 1, c.num_layers, c.hidden_size), dtype)
 
     def _make_many(self) -> StepEngine[Any]:
         engine = many_engine(self._weights, self.device, self._precision, self.clamps)
@@ -139,6 +145,15 @@ def many_engine(
     if weights.config.cell == "lstm" and precision == "fp32":
         return LSTMEngine(weights, device, clamps)
     return FoldedEngine(weights, device, PRODUCTS[precision], clamps)
+
+
+def _started(engine: StepEngine[Any], state: Array, device: str) -> Workspace:
+    """Return the workspace of texts that were read up to `state`, an array of NumPy or torch."""
+    if isinstance(engine, NumpyEngine):
+        return engine.start(np.asarray(state))
+    import torch
+
+    return engine.start(torch.as_tensor(state, device=device))
 
 
 def stepped(engine: StepEngine[Any], workspace: Workspace, symbols: Sequence[int]) -> Workspace:

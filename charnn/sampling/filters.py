@@ -16,6 +16,8 @@ from charnn.sampling.history import History
 
 # Shapes: B batch, V vocabulary.
 
+_MIN_TEMPERATURE = 1e-37  # below, float32 would divide by 0
+
 
 def top_k(logits: Array, k: int) -> Array:
     """Keep the `k` likeliest symbols, exactly `k` even where some are equally likely."""
@@ -134,7 +136,7 @@ class FilterChain:
         if self._by_probability:
             best = module_of(logits).amax(logits, axis=-1, keepdims=True)
             with np.errstate(over="ignore"):  # at a low temperature to -inf, which is right
-                warm = (logits - best) / c.temperature
+                warm = (logits - best) / max(c.temperature, _MIN_TEMPERATURE)
             for filter_, value in self._by_probability:
                 warm = filter_(warm, value)
             logits = _masked(logits, warm == -math.inf)

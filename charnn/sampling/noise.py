@@ -25,7 +25,7 @@ class GumbelNoise:
 
     def __init__(self, seeds: Sequence[int], logits: Array, temperature: float) -> None:
         """Draw noise for logits like these [B, V]: NumPy's arrays or tensors of a device."""
-        self._vocabulary_size, self._logits = logits.shape[-1], logits
+        self._vocabulary_size, self._logits = logits.shape[-1], logits[:0] + 0
         self._temperature = np.float32(temperature)
         self._generators = [_generator(seed) for seed in seeds]
         self._block: Array = np.empty((len(seeds), 0, self._vocabulary_size))  # [B, K, V]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charnn.model.weights import STATES, Weights
-from charnn.sampling.blas_threads import ROW_MULTIPLE, SMALL_PRODUCT, ThreadChoice
+from charnn.sampling.blas_threads import ROW_MULTIPLE, SETTING, SMALL_PRODUCT, ThreadChoice
 from charnn.sampling.cell_steps import CELL_STEPS, LayerBuffers, Multiply
 from charnn.sampling.clamp import Clamp, layer_clamps
 from charnn.sampling.engine import Symbols, Workspace
@@ -32,6 +32,7 @@ class VectorProduct(Protocol):
     """
 
     rows: int  # of `out`
+    has_threads: bool  # NumPy's, if they are more than one
 
     def bind(self, h: Floats, out: Floats) -> Multiply:
         """Return a callable that computes the product into `out`, reading `h` at call time."""
@@ -48,6 +49,7 @@ class FullVectorProduct:
         more = -len(bias) % ROW_MULTIPLE
         self._weight, self._bias = np.pad(weight, ((0, more), (0, 0))), np.pad(bias, (0, more))
         self.rows = len(self._bias)
+        self.has_threads = self._weight.size >= SMALL_PRODUCT
         (biased,) = bias.nonzero()
         self._from = biased[0] if len(biased) else self.rows
 
@@ -82,7 +84,7 @@ class NumpyWorkspace(Workspace):
             self.layers.append(LayerBuffers(H, state, gates, out, multiply, clamps))
             self.states.append(state.reshape(S, H))
         self.columns, self.logits = columns, out[None, GH:]
-        self.threads = ThreadChoice(engine.threads) if engine.is_large else None
+        self.threads = ThreadChoice(engine.threads) if engine.has_threads else None
 
 
 class NumpyEngine:
@@ -95,7 +97,7 @@ class NumpyEngine:
         product: MakeProduct = FullVectorProduct,
         threads: int = 0,
     ) -> None:
-        """`threads` are those of each product; 0 chooses the faster of one and two."""
+        """`threads` are those of each product, at most 2; 0 chooses the faster of 1 and 2."""
         config = weights.config
         self.clamps = clamps
         self.layer_clamps = layer_clamps(clamps, config.num_layers)
@@ -107,29 +109,36 @@ class NumpyEngine:
         self.used_rows = [len(bias) for _, bias in folded.products]
         self.products = [product(weight, bias) for weight, bias in folded.products]
         self.threads = threads
-        self.is_large = any(weight.size > SMALL_PRODUCT for weight, _ in folded.products)
+        self.has_threads = any(product.has_threads for product in self.products)
 
     def start(self, state: Floats) -> NumpyWorkspace:
         """See `StepEngine.start`; the state is [S, 1, L, H]."""
         parts: list[NDArray[Any]] = []
+        SETTING.begin(1)
         for layer, product in zip(state[:, 0].swapaxes(0, 1), self.products, strict=True):
             out = np.empty(product.rows, state.dtype)
             product.bind(np.ascontiguousarray(layer[0]), out)()
             parts += [layer.ravel(), out]
+        SETTING.end()
         return NumpyWorkspace(np.concatenate(parts)[:, None], self)
 
     def step(self, symbols: Symbols, workspace: NumpyWorkspace) -> Floats:
         """See `StepEngine.step`."""
-        layer_input, cell_step = self._table[int(symbols[0])], self._cell_step
         threads = workspace.threads
-        if threads:
-            threads.begin()
+        if threads is None:
+            return self._step(symbols, workspace)
+        threads.begin()
+        try:
+            return self._step(symbols, workspace)
+        finally:
+            threads.end()
+
+    def _step(self, symbols: Symbols, workspace: NumpyWorkspace) -> Floats:
+        layer_input, cell_step = self._table[int(symbols[0])], self._cell_step
         for layer in workspace.layers:
             cell_step(np, layer, layer_input)
             layer.multiply()
             layer_input = layer.next_input
-        if threads:
-            threads.end()
         logits: Floats = workspace.logits
         return logits
 

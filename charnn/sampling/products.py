@@ -115,7 +115,9 @@ PRODUCTS: dict[str, type[Product]] = {
 
 
 class Int8VectorProduct:
-    """The 8-bit product of NumPy's arrays, a `VectorProduct`."""
+    """The 8-bit product of NumPy's arrays, a `VectorProduct`, by torch."""
+
+    has_threads = False
 
     def __init__(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
         self._product = Int8Product(torch.from_numpy(weight), torch.from_numpy(bias))

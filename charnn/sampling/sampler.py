@@ -5,7 +5,6 @@ import copy
 import itertools
 import logging
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -62,15 +61,20 @@ class Sampler:
         """With `records` each text is one record, and ends before its newline at the latest.
 
         `precision` (`PRECISIONS`) trades exactness for speed; `clamps` hold units at a value, also
-        while the prime is read; `threads` compute a single text on a CPU, 0 chooses. With `exact` a
-        sample's seed always generates it again, alone and among others, on the same machine.
+        while the prime is read; `threads` compute a single text on a CPU, at most 2, and 0 chooses.
+        With `exact` a sample's seed always generates it again, alone and among others, on the same
+        machine.
         """
         check_clamps(weights.config, clamps)
         self._engines = Engines(weights, device, precision, clamps, threads, exact)
         self._tokenizer = tokenizer
         self._bytes_of_symbols = tokenizer.pieces()
         self._records = records
-        self._use_graphs = device.startswith("cuda")
+        self._use_graphs = device.startswith("cuda") and not exact
+
+    def needs_torch(self, texts: int) -> bool:
+        """Return True if torch generates so many texts, False if NumPy does."""
+        return self._engines.needs_torch(texts)
 
     @property
     def unit(self) -> str:
@@ -110,7 +114,7 @@ class Sampler:
     ) -> Generation[Sample]:
         """Return `count` texts after `prime` in their order, `rows` of them generated at a time.
 
-        A range stands for those with these indices, whatever the others. When one ends, the next
+        A range selects samples by index; each is independent of the others. When one ends, the next
         starts in its place. With `alternatives` each sample has `choices`: its symbols, each with
         so many of the likeliest symbols in its place.
         """
@@ -241,14 +245,10 @@ class Sampler:
 
 @contextlib.contextmanager
 def single_stream_threads() -> Iterator[None]:
-    """Let torch, if it is used, have at most two CPU threads within the block, as many as speed up
-    a single text.
+    """Let torch use at most two CPU threads within the block, as many as speed up a single text.
 
     More were not measured. The setting is that of the whole process.
     """
-    if "torch" not in sys.modules:
-        yield
-        return
     import torch
 
     from charnn.device import thread_count

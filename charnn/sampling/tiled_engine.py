@@ -18,7 +18,10 @@ TILE = 64  # texts; fewer make many texts slower, more make a few slower
 
 
 class TiledWorkspace(Workspace):
-    """The workspaces of the tiles; the last one is filled up with texts that nobody reads."""
+    """The workspaces of the tiles; the last one is filled up with texts that nobody reads.
+
+    `columns` is a copy.
+    """
 
     def __init__(self, tiles: list[Workspace], texts: int) -> None:
         self.tiles, self.texts = tiles, texts
@@ -32,7 +35,7 @@ class TiledWorkspace(Workspace):
 
     @property
     def columns(self) -> Tensor:
-        """A copy of the columns of all texts."""
+        """The columns of all texts."""
         return torch.cat([tile.columns for tile in self.tiles], 1)[:, : self.texts]
 
     def replace(self, row: int, other: Workspace) -> None:

@@ -158,6 +158,8 @@ def plan_run(
         threads=request.threads,
         may_choose_bfloat16=(
             on_cpu
+            and request.budget.minutes is not None
+            and "precision" not in given
             and given.get("cell", "lstm") == "lstm"
             and not fast_bfloat16(device)
             and has_bfloat16_lstm(device)
@@ -242,7 +244,7 @@ def _choose_computation(
     """
     threads = (0, 1) if facts.may_choose_threads else (facts.threads,)
     bfloat16 = [facts.fast_bfloat16]
-    if facts.may_choose_bfloat16 and "precision" not in given:
+    if facts.may_choose_bfloat16:
         bfloat16 = [False, True]
     choices = [
         replace(facts, threads=count, fast_bfloat16=fast)
@@ -323,6 +325,8 @@ def _why(model: ModelConfig, train: TrainConfig, facts: Facts, budget: Budget) -
     if budget.minutes is not None:
         complete = epochs >= 0.99 * MAX_EPOCHS
         line += ", complete before the time is up" if complete else f" in {budget.minutes:g} min"
+    if train.precision == "bf16" and facts.may_choose_bfloat16:
+        line += ", bfloat16"
     if facts.threads:
         line += f", {plural(facts.threads, 'CPU thread')}"
     return line

@@ -1,5 +1,8 @@
 """A text takes the faster of one and two threads, whose numbers are the same."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +23,7 @@ class Machine:
     """A clock, and the number of threads that is set; a step takes as long as `seconds` says."""
 
     def __init__(self, one: float, two: float) -> None:
-        self.seconds, self.now, self.threads = {1: one, 2: two}, 0.0, 0
+        self.seconds, self.now, self.threads = {1: one, 2: two}, 0.0, 4
         self.used: list[int] = []
 
     def step(self, choice: ThreadChoice) -> None:
@@ -30,16 +33,18 @@ class Machine:
         choice.end()
         assert self.threads == 4  # the usual number again
 
-    def set(self, threads: int) -> int:
-        self.threads = threads
-        return 0
+    def function(self, name: str) -> Callable[..., int]:
+        def set_threads(count: int) -> int:
+            self.threads = count
+            return 0
+
+        return set_threads if name == "set_num_threads" else lambda: self.threads
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(1.0, 0.6)
-    monkeypatch.setattr(blas_threads, "blas_function", lambda name: made.set)
-    monkeypatch.setattr(blas_threads, "usual_threads", lambda: 4)
+    monkeypatch.setattr(blas_threads, "blas_function", made.function)
     monkeypatch.setattr("time.perf_counter", lambda: made.now)
     return made
 
@@ -66,12 +71,30 @@ def test_one_thread_is_taken_beside_a_busy_process_and_two_after_it(machine: Mac
     assert choice.count == 2
 
 
-def test_a_given_number_of_threads_stays(machine: Machine) -> None:
-    for count in (1, 2):
-        choice, machine.used = ThreadChoice(count), []
-        for _ in range(2 * ROUND):
-            machine.step(choice)
-        assert set(machine.used) == {count}
+def test_the_time_between_steps_does_not_count(machine: Machine) -> None:
+    choice, machine.seconds[2] = ThreadChoice(), 20.0
+    for place in range(20 * ROUND):
+        machine.step(choice)
+        machine.now += 1000.0 * (place == 3)  # a reader who pauses
+    assert machine.used[2 * ROUND :].count(2) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_given_number_of_threads_stays_and_is_two_at_most(machine: Machine, threads: int) -> None:
+    choice = ThreadChoice(threads)
+    for _ in range(2 * ROUND):
+        machine.step(choice)
+    assert set(machine.used) == {min(threads, 2)}
+
+
+def test_the_last_of_several_steps_restores_the_usual_threads(machine: Machine) -> None:
+    first, second = ThreadChoice(1), ThreadChoice(2)
+    first.begin()
+    second.begin()
+    first.end()
+    assert machine.threads == 2
+    second.end()
+    assert machine.threads == 4
 
 
 @needs_openblas
@@ -88,21 +111,48 @@ def test_one_and_two_threads_compute_the_same_bits(cell: str, H: int) -> None:
     assert np.array_equal(*logits)
 
 
-@needs_openblas
-def test_numpy_has_its_usual_threads_after_each_step() -> None:
-    network = CharNetwork(ModelConfig(65, 100, 1, 16))
-    get, set_threads = blas_function("get_num_threads"), blas_function("set_num_threads")
-    assert get
+@pytest.fixture
+def eight_threads() -> Iterator[None]:
+    """Let NumPy use eight threads, more than compute the same bits as one."""
+    set_threads, before = blas_function("set_num_threads"), usual_threads()
     assert set_threads
-    before, engines = usual_threads(), Engines(network.weights(), threads=1)
-    workspace = engines.read(engines.one(), [1])
-    engines.one().step([2], workspace)
-    assert get() == before
+    set_threads(8)
+    yield
+    set_threads(before)
+
+
+@needs_openblas
+def test_threads_of_python_get_the_bits_of_one_and_leave_numpy_as_it_was(
+    eight_threads: None,
+) -> None:
+    torch.manual_seed(1)
+    engine = Engines(CharNetwork(ModelConfig(65, 384, 2, 16, cell="gru")).weights()).one()
+    state = np.zeros((1, 1, 2, 384), np.float32)
+
+    def logits(_: int) -> bytes:
+        workspace = engine.start(state)
+        return b"".join(engine.step([n % 65], workspace).tobytes() for n in range(40))
+
+    alone = logits(0)
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(logits, range(6))) == {alone}
+    assert usual_threads() == 8
+
+
+@needs_openblas
+def test_an_interrupted_step_leaves_numpy_as_it_was(
+    eight_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engines(CharNetwork(ModelConfig(65, 100, 1, 16)).weights()).one()
+    workspace = engine.start(np.zeros((2, 1, 1, 100), np.float32))
+    monkeypatch.setattr(workspace.layers[0], "multiply", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.step([1], workspace)
+    assert usual_threads() == 8
 
 
 def test_an_engine_works_without_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas_threads, "blas_function", lambda name: None)
-    monkeypatch.setattr(blas_threads, "usual_threads", lambda: 0)
     weights: Weights = CharNetwork(ModelConfig(65, 100, 1, 16)).weights()
     engines = Engines(weights)
     assert np.isfinite(engines.read(engines.one(), range(5)).logits).all()

@@ -251,3 +251,35 @@ def test_a_new_sampler_may_be_used_first_by_several_threads(network: CharNetwork
         with ThreadPoolExecutor(8) as pool:
             made = list(pool.map(lambda _: "".join(sampler.stream(CONFIG, "ab")), range(8)))  # noqa: B023
         assert set(made) == {sample(network)}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_double_precision_and_a_long_prime_are_read_by_the_network(
+    network: CharNetwork, device: str
+) -> None:
+    prime = "abc" * 2000
+    for some in (network.double(), network.float()):
+        sampler = Sampler(some.weights(), TOKENIZER, device=device)
+        assert len("".join(sampler.stream(CONFIG, prime))) == CONFIG.length
+        assert len(list(sampler.samples(CONFIG, 2, prime))) == 2
+
+
+def test_later_training_changes_no_text_of_a_sampler(network: CharNetwork) -> None:
+    sampler = Sampler(network.weights(), TOKENIZER)
+    other = Sampler(network.weights(), TOKENIZER)
+    expected = list(other.samples(CONFIG, 2, "ab"))
+    "".join(sampler.stream(CONFIG, "ab"))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(1.0)
+    assert list(sampler.samples(CONFIG, 2, "ab")) == expected
+
+
+@pytest.mark.parametrize("settings", [{"top_p": 0.5}, {"min_p": 0.1}, {"typical": 0.5}])
+def test_the_lowest_temperature_warns_of_nothing(
+    network: CharNetwork, settings: dict[str, float]
+) -> None:
+    config = SampleConfig.from_json({"length": 20, "seed": 1, "temperature": 1e-300} | settings)
+    coldest = SampleConfig(length=20, seed=1, temperature=0)
+    sampler = Sampler(network.weights(), TOKENIZER)
+    assert "".join(sampler.stream(config)) == "".join(sampler.stream(coldest))

@@ -59,6 +59,7 @@ def test_an_exact_sample_is_generated_again_by_its_seed(cell: str, precision: st
     config, stop = SampleConfig(length=60, seed=1, top_p=0.95), StopCriteria(("ab", "\n"))
     texts = list(sampler.samples(config, 90, "b", stop, rows=70))
     assert texts == list(sampler.samples(config, 90, "b", stop, rows=3))
+    assert texts[30:60] == list(sampler.samples(config, range(30, 60), "b", stop))
     for sample in texts[:3]:
         again = SampleConfig.from_json(config.to_json() | {"seed": sample.seed})
         assert "".join(sampler.stream(again, "b", stop)) == sample.text

@@ -299,8 +299,7 @@ def test_bfloat16_is_chosen_where_it_is_faster(factor: float, chosen: str) -> No
 
 @pytest.mark.parametrize("given", [{"precision": "fp32"}, {"precision": "bf16"}, {"cell": "gru"}])
 def test_a_given_precision_is_kept(given: dict[str, str]) -> None:
-    facts = replace(FACTS, may_choose_bfloat16="cell" not in given)
-    plan = make_plan(facts, Budget(minutes=3), given, Bfloat16Machine(9.0))
+    plan = make_plan(FACTS, Budget(minutes=3), given, Bfloat16Machine(9.0))
     assert plan.train.precision == given.get("precision", "fp32")
 
 

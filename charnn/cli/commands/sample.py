@@ -153,7 +153,7 @@ if TYPE_CHECKING:
 @option(
     "--threads", type=Whole(1, MAX_THREADS), metavar="N", group="General", rare=True,
     help="CPU threads.",
-    notes="default: all for many texts, the faster of 1 and 2 for one",
+    notes="default: all for many texts; for one, which at most 2 compute, the faster of 1 and 2",
 )  # fmt: skip
 @quiet_option
 @click.pass_context
@@ -221,7 +221,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     sampler = Sampler(
         Weights(loaded.model, loaded.weights), loaded.tokenizer, device=device,
         precision=precision, records=loaded.text.lines, threads=options["threads"] or 0,
-        exact=options["exact"] or options["part"] is not None,
+        exact=options["exact"],
         clamps=[Clamp(*clamped) for clamped in options["clamps"]],
     )  # fmt: skip
     note_no_effect(typed, config)
@@ -231,11 +231,10 @@ def command(context: click.Context, /, **options: Any) -> None:
         config = replace(config, seed=secrets.randbits(32))
         status(f"seed: {config.seed}")
     several = options["num_samples"] > 1 or options["best_of"] or options["beam"]
-    exact = options["kind"] == "bytes"
-    uses_torch = several or options["exact"] or precision != "fp32" or device != "cpu"
+    is_bytes = options["kind"] == "bytes"
     with (
-        output(options["out"], raw=options["raw"], exact=exact, force=options["force"]) as out,
-        _torch_threads(options["threads"] if uses_torch else None),
+        output(options["out"], raw=options["raw"], exact=is_bytes, force=options["force"]) as out,
+        _torch_threads(sampler, options["threads"], 2 if several else 1),
     ):
         if several or options["kind"] == "jsonl" or wanted is not None:
             samples = _samples(sampler, config, prime, criteria, wanted, options)
@@ -253,13 +252,17 @@ def _is_typed(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _torch_threads(threads: int | None) -> contextlib.AbstractContextManager[None]:
-    """Let torch use so many threads within the block, if they are given."""
-    if threads is None:
+def _torch_threads(
+    sampler: "Sampler", threads: int | None, texts: int
+) -> contextlib.AbstractContextManager[None]:
+    """Let torch, if it generates so many texts, use these threads within the block, or the best
+    number."""
+    if not sampler.needs_torch(texts):
         return contextlib.nullcontext()
     from charnn.device import thread_count
+    from charnn.sampling.sampler import single_stream_threads
 
-    return thread_count(threads)
+    return single_stream_threads() if threads is None and texts == 1 else thread_count(threads or 0)
 
 
 def _samples(

@@ -261,7 +261,9 @@ def _no_run_of(corpus: tuple[str, ...]) -> SettingError:
     """Return the error that no run was trained on the texts, or that these are no texts."""
     from charnn.text.sources import find_sources
 
-    find_sources(corpus, TextConfig(tokenizer="byte"), set())  # raises if there is none
+    find_sources(
+        corpus, TextConfig(tokenizer="byte"), set(), pipe_bytes=1
+    )  # raises if there is none
     named = shown(listed(corpus))
     return SettingError(
         f"no run of {named} under ./{RUNS}; name its run with `out`, or start one without `resume`"

@@ -38,7 +38,8 @@ def test_an_exact_text_is_that_of_its_seed_among_many(run_folder: Path) -> None:
         ("--part 1/3 --seed 1", "--part needs -n N and --seed N"),
         ("--part 1/3 -n 4", "--part needs -n N and --seed N"),
         ("--part 1/3 -n 4 --seed 1 --best-of 4", "cannot be combined with --best-of"),
-        ("--exact --fp16", "--exact is for the CPU, --fp16 for a GPU"),
+        ("--exact --fp16", "--exact and --part are not for --fp16"),
+        ("--part 1/2 -n 4 --seed 1 --fp16", "--exact and --part are not for --fp16"),
         ("--threads 0", "0 must be at least 1"),
     ],
 )
@@ -49,7 +50,7 @@ def test_what_does_not_fit_together_is_one_line(options: str, met: str, run_fold
     assert result.stderr.count("\n") == 1
 
 
-def test_threads_change_no_text_and_too_many_are_noted(run_folder: Path) -> None:
+def test_more_threads_than_cores_are_noted(run_folder: Path) -> None:
     command = ("sample", run_folder, "--seed", "1", "--length", "20")
     usual, cores = charnn(*command), os.cpu_count() or 1
     for threads in (1, 2, cores + 1):
