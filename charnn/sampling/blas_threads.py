@@ -52,24 +52,25 @@ class _Setting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._get, self._set = map(blas_function, ("get_num_threads", "set_num_threads"))
         self._steps, self._usual = 0, 0
 
     def begin(self, count: int) -> None:
         """Set the threads for a step."""
-        if set_threads := blas_function("set_num_threads"):
+        if self._get and self._set:
             with self._lock:
                 if self._steps == 0:
-                    self._usual = usual_threads()
+                    self._usual = self._get()
                 self._steps += 1
-                set_threads(count)
+                self._set(count)
 
     def end(self) -> None:
         """Restore the threads after a step."""
-        if set_threads := blas_function("set_num_threads"):
+        if self._set:
             with self._lock:
                 self._steps -= 1
                 if self._steps == 0:
-                    set_threads(self._usual)
+                    self._set(self._usual)
 
 
 SETTING = _Setting()

@@ -45,6 +45,7 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(1.0, 0.6)
     monkeypatch.setattr(blas_threads, "blas_function", made.function)
+    monkeypatch.setattr(blas_threads, "SETTING", blas_threads._Setting())
     monkeypatch.setattr("time.perf_counter", lambda: made.now)
     return made
 
@@ -153,6 +154,9 @@ def test_an_interrupted_step_leaves_numpy_as_it_was(
 
 def test_an_engine_works_without_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas_threads, "blas_function", lambda name: None)
+    silent = blas_threads._Setting()
+    for module in ("blas_threads", "numpy_engine"):
+        monkeypatch.setattr(f"charnn.sampling.{module}.SETTING", silent)
     weights: Weights = CharNetwork(ModelConfig(65, 100, 1, 16)).weights()
     engines = Engines(weights)
     assert np.isfinite(engines.read(engines.one(), range(5)).logits).all()
